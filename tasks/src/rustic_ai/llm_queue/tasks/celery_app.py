@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from .names import TASK_NAME
+from .redis_client import CONNECT_TIMEOUT_S, SentinelUrl
+from .settings import QueueSettings
+from .transport import broker_url, register_transport
+
+
+def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
+    """A Celery app on the wake-up transport, without a result backend.
+
+    The resolver publishes with it as it is; the worker adds what only a worker needs.
+    """
+    register_transport()
+    app = Celery("rustic_ai.llm_queue", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url(settings.redis_url),
+        broker_transport_options=_transport_options(settings.redis_url),
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        accept_content=["json"],
+        result_accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_default_queue=settings.queue,
+        task_queues=[Queue(settings.queue)],
+        task_routes={TASK_NAME: {"queue": settings.queue}},
+        # A message only wakes a worker up; the ledger holds the job and its tries.
+        task_acks_late=False,
+        task_track_started=False,
+        task_ignore_result=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        enable_utc=True,
+    )
+    app.conf.update(**conf)
+    return app
+
+
+def _transport_options(redis_url: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+    if redis_url.startswith("sentinel://"):
+        options["master_name"] = SentinelUrl.parse(redis_url).master
+    return options

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+#: Version of everything that crosses Redis. A worker refuses a record of a newer one.
+WIRE_VERSION = 1
+
+#: Nesting deeper than this is hostile: real requests (JSON schemas included) stay below 40.
+MAX_NESTING = 64
+
+
+class Contract(BaseModel):
+    """Base of every model on the wire: immutable, and a field it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class ContractViolation(ValueError):
+    """A record on the wire that no version of this contract could have written."""
+
+
+class NewerVersion(ContractViolation):
+    """A record written by a newer release: upgrade this side."""
+
+
+def check_json_value(value: Any, *, field: str, depth: int = 0) -> None:
+    """Raise `ValueError` naming `field` unless `value` can travel as JSON.
+
+    Refused: NaN and infinities, text with lone surrogates, nesting past `MAX_NESTING`, and
+    types JSON has no form for.
+    """
+    if depth > MAX_NESTING:
+        raise ValueError(f"{field}: nested deeper than {MAX_NESTING} levels; flatten it")
+    match value:
+        case None | bool() | int():
+            return
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"{field}: {value!r} is not a finite number")
+        case str():
+            _check_text(value, field)
+        case Mapping():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ValueError(f"{field}: the key {key!r} is not text")
+                _check_text(key, field)
+                check_json_value(item, field=f"{field}.{key}", depth=depth + 1)
+        case Sequence():
+            for index, item in enumerate(value):
+                check_json_value(item, field=f"{field}[{index}]", depth=depth + 1)
+        case _:
+            raise ValueError(f"{field}: {type(value).__name__} has no JSON form")
+
+
+def _check_text(text: str, field: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{field}: not valid Unicode text (a lone surrogate at character {error.start}); "
+                "decode the source with the right codec"
+            ) from None

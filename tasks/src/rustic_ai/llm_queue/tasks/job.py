@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+
+from .attempt import AttemptRecord
+from .contract import WIRE_VERSION, Contract, ContractViolation, NewerVersion
+from .owner import Owner
+from .request import CompletionCall
+from .seal import Purpose, Sealer
+
+OnWorkerLoss = Literal["retry", "fail"]
+#: The four steps Celery keeps apart on Redis: 0 goes first.
+Priority = Literal[0, 3, 6, 9]
+PRIORITIES: tuple[Priority, ...] = (0, 3, 6, 9)
+
+
+class JobState(StrEnum):
+    """Where a job is in its life. Everything after `RUNNING` is final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class Job(Contract):
+    """One completion request in the queue, as its submitter writes it.
+
+    All but `request` is readable in Redis, so it names the model and the owner and no more.
+    """
+
+    id: str
+    owner: Owner
+    model: str
+    queue: str
+    priority: Priority = 0
+    timeout_ms: int = Field(ge=1)
+    on_worker_loss: OnWorkerLoss = "retry"
+    stream: bool = False
+    stream_ttl_s: float | None = None
+    #: A rough count of the prompt's tokens (4 characters each), for operators' eyes.
+    estimated_tokens: int = 0
+    #: W3C trace context of the caller, empty when there is none.
+    traceparent: str = ""
+    #: A `CompletionCall`, sealed.
+    request: str
+    #: `Sealer.fingerprints` of the request, comma-separated: what "the same request" means
+    #: to an idempotency key and to a submit that is sent again.
+    fingerprints: str
+
+    def to_hash(self) -> dict[str, str]:
+        """The record's fields as Redis keeps them."""
+        return {
+            "v": str(WIRE_VERSION),
+            "id": self.id,
+            "owner": self.owner.model_dump_json(),
+            "model": self.model,
+            "queue": self.queue,
+            "priority": str(self.priority),
+            "timeout_ms": str(self.timeout_ms),
+            "on_worker_loss": self.on_worker_loss,
+            "stream": str(int(self.stream)),
+            "stream_ttl_s": "" if self.stream_ttl_s is None else str(self.stream_ttl_s),
+            "estimated_tokens": str(self.estimated_tokens),
+            "traceparent": self.traceparent,
+            "request": self.request,
+            "fingerprints": self.fingerprints,
+        }
+
+
+class JobRecord(Contract):
+    """A job as the ledger holds it: what was submitted, and how far it has come."""
+
+    job: Job
+    state: JobState
+    created_ms: int
+    deadline_ms: int
+    #: Number of the current claim, 0 before the first.
+    epoch: int = 0
+    #: The first claim, and the current one.
+    started_ms: int | None = None
+    claimed_ms: int | None = None
+    ended_ms: int | None = None
+    worker: str | None = None
+    #: Provider calls begun, the current one included.
+    attempts_begun: int = 0
+    #: Attempts whose end is known.
+    attempts: tuple[AttemptRecord, ...] = ()
+    cancel_requested: bool = False
+    #: Claims given back by a worker that shut down, which do not count as losses.
+    handbacks: int = 0
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[str, str]) -> Self:
+        """Raises `NewerVersion`, or `ContractViolation` naming the fields that are wrong."""
+        version = fields.get("v", "")
+        if not version.isdecimal():
+            raise ContractViolation("the job record carries no version")
+        if int(version) > WIRE_VERSION:
+            raise NewerVersion(f"job record of version {version}, this release reads up to {WIRE_VERSION}")
+        try:
+            return cls.model_validate(_nest(fields))
+        except (ValidationError, ValueError) as error:
+            raise ContractViolation(f"job record does not validate: {_names(error)}") from None
+
+
+_PROGRESS = [
+    "state",
+    "created_ms",
+    "deadline_ms",
+    "epoch",
+    "started_ms",
+    "claimed_ms",
+    "ended_ms",
+    "worker",
+    "attempts_begun",
+    "handbacks",
+]
+
+
+def _nest(fields: Mapping[str, str]) -> dict[str, object]:
+    job: dict[str, object] = {
+        name: fields[name] for name in Job.model_fields if name in fields and fields[name] != ""
+    }
+    job["owner"] = json.loads(fields.get("owner", "null"))
+    if fields.get("priority", "").isdecimal():
+        job["priority"] = int(fields["priority"])
+    # An answered job's request is dropped from its record to free the memory.
+    job.setdefault("request", "")
+    record: dict[str, object] = {name: fields[name] for name in _PROGRESS if name in fields}
+    record["attempts"] = json.loads(fields.get("attempts") or "[]")
+    record["cancel_requested"] = bool(fields.get("cancel_by"))
+    record["job"] = job
+    return record
+
+
+def _names(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+    return "not JSON where JSON belongs"
+
+
+def check_job_id(job_id: object) -> str:
+    """Return `job_id` in its canonical form. Raises `ValueError` unless it is a UUID's text."""
+    try:
+        return str(uuid.UUID(job_id)) if isinstance(job_id, str) else _refuse(job_id)
+    except ValueError:
+        return _refuse(job_id)
+
+
+def _refuse(job_id: object) -> str:
+    raise ValueError(f"job id {str(job_id)[:64]!r} is not a UUID; use the id that submit returned")
+
+
+def seal_call(call: CompletionCall, sealer: Sealer, *, job_id: str, owner: Owner) -> tuple[str, str]:
+    """The sealed request, and the fingerprints it is known by."""
+    body = call.model_dump_json(exclude_defaults=True)
+    sealed = sealer.seal(body, purpose=Purpose.REQUEST, job_id=job_id, owner=owner)
+    return sealed, ",".join(sealer.fingerprints(f"{owner}\n{body}"))
+
+
+def open_call(job: Job, sealer: Sealer) -> CompletionCall:
+    """Raises `ContractViolation` when the request does not open or does not validate."""
+    body = sealer.open(job.request, purpose=Purpose.REQUEST, job_id=job.id, owner=job.owner)
+    try:
+        return CompletionCall.model_validate_json(body)
+    except ValidationError as error:
+        raise ContractViolation(f"request does not validate: {_names(error)}") from None

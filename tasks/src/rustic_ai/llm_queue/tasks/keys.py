@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from .names import KEY_PREFIX
+
+#: Jobs that wait, by queue and priority: a sorted set of job id to the time (ms) its wake-up
+#: was last sent.
+QUEUED_PREFIX = f"{KEY_PREFIX}queued:"
+#: Jobs that run: a sorted set of job id to the time (ms) the lease ends.
+LEASES = f"{KEY_PREFIX}leases"
+#: Jobs that have not ended: a sorted set of job id to deadline (ms).
+DEADLINES = f"{KEY_PREFIX}deadlines"
+#: Jobs that ended because no attempt was left: a sorted set of job id to the time (ms) of death.
+DEAD = f"{KEY_PREFIX}dead"
+#: Pub/sub channel on which running jobs are cancelled.
+CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
+
+JOB_PREFIX = f"{KEY_PREFIX}job:"
+#: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
+RESULT_PREFIX = "celery-task-meta-"
+
+
+def job_key(job_id: str) -> str:
+    """The job's record, a hash."""
+    return JOB_PREFIX + job_id
+
+
+def queued_key(queue: str, priority: int) -> str:
+    """The index of the jobs waiting in `queue` at `priority`."""
+    return f"{QUEUED_PREFIX}{queue}:{priority}"
+
+
+def message_list(queue: str, priority: int) -> str:
+    """The list in which Celery's Redis transport keeps the messages of `queue` at `priority`."""
+    return f"{queue}\x06\x16{priority}" if priority else queue
+
+
+def result_key(job_id: str) -> str:
+    """Celery's result key; also the channel the result is published on."""
+    return RESULT_PREFIX + job_id
+
+
+def idempotency_key(owner_hash: str, key_hash: str) -> str:
+    """Maps a caller's idempotency key to a job id. Hashed: a caller's key may be private."""
+    return f"{KEY_PREFIX}idem:{owner_hash}:{key_hash}"
+
+
+def stream_log_key(job_id: str) -> str:
+    """The log of a job's frames, a Redis Stream."""
+    return f"{KEY_PREFIX}stream:{job_id}"
+
+
+def stream_channel(job_id: str) -> str:
+    """The pub/sub channel of a job's frames."""
+    return f"{KEY_PREFIX}frames:{job_id}"

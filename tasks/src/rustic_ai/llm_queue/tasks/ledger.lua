@@ -1,0 +1,321 @@
+-- The ledger: every change of a job's state, each one atomic, on Redis' own clock.
+-- Loaded as a function library, so that an ACL can allow these functions (+fcall) and no
+-- script of anybody else's. LIB is replaced by a name that holds a hash of this text: two
+-- releases run side by side against one server.
+
+local PREFIX = 'llmq:'
+local LEASES, DEADLINES, DEAD = PREFIX .. 'leases', PREFIX .. 'deadlines', PREFIX .. 'dead'
+local CANCEL_CHANNEL = PREFIX .. 'cancel'
+local FINAL = {answered = true, failed = true, cancelled = true, expired = true}
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function job_key(id) return PREFIX .. 'job:' .. id end
+local function queued_key(queue, priority) return PREFIX .. 'queued:' .. queue .. ':' .. priority end
+local function result_key(id) return 'celery-task-meta-' .. id end
+
+-- The fields asked for, with false where there is none.
+local function fields(id, ...)
+  return unpack(redis.call('HMGET', job_key(id), ...))
+end
+
+-- The index of the jobs that wait beside this one.
+local function queued_beside(id)
+  local queue, priority = fields(id, 'queue', 'priority')
+  return queued_key(queue or '', priority or '0')
+end
+
+local function enqueue(id, now)
+  redis.call('ZREM', LEASES, id)
+  redis.call('ZADD', queued_beside(id), now, id)
+end
+
+local function bury(id, now, ttl_ms)
+  redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now - ttl_ms)
+  redis.call('ZADD', DEAD, now, id)
+  redis.call('PEXPIRE', DEAD, ttl_ms)
+end
+
+-- The one way a job ends: its state, Celery's result and the news of it, in one step.
+local function settle(id, state, meta, result_ttl_ms, now)
+  local job = job_key(id)
+  redis.call('HSET', job, 'state', state, 'ended_ms', now)
+  if state == 'answered' then redis.call('HDEL', job, 'request') end
+  redis.call('PEXPIRE', job, result_ttl_ms)
+  redis.call('ZREM', queued_beside(id), id)
+  redis.call('ZREM', LEASES, id)
+  redis.call('ZREM', DEADLINES, id)
+  redis.call('SET', result_key(id), meta, 'PX', result_ttl_ms)
+  redis.call('PUBLISH', result_key(id), meta)
+end
+
+local function same_request(known, given)
+  for fingerprint in string.gmatch(given, '[^,]+') do
+    if string.find(',' .. known .. ',', ',' .. fingerprint .. ',', 1, true) then return true end
+  end
+  return false
+end
+
+-- keys: job, [idempotency key]
+-- args: id, fingerprints, timeout ms, record ttl ms, idempotency ttl ms, then the record's fields
+-- returns: {'created' | 'exists' | 'conflict', job id}
+local function submit(keys, args)
+  local id, fingerprints, timeout_ms = args[1], args[2], tonumber(args[3])
+  local known = redis.call('HGET', keys[1], 'fingerprints')
+  if known then
+    return {same_request(known, fingerprints) and 'exists' or 'conflict', id}
+  end
+  if keys[2] then
+    local first = redis.call('HMGET', keys[2], 'id', 'fingerprints')
+    if first[1] then
+      return {same_request(first[2], fingerprints) and 'exists' or 'conflict', first[1]}
+    end
+    redis.call('HSET', keys[2], 'id', id, 'fingerprints', fingerprints)
+    redis.call('PEXPIRE', keys[2], args[5])
+  end
+  local now = now_ms()
+  local record = {}
+  for i = 6, #args do record[#record + 1] = args[i] end
+  redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now,
+    'deadline_ms', now + timeout_ms, 'epoch', 0, 'attempts_begun', 0, 'handbacks', 0, unpack(record))
+  redis.call('PEXPIRE', keys[1], timeout_ms + args[4])
+  redis.call('ZADD', queued_beside(id), now, id)
+  redis.call('ZADD', DEADLINES, now + timeout_ms, id)
+  return {'created', id}
+end
+
+-- keys: job
+-- args: id, worker, claim token, lease ms, most losses
+-- returns: {verdict, now ms, [record]}; the verdicts: granted, missing, final, leased, expired,
+-- exhausted. A worker that lost the reply asks again with the same token and is granted again.
+local function claim(keys, args)
+  local id, worker, token, lease_ms = args[1], args[2], args[3], tonumber(args[4])
+  local now = now_ms()
+  local state, deadline, epoch, handbacks, holder, loss =
+    fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss')
+  if not state then return {'missing', now} end
+  if FINAL[state] then return {'final', now} end
+  if state == 'running' then
+    if holder ~= token then return {'leased', now} end
+    return {'granted', now, redis.call('HGETALL', keys[1])}
+  end
+  if tonumber(deadline) <= now then return {'expired', now, redis.call('HGETALL', keys[1])} end
+  local losses = tonumber(epoch) - tonumber(handbacks)
+  if losses > tonumber(args[5]) or (losses > 0 and loss == 'fail') then
+    return {'exhausted', now, redis.call('HGETALL', keys[1])}
+  end
+  redis.call('HSET', keys[1], 'state', 'running', 'epoch', epoch + 1, 'worker', worker,
+    'claim_token', token, 'claimed_ms', now)
+  redis.call('HSETNX', keys[1], 'started_ms', now)
+  redis.call('HINCRBY', keys[1], 'attempts_begun', 1)
+  redis.call('ZREM', queued_beside(id), id)
+  redis.call('ZADD', LEASES, now + lease_ms, id)
+  return {'granted', now, redis.call('HGETALL', keys[1])}
+end
+
+local function holds(id, epoch)
+  local state, current = fields(id, 'state', 'epoch')
+  return state == 'running' and current == epoch
+end
+
+-- keys: job; args: id, epoch, attempts begun, ended attempts as JSON; returns 1, or 0 when fenced off
+local function begin_attempt(keys, args)
+  if not holds(args[1], args[2]) then return 0 end
+  redis.call('HSET', keys[1], 'attempts_begun', args[3], 'attempts', args[4])
+  return 1
+end
+
+-- args: lease ms, then id and epoch of every job this worker runs
+-- returns: the ids it must stop, each followed by 'lost' or 'cancelled'
+local function renew(_, args)
+  local until_ms = now_ms() + tonumber(args[1])
+  local stop = {}
+  for i = 2, #args, 2 do
+    local id, epoch = args[i], args[i + 1]
+    if not holds(id, epoch) then
+      stop[#stop + 1] = id
+      stop[#stop + 1] = 'lost'
+    else
+      redis.call('ZADD', LEASES, until_ms, id)
+      if redis.call('HEXISTS', job_key(id), 'cancel_by') == 1 then
+        stop[#stop + 1] = id
+        stop[#stop + 1] = 'cancelled'
+      end
+    end
+  end
+  return stop
+end
+
+-- keys: job; args: id, epoch, state, Celery meta, result ttl ms, attempts, '1' to list it as dead
+-- returns: 'done', 'already' (this very epoch ended it), or 'stale'
+local function finish(keys, args)
+  local id, epoch, state = args[1], args[2], args[3]
+  if not holds(id, epoch) then
+    local ended, by = fields(id, 'state', 'epoch')
+    return (FINAL[ended or ''] and by == epoch) and 'already' or 'stale'
+  end
+  local now = now_ms()
+  redis.call('HSET', keys[1], 'attempts', args[6])
+  settle(id, state, args[4], tonumber(args[5]), now)
+  if args[7] == '1' then bury(id, now, tonumber(args[5])) end
+  return 'done'
+end
+
+-- Ends a job that nobody runs: expired, exhausted, unreadable, or lost past recovery.
+-- keys: job; args: id, epoch it was seen at, state, Celery meta, result ttl ms, '1' for dead
+-- returns: 'done' or 'stale'
+local function conclude(keys, args)
+  local id, epoch = args[1], args[2]
+  local state, current = fields(id, 'state', 'epoch')
+  if not state or FINAL[state] or current ~= epoch then return 'stale' end
+  local now = now_ms()
+  if state == 'running' then
+    local lease = redis.call('ZSCORE', LEASES, id)
+    if lease and tonumber(lease) > now then return 'stale' end
+  end
+  settle(id, args[3], args[4], tonumber(args[5]), now)
+  if args[6] == '1' then bury(id, now, tonumber(args[5])) end
+  return 'done'
+end
+
+-- keys: job; args: id, by, Celery meta, result ttl ms
+-- returns: 'cancelled' (it waited), 'cancelling' (its worker has been told), the final state, or 'missing'
+local function cancel(keys, args)
+  local id = args[1]
+  local state = redis.call('HGET', keys[1], 'state')
+  if not state then return 'missing' end
+  if FINAL[state] then return state end
+  redis.call('HSETNX', keys[1], 'cancel_by', args[2])
+  if state == 'queued' then
+    settle(id, 'cancelled', args[3], tonumber(args[4]), now_ms())
+    return 'cancelled'
+  end
+  redis.call('PUBLISH', CANCEL_CHANNEL, id)
+  return 'cancelling'
+end
+
+-- A worker that shuts down gives a job back. Counted as a loss only when a provider call was
+-- under way, because only then can running it again bill twice.
+-- keys: job; args: id, epoch, ended attempts as JSON, '1' when no call was under way
+-- returns: 'queued' (announce it), 'stale', or what its holder must now end it as: 'cancelled'
+-- (asked for meanwhile), 'lost' (its owner wants no rerun)
+local function hand_back(keys, args)
+  local id, epoch = args[1], args[2]
+  if not holds(id, epoch) then
+    local state, current = fields(id, 'state', 'epoch')
+    return (state == 'queued' and current == epoch) and 'queued' or 'stale'
+  end
+  local loss, cancel_by = fields(id, 'on_worker_loss', 'cancel_by')
+  local under_way = args[4] ~= '1'
+  if cancel_by then return 'cancelled' end
+  if under_way and loss == 'fail' then return 'lost' end
+  redis.call('HSET', keys[1], 'attempts', args[3], 'state', 'queued')
+  redis.call('HDEL', keys[1], 'claim_token')
+  if not under_way then
+    redis.call('HINCRBY', keys[1], 'handbacks', 1)
+    redis.call('HINCRBY', keys[1], 'attempts_begun', -1)
+  end
+  enqueue(id, now_ms())
+  return 'queued'
+end
+
+-- args: most jobs a call
+-- returns: verdict and id in turn: 'requeued' (announce it), 'cancelled', 'lost', 'expired'
+-- (conclude it)
+local function reap(_, args)
+  local now, most, found = now_ms(), args[1], {}
+  local function add(verdict, id)
+    found[#found + 1] = verdict
+    found[#found + 1] = id
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, most)) do
+    local state, deadline, loss, cancel_by =
+      fields(id, 'state', 'deadline_ms', 'on_worker_loss', 'cancel_by')
+    if state ~= 'running' then redis.call('ZREM', LEASES, id)
+    elseif cancel_by then add('cancelled', id)
+    elseif loss == 'fail' then add('lost', id)
+    elseif tonumber(deadline) <= now then add('expired', id)
+    else
+      redis.call('HSET', job_key(id), 'state', 'queued')
+      redis.call('HDEL', job_key(id), 'claim_token')
+      enqueue(id, now)
+      add('requeued', id)
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now, 'LIMIT', 0, most)) do
+    local state = fields(id, 'state')
+    if state == 'queued' then add('expired', id)
+    -- A running job ends at its deadline by its worker's hand; its lease covers the rest.
+    elseif state ~= 'running' then redis.call('ZREM', DEADLINES, id) end
+  end
+  return found
+end
+
+-- The time the oldest of the waiting messages was sent; false when none of those looked at is
+-- of a waiting job, and `none` when no message waits.
+local function oldest_announced(index, list, none)
+  local tail = redis.call('LRANGE', list, -16, -1)
+  if #tail == 0 then return none end
+  for i = #tail, 1, -1 do
+    local ok, message = pcall(cjson.decode, tail[i])
+    local headers = ok and type(message) == 'table' and message.headers
+    local id = type(headers) == 'table' and headers.id
+    local announced = type(id) == 'string' and redis.call('ZSCORE', index, id)
+    if announced then return tonumber(announced) end
+  end
+  return false
+end
+
+-- Jobs whose wake-up was lost: sent before that of the oldest message that still waits (on a
+-- deep queue a job merely waits), or, when no message waits, longer ago than the patience.
+-- keys: queued index, Celery's list; args: patience ms, most; returns: ids to announce again
+local function unannounced(keys, args)
+  local now = now_ms()
+  local oldest = oldest_announced(keys[1], keys[2], now)
+  if not oldest then return {} end
+  local horizon = math.min(oldest, now) - tonumber(args[1])
+  local ids = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys[1], '-inf', horizon, 'LIMIT', 0, args[2])) do
+    if fields(id, 'state') == 'queued' then
+      redis.call('ZADD', keys[1], now, id)
+      ids[#ids + 1] = id
+    else
+      redis.call('ZREM', keys[1], id)
+    end
+  end
+  return ids
+end
+
+-- A dead job starts anew under its own id. keys: job; args: id, record ttl ms; returns 1 or 0
+local function replay(keys, args)
+  local id = args[1]
+  local state, timeout_ms, request = fields(id, 'state', 'timeout_ms', 'request')
+  if not (state and FINAL[state] and request) then return 0 end
+  local now = now_ms()
+  redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now, 'deadline_ms', now + timeout_ms,
+    'handbacks', redis.call('HGET', keys[1], 'epoch'), 'attempts', '[]', 'attempts_begun', 0)
+  redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms')
+  redis.call('PEXPIRE', keys[1], timeout_ms + args[2])
+  redis.call('DEL', result_key(id))
+  redis.call('ZREM', DEAD, id)
+  redis.call('ZADD', DEADLINES, now + timeout_ms, id)
+  enqueue(id, now)
+  return 1
+end
+
+local functions = {
+  submit = submit, claim = claim, begin_attempt = begin_attempt, renew = renew, finish = finish,
+  conclude = conclude, cancel = cancel, hand_back = hand_back, reap = reap,
+  unannounced = unannounced, replay = replay,
+}
+-- Only a submit may fail for want of memory: every other step ends or frees something.
+for name, body in pairs(functions) do
+  if name == 'submit' or name == 'replay' then
+    redis.register_function('LIB_' .. name, body)
+  else
+    redis.register_function{function_name = 'LIB_' .. name, callback = body, flags = {'allow-oom'}}
+  end
+end

@@ -1,0 +1,194 @@
+"""The job records in Redis, and the only functions that change them.
+
+| state     | left by                                   | to                                  |
+|-----------|-------------------------------------------|-------------------------------------|
+| (none)    | submit                                    | queued                              |
+| queued    | claim                                     | running, epoch + 1                  |
+| queued    | cancel / conclude (deadline, no tries)    | cancelled / expired, failed         |
+| running   | renew                                     | running, the lease runs anew        |
+| running   | finish by the holder of the epoch         | answered, failed, cancelled, expired |
+| running   | hand_back by the holder                   | queued                              |
+| running   | reap, when the lease has run out          | queued, or conclude to a final one  |
+| running   | cancel                                    | running, until its holder finishes  |
+| final     | replay, when it is dead                   | queued                              |
+
+Every function may be sent twice: one whose reply was lost answers the same again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from importlib import resources
+from itertools import batched
+from typing import Any, Literal, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from . import keys
+from .attempt import AttemptRecord
+from .contract import ContractViolation
+from .job import Job, JobRecord, JobState, Priority
+
+SubmitVerdict = Literal["created", "exists", "conflict"]
+ClaimVerdict = Literal["granted", "missing", "final", "leased", "expired", "exhausted"]
+FinishVerdict = Literal["done", "already", "stale"]
+CancelVerdict = Literal["cancelled", "cancelling", "answered", "failed", "expired", "missing"]
+HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
+StopReason = Literal["lost", "cancelled"]
+ReapVerdict = Literal["requeued", "cancelled", "lost", "expired"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The answer to a claim. `record` is there for granted, expired and exhausted."""
+
+    verdict: ClaimVerdict
+    now_ms: int
+    record: JobRecord | None = None
+    #: Why a granted record cannot be run: it does not validate. It is claimed all the same.
+    violation: ContractViolation | None = None
+    #: Known even where the record does not validate.
+    epoch: int = 0
+
+
+@cache
+def _library() -> tuple[str, str]:
+    source = resources.files(__package__).joinpath("ledger.lua").read_text()
+    name = f"llmq_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    return name, f"#!lua name={name}\n{source.replace('LIB', name)}"
+
+
+class Ledger:
+    """The job records over one asyncio Redis client (with `decode_responses`).
+
+    Every method raises redis-py's `ConnectionError` or `TimeoutError` once the client's retries
+    are used up.
+    """
+
+    def __init__(self, redis: Redis, *, result_ttl: timedelta) -> None:
+        self._redis = redis
+        self._ttl_ms = _ms(result_ttl)
+
+    async def submit(
+        self,
+        job: Job,
+        *,
+        idempotency_key: str | None = None,
+        idempotency_ttl: timedelta = timedelta(hours=24),
+    ) -> tuple[SubmitVerdict, str]:
+        """Write a new job. Returns the verdict and the id of the job that now stands for it."""
+        names = [keys.job_key(job.id), *([idempotency_key] if idempotency_key else [])]
+        record = [part for pair in job.to_hash().items() for part in pair]
+        head = [job.id, job.fingerprints, job.timeout_ms, self._ttl_ms, _ms(idempotency_ttl)]
+        verdict, job_id = await self._call("submit", names, [*head, *record])
+        return verdict, job_id
+
+    async def claim(
+        self, job_id: str, *, worker: str, token: str, lease: timedelta, most_losses: int
+    ) -> Claim:
+        """Take the job for `lease`, unless it is another's, has ended or has no tries left."""
+        verdict, now_ms, *rest = await self._call(
+            "claim", [keys.job_key(job_id)], [job_id, worker, token, _ms(lease), most_losses]
+        )
+        if not rest:
+            return Claim(verdict, now_ms)
+        fields = _pairs(rest[0])
+        epoch = int(fields.get("epoch", 0))
+        try:
+            return Claim(verdict, now_ms, JobRecord.from_hash(fields), epoch=epoch)
+        except ContractViolation as violation:
+            return Claim(verdict, now_ms, violation=violation, epoch=epoch)
+
+    async def begin_attempt(
+        self, job_id: str, epoch: int, *, begun: int, ended: Iterable[AttemptRecord]
+    ) -> bool:
+        """Put the next provider call on record before it is made. False when the lease is lost."""
+        args = [job_id, epoch, begun, _attempts_json(ended)]
+        return bool(await self._call("begin_attempt", [keys.job_key(job_id)], args))
+
+    async def renew(self, held: Mapping[str, int], *, lease: timedelta) -> dict[str, StopReason]:
+        """Renew the leases of `held` (id to epoch). Returns the jobs to stop, and why."""
+        args = [part for pair in held.items() for part in pair]
+        reply = await self._call("renew", [], [_ms(lease), *args])
+        return dict(cast("Iterable[tuple[str, StopReason]]", batched(reply, 2)))
+
+    async def finish(
+        self, job_id: str, epoch: int, state: JobState, meta: str,
+        *, attempts: Iterable[AttemptRecord], dead: bool = False,
+    ) -> FinishVerdict:  # fmt: skip
+        """End a job this epoch holds, and publish `meta` as its Celery result, in one step."""
+        args = [job_id, epoch, state, meta, self._ttl_ms, _attempts_json(attempts), int(dead)]
+        return cast(FinishVerdict, await self._call("finish", [keys.job_key(job_id)], args))
+
+    async def conclude(
+        self, job_id: str, epoch: int, state: JobState, meta: str, *, dead: bool = False
+    ) -> bool:
+        """End a job that nobody holds, if it still is as it was seen at `epoch`."""
+        args = [job_id, epoch, state, meta, self._ttl_ms, int(dead)]
+        return await self._call("conclude", [keys.job_key(job_id)], args) == "done"
+
+    async def cancel(self, job_id: str, *, by: str, meta: str) -> CancelVerdict:
+        """End a waiting job with `meta`; tell the worker of a running one."""
+        args = [job_id, by, meta, self._ttl_ms]
+        return cast(CancelVerdict, await self._call("cancel", [keys.job_key(job_id)], args))
+
+    async def hand_back(
+        self, job_id: str, epoch: int, *, ended: Iterable[AttemptRecord], call_under_way: bool
+    ) -> HandBackVerdict:
+        """Put a held job back on the queue, for another worker to take at once."""
+        args = [job_id, epoch, _attempts_json(ended), int(not call_under_way)]
+        return cast(HandBackVerdict, await self._call("hand_back", [keys.job_key(job_id)], args))
+
+    async def reap(self, *, most: int = 100) -> list[tuple[ReapVerdict, str]]:
+        """Requeue the jobs whose lease ran out; name those that must be concluded instead."""
+        reply = await self._call("reap", [], [most])
+        return cast("list[tuple[ReapVerdict, str]]", list(batched(reply, 2)))
+
+    async def unannounced(
+        self, queue: str, priority: Priority, *, patience: timedelta, most: int = 100
+    ) -> list[str]:
+        """The waiting jobs whose wake-up was lost, marked as announced now."""
+        names = [keys.queued_key(queue, priority), keys.message_list(queue, priority)]
+        reply = await self._call("unannounced", names, [_ms(patience), most])
+        return cast("list[str]", reply)
+
+    async def replay(self, job_id: str) -> bool:
+        """Queue an ended job again. False when it was answered, runs, or is gone."""
+        return bool(await self._call("replay", [keys.job_key(job_id)], [job_id, self._ttl_ms]))
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        """The job as it stands, or None. Raises `ContractViolation` when it does not validate."""
+        fields = await self._redis.hgetall(keys.job_key(job_id))
+        return JobRecord.from_hash(fields) if fields else None
+
+    async def _call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
+        library, source = _library()
+        name = f"{library}_{function}"
+        try:
+            return await self._redis.fcall(name, len(names), *names, *args)
+        except ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+        try:
+            await self._redis.function_load(source)
+        except ResponseError as error:
+            if "already exists" not in str(error):
+                raise
+        return await self._redis.fcall(name, len(names), *names, *args)
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return dict(cast("Iterable[tuple[str, str]]", batched(flat, 2)))
+
+
+def _attempts_json(attempts: Iterable[AttemptRecord]) -> str:
+    return "[" + ",".join(attempt.model_dump_json(exclude_none=True) for attempt in attempts) + "]"
+
+
+def _ms(span: timedelta) -> int:
+    return round(span.total_seconds() * 1000)

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+#: The one Celery task. Its only argument is the job id.
+TASK_NAME = "rustic_ai.llm_queue.run_job"
+DEFAULT_QUEUE = "llm"
+#: Every key and channel of ours begins with this.
+KEY_PREFIX = "llmq:"

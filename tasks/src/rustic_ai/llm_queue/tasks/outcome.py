@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from .attempt import AttemptRecord
+from .contract import Contract
+from .errors import ErrorEnvelope
+
+
+class Account(Contract):
+    """What a job took: shown to operators, so it holds no text of the caller's."""
+
+    attempts: tuple[AttemptRecord, ...] = ()
+    #: Seconds between submit and the first claim.
+    queue_wait_s: float = 0.0
+    #: Seconds between the last claim and the end.
+    run_time_s: float = 0.0
+    worker: str | None = None
+    #: USD by LiteLLM's price map; None when the model has no price there.
+    cost_usd: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    #: True when a worker was lost with a call under way, so the provider may have billed twice.
+    possible_duplicate_charge: bool = False
+
+
+class Answered(Contract):
+    kind: Literal["answered"] = "answered"
+    account: Account
+    #: The model that answered; a fallback's when one stepped in.
+    model: str
+    #: LiteLLM's response as OpenAI's `chat.completion` JSON, sealed on the wire.
+    response: dict[str, Any]
+
+
+class Failed(Contract):
+    kind: Literal["failed"] = "failed"
+    account: Account
+    error: ErrorEnvelope
+
+
+class Cancelled(Contract):
+    kind: Literal["cancelled"] = "cancelled"
+    account: Account
+    #: Who asked: `caller`, `operator`, `shutdown`.
+    by: str = "caller"
+
+
+class Expired(Contract):
+    """The deadline passed before an answer came."""
+
+    kind: Literal["expired"] = "expired"
+    account: Account
+
+
+#: How a job ended: the closed set.
+Outcome = Annotated[Answered | Failed | Cancelled | Expired, Field(discriminator="kind")]
+OUTCOME: TypeAdapter[Answered | Failed | Cancelled | Expired] = TypeAdapter(Outcome)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+#: A `SIGSTOP`ped server or a half-open connection answers nothing: give up on the socket after
+#: this, and let the retries decide about the rest.
+SOCKET_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
+_RETRY_STEP_S = 0.05
+_RETRY_CAP_S = 1.0
+
+#: What a Redis that is away, restarting or failing over looks like.
+OUTAGE_ERRORS: tuple[type[Exception], ...] = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class SentinelUrl:
+    """`sentinel://[user:password@]host:port[;host:port…]/db?master=name[&tls=1]`, taken apart."""
+
+    hosts: tuple[tuple[str, int], ...]
+    master: str
+    db: int
+    username: str | None
+    password: str | None = field(repr=False)
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str) -> SentinelUrl:
+        """Raises `ValueError` that names what is missing."""
+        parts = urlsplit(url)
+        credentials, _, addresses = parts.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
+        options = dict(parse_qsl(parts.query))
+        master = options.pop("master", "")
+        if not master:
+            raise ValueError("the sentinel URL names no master; add ?master=name")
+        hosts = []
+        for address in filter(None, addresses.split(";")):
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"{address!r} is not host:port of a sentinel")
+            hosts.append((host.strip("[]"), int(port)))
+        if not hosts:
+            raise ValueError("the sentinel URL names no host")
+        return cls(
+            hosts=tuple(hosts),
+            master=master,
+            db=int(parts.path.strip("/") or 0),
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            options=options,
+        )
+
+
+def connect(url: str, *, outage_s: float, max_connections: int | None = None, **options: Any) -> Redis:
+    """A lazy asyncio client for `url`; no connection is made yet.
+
+    Args:
+        outage_s: how long a command is tried again while Redis is away, restarts or fails over.
+        max_connections: bound of the pool; None for redis-py's own.
+    """
+    # The steps double up to the cap, so about this many fill the outage.
+    retries = max(1, int(outage_s / _RETRY_CAP_S) + 4)
+    settings: dict[str, Any] = {
+        "decode_responses": True,
+        # A record that is not UTF-8 must reach our validation, not break the connection.
+        "encoding_errors": "replace",
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "socket_keepalive_options": _keepalive(),
+        "health_check_interval": 10,
+        "retry": Retry(ExponentialBackoff(cap=_RETRY_CAP_S, base=_RETRY_STEP_S), retries),
+        "retry_on_error": list(OUTAGE_ERRORS),
+        "max_connections": max_connections,
+        **options,
+    }
+    if not url.startswith("sentinel://"):
+        client: Redis = Redis.from_url(url, **settings)
+        return client
+    target = SentinelUrl.parse(url)
+    sentinels = Sentinel(
+        list(target.hosts),
+        sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S},
+    )
+    master: Redis = sentinels.master_for(
+        target.master, db=target.db, username=target.username, password=target.password, **settings
+    )
+    return master
+
+
+def _keepalive() -> dict[int, int]:
+    # A peer that vanished is noticed after 10 + 3 x 5 s instead of two hours.
+    return {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}

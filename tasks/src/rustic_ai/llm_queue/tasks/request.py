@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, SecretStr, field_serializer
+
+from .contract import Contract
+
+
+class Endpoint(Contract):
+    """What belongs to the primary model's provider alone, and never travels to another one."""
+
+    api_key: SecretStr | None = None
+    base_url: str | None = None
+    organization_id: str | None = None
+    extra_headers: dict[str, str] = {}
+    api_version: str | None = None
+    custom_llm_provider: str | None = None
+    vertex_location: str | None = None
+    vertex_project: str | None = None
+
+    @field_serializer("api_key", when_used="json-unless-none")
+    def _reveal(self, value: SecretStr) -> str:
+        # Reached only on the way into a sealed record: submit refuses a key without sealing.
+        return value.get_secret_value()
+
+
+class CompletionCall(Contract):
+    """The private half of a job: everything the worker needs to make the call. Travels sealed."""
+
+    model: str = Field(min_length=1, max_length=512)
+    fallback_models: tuple[str, ...] = ()
+    #: OpenAI chat completion parameters, `messages` among them, without `model` and `stream`.
+    params: dict[str, Any]
+    endpoint: Endpoint = Endpoint()
+    #: Tries after the first, for each model.
+    max_retries: int = Field(default=2, ge=0, le=100)
+    stream: bool = False

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import states
+from pydantic import ValidationError
+
+from .contract import WIRE_VERSION, ContractViolation, NewerVersion
+from .errors import JobFailed
+from .job import JobState
+from .outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed, Outcome
+from .owner import Owner
+from .seal import Purpose, Sealer
+
+_CELERY_STATES = {
+    "answered": states.SUCCESS,
+    "failed": states.FAILURE,
+    "cancelled": states.REVOKED,
+    "expired": states.FAILURE,
+}
+
+
+def outcome_state(outcome: Outcome) -> JobState:
+    """The final state a job with this outcome is in."""
+    return JobState(outcome.kind)
+
+
+def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer) -> str:
+    """The outcome as a Celery result, so that `AsyncResult(job_id)` and Flower understand it.
+
+    What Celery reads names how it ended and what it cost. The outcome itself, with the answer
+    or the provider's words, is in `sealed`.
+    """
+    meta = {
+        "status": _CELERY_STATES[outcome.kind],
+        "result": _celery_view(outcome),
+        "traceback": None,
+        "children": [],
+        "date_done": datetime.now(UTC).isoformat(),
+        "task_id": job_id,
+        "v": WIRE_VERSION,
+        "sealed": sealer.seal(
+            outcome.model_dump_json(exclude_defaults=False),
+            purpose=Purpose.RESULT,
+            job_id=job_id,
+            owner=owner,
+        ),
+    }
+    return json.dumps(meta, separators=(",", ":"))
+
+
+def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> Outcome:
+    """Raises `ContractViolation`: `SealError` when it does not open, `NewerVersion` when it is one."""
+    try:
+        fields = json.loads(meta)
+        version, sealed = int(fields["v"]), str(fields["sealed"])
+    except (ValueError, TypeError, KeyError):
+        raise ContractViolation("the stored result is not one of this queue's") from None
+    if version > WIRE_VERSION:
+        raise NewerVersion(f"result of version {version}, this release reads up to {WIRE_VERSION}")
+    body = sealer.open(sealed, purpose=Purpose.RESULT, job_id=job_id, owner=owner)
+    try:
+        return OUTCOME.validate_json(body)
+    except ValidationError as error:
+        names = sorted({".".join(map(str, item["loc"])) for item in error.errors()})
+        raise ContractViolation(f"the stored result does not validate: {', '.join(names)}") from None
+
+
+def _celery_view(outcome: Outcome) -> dict[str, Any]:
+    match outcome:
+        case Answered(account=account, model=model):
+            return {"model": model, **cost_view(account)}
+        case Failed(error=error):
+            message = [error.kind.value]
+        case Expired():
+            message = ["expired"]
+        case Cancelled(by=by):
+            return {"exc_type": "TaskRevokedError", "exc_message": [f"cancelled by {by}"],
+                    "exc_module": "celery.exceptions"}  # fmt: skip
+    return {"exc_type": JobFailed.__name__, "exc_message": message, "exc_module": JobFailed.__module__}
+
+
+def cost_view(account: Account) -> dict[str, Any]:
+    """What an operator may see of an answer: tokens and cost."""
+    names = {"cost_usd", "prompt_tokens", "completion_tokens"}
+    return account.model_dump(include=names, exclude_none=True)

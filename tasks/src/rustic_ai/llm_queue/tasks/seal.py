@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .contract import WIRE_VERSION, ContractViolation
+from .owner import Owner
+
+_NONCE_BYTES = 12
+_PLAIN = "plain"
+_SEALED = "aes256gcm"
+
+
+class SealError(ContractViolation):
+    """A record that does not open: moved, replayed under another id, altered, or of an unknown key."""
+
+
+class Purpose(StrEnum):
+    """What a sealed text is for, bound into it so that one kind cannot pose as another."""
+
+    REQUEST = "request"
+    RESULT = "result"
+    FRAME = "frame"
+
+
+class KeyRing:
+    """AES-256 keys by id. The first seals, every one opens, so a key is rotated by prepending."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        for key_id, key in keys.items():
+            if not key_id or ":" in key_id or "," in key_id:
+                raise ValueError(f"sealing key id {key_id!r} is empty or holds ':' or ','")
+            if len(key) != 32:
+                raise ValueError(f"sealing key {key_id!r} has {len(key)} bytes; AES-256 needs 32")
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        # A key of its own per use: the fingerprint key must tell nothing about the cipher's.
+        self._fingerprint_keys = {
+            key_id: hmac.digest(key, b"fingerprint", hashlib.sha256) for key_id, key in keys.items()
+        }
+        self._current = next(iter(self._ciphers), None)
+
+    def __bool__(self) -> bool:
+        return self._current is not None
+
+    def __repr__(self) -> str:
+        return f"KeyRing(ids={list(self._ciphers)})"
+
+    @classmethod
+    def parse(cls, text: str) -> KeyRing:
+        """Read `id:base64,id:base64` (newlines serve as commas). Raises `ValueError`."""
+        keys: dict[str, bytes] = {}
+        for entry in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+            key_id, colon, encoded = entry.partition(":")
+            if not colon:
+                raise ValueError("a sealing key is `id:base64`; make one with `llm-queue make-key`")
+            try:
+                keys[key_id] = base64.b64decode(encoded, validate=True)
+            except binascii.Error as error:
+                raise ValueError(f"sealing key {key_id!r} is not base64: {error}") from None
+        return cls(keys)
+
+    @classmethod
+    def load(cls, text: str, file: Path | None) -> KeyRing:
+        """The keys of the setting, or of the file when the setting is empty."""
+        return cls.parse(text or (file.read_text() if file else ""))
+
+    def fingerprints(self, text: str) -> list[str]:
+        """A keyed hash of `text` by every key, the current one first."""
+        return [
+            f"{key_id}:{hmac.digest(key, text.encode(), hashlib.sha256).hex()[:32]}"
+            for key_id, key in self._fingerprint_keys.items()
+        ]
+
+    def encrypt(self, plaintext: bytes, associated: bytes) -> tuple[str, bytes]:
+        assert self._current is not None
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._current, nonce + self._ciphers[self._current].encrypt(nonce, plaintext, associated)
+
+    def decrypt(self, key_id: str, blob: bytes, associated: bytes) -> bytes:
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise SealError(f"sealed with the unknown key {key_id!r}; add it to the key ring")
+        try:
+            return cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], associated)
+        except (InvalidTag, ValueError):
+            raise SealError("the sealed record does not open: it was altered or moved") from None
+
+
+class Sealer:
+    """Turns the private half of a record into text that only a holder of the keys can read.
+
+    Without keys the text is plain JSON, marked as such. With keys, a plain text is refused:
+    otherwise whoever can write to Redis could simply not seal.
+    """
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+
+    @property
+    def seals(self) -> bool:
+        """Whether what is sealed is in fact encrypted."""
+        return bool(self._ring)
+
+    def fingerprints(self, text: str) -> list[str]:
+        """Hashes that tell whether two texts are equal, and nothing else to who has no key.
+
+        One for every key of the ring, the current one first: a rotation must not make an
+        equal request look like another.
+        """
+        return self._ring.fingerprints(text) or [f"{_PLAIN}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"]
+
+    def seal(self, plaintext: str, *, purpose: Purpose, job_id: str, owner: Owner) -> str:
+        if not self._ring:
+            return f"{_PLAIN}:{plaintext}"
+        key_id, blob = self._ring.encrypt(plaintext.encode(), _associated(purpose, job_id, owner))
+        return f"{_SEALED}:{key_id}:{base64.b64encode(blob).decode()}"
+
+    def open(self, text: str, *, purpose: Purpose, job_id: str, owner: Owner) -> str:
+        """The plaintext. Raises `SealError` unless it was sealed for exactly this use."""
+        scheme, _, rest = text.partition(":")
+        if scheme == _PLAIN:
+            if self._ring:
+                raise SealError("a plain record where sealing is on")
+            return rest
+        if scheme != _SEALED:
+            raise SealError("a record of an unknown sealing scheme")
+        if not self._ring:
+            raise SealError("a sealed record, and no sealing key is set (LLM_QUEUE_SEALING_KEYS)")
+        key_id, _, encoded = rest.partition(":")
+        try:
+            blob = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            raise SealError("the sealed record is not base64") from None
+        plaintext = self._ring.decrypt(key_id, blob, _associated(purpose, job_id, owner))
+        return plaintext.decode()
+
+
+def make_key() -> str:
+    """A new random key in the form the setting takes, with an id of its own."""
+    return f"k{os.urandom(4).hex()}:{base64.b64encode(AESGCM.generate_key(256)).decode()}"
+
+
+def _associated(purpose: Purpose, job_id: str, owner: Owner) -> bytes:
+    # A JSON list, not joined text: no choice of ids can make two of these equal.
+    return json.dumps([WIRE_VERSION, purpose, job_id, owner.org, owner.guild, owner.agent]).encode()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .names import DEFAULT_QUEUE
+from .seal import KeyRing, Sealer
+
+ENV_PREFIX = "LLM_QUEUE_"
+REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. The message names the variable and the remedy."""
+
+
+def check_redis_url(url: str) -> str:
+    """Return `url` if it names a Redis server this project can use; raise `ValueError` otherwise."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        # urlsplit's message may hold the password that broke the parse.
+        raise ValueError("the URL does not parse; give redis://host:port/db") from error
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError(f"the URL's scheme is {parts.scheme!r}; use one of {', '.join(REDIS_SCHEMES)}")
+    if not host and parts.scheme != "sentinel":
+        raise ValueError("the URL names no host; give redis://host:port/db")
+    database = parts.path.strip("/")
+    if database and not database.isdigit():
+        raise ValueError(f"the URL's path {database!r} is not a database number")
+    return url
+
+
+#: May hold a password: kept out of every repr.
+RedisUrl = Annotated[str, AfterValidator(check_redis_url), Field(repr=False)]
+
+
+class QueueSettings(BaseSettings):
+    """What both sides need to know, from the environment with the prefix `LLM_QUEUE_`.
+
+    Raises `SettingsError` naming the variable when a value cannot be used.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    #: `redis://`, `rediss://` (TLS) or `sentinel://host:26379;host:26379/0?master=name`.
+    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
+    queue: str = Field(default=DEFAULT_QUEUE, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+    #: `id:base64,…`; the first key seals, all open. Empty: records travel as plain JSON.
+    sealing_keys: SecretStr = SecretStr("")
+    #: The same from a file, read when `sealing_keys` is empty.
+    sealing_keys_file: Path | None = None
+
+    #: How long an ended job's record, result and stream stay readable.
+    result_ttl: timedelta = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
+    stream_ttl: timedelta = Field(default=timedelta(hours=1), ge=timedelta(seconds=1))
+    idempotency_ttl: timedelta = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
+
+    #: Largest request the queue takes, in bytes of JSON.
+    max_body_bytes: int = Field(default=8_000_000, ge=1_000)
+    #: Longest `timeout` a call may ask for.
+    max_timeout: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
+
+    #: How long a call may go without Redis before it fails with `QueueUnavailable`.
+    redis_timeout: timedelta = Field(default=timedelta(seconds=4), gt=timedelta(0))
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+
+    @model_validator(mode="after")
+    def _keys_parse(self) -> Self:
+        try:
+            self.key_ring()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"sealing_keys_file {str(self.sealing_keys_file)!r}: {error}") from None
+        return self
+
+    def key_ring(self) -> KeyRing:
+        return KeyRing.load(self.sealing_keys.get_secret_value(), self.sealing_keys_file)
+
+    def sealer(self) -> Sealer:
+        """A sealer over the configured keys."""
+        return Sealer(self.key_ring())
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = str(item["loc"][0]) if item["loc"] else "sealing_keys"
+        # A value is shown only where it cannot be a secret or hold a password.
+        lines.append(f"{ENV_PREFIX}{name.upper()}: {item['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
