@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from .names import TASK_NAME
 from .redis_client import CONNECT_TIMEOUT_S, SentinelUrl

@@ -115,7 +115,7 @@ class Ledger:
         """Renew the leases of `held` (id to epoch). Returns the jobs to stop, and why."""
         args = [part for pair in held.items() for part in pair]
         reply = await self._call("renew", [], [_ms(lease), *args])
-        return dict(cast("Iterable[tuple[str, StopReason]]", batched(reply, 2)))
+        return dict(cast("Iterable[tuple[str, StopReason]]", batched(reply, 2, strict=True)))
 
     async def finish(
         self, job_id: str, epoch: int, state: JobState, meta: str,
@@ -130,7 +130,7 @@ class Ledger:
     ) -> bool:
         """End a job that nobody holds, if it still is as it was seen at `epoch`."""
         args = [job_id, epoch, state, meta, self._ttl_ms, int(dead)]
-        return await self._call("conclude", [keys.job_key(job_id)], args) == "done"
+        return bool(await self._call("conclude", [keys.job_key(job_id)], args) == "done")
 
     async def cancel(self, job_id: str, *, by: str, meta: str) -> CancelVerdict:
         """End a waiting job with `meta`; tell the worker of a running one."""
@@ -147,7 +147,7 @@ class Ledger:
     async def reap(self, *, most: int = 100) -> list[tuple[ReapVerdict, str]]:
         """Requeue the jobs whose lease ran out; name those that must be concluded instead."""
         reply = await self._call("reap", [], [most])
-        return cast("list[tuple[ReapVerdict, str]]", list(batched(reply, 2)))
+        return cast("list[tuple[ReapVerdict, str]]", list(batched(reply, 2, strict=True)))
 
     async def unannounced(
         self, queue: str, priority: Priority, *, patience: timedelta, most: int = 100
@@ -163,7 +163,7 @@ class Ledger:
 
     async def record(self, job_id: str) -> JobRecord | None:
         """The job as it stands, or None. Raises `ContractViolation` when it does not validate."""
-        fields = await self._redis.hgetall(keys.job_key(job_id))
+        fields = cast("dict[str, str]", await self._redis.hgetall(keys.job_key(job_id)))
         return JobRecord.from_hash(fields) if fields else None
 
     async def _call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
@@ -183,7 +183,7 @@ class Ledger:
 
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(cast("Iterable[tuple[str, str]]", batched(flat, 2)))
+    return dict(cast("Iterable[tuple[str, str]]", batched(flat, 2, strict=True)))
 
 
 def _attempts_json(attempts: Iterable[AttemptRecord]) -> str:
