@@ -1,0 +1,1 @@
+"""Real parts for tests: servers, workers, providers and proxies as processes on loopback."""

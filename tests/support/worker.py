@@ -1,0 +1,81 @@
+"""A Celery worker as a process of its own."""
+
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from support.process import ChildProcess
+
+APP = "rustic_ai.llm_queue.worker.app"
+READY = "ready."
+
+
+class WorkerProcess(ChildProcess):
+    """``python -m celery -A APP worker``, in its own process group, with its own node name.
+
+    `start` (or `with`) returns once the worker takes jobs. `kill`, `stop` (SIGTERM), `freeze`,
+    `thaw`, `logs`, `rss_bytes`, `threads`, `children` come from `ChildProcess`.
+
+    Args:
+        env: settings on top of this process's environment, such as ``{"LLM_QUEUE_REDIS_URL": ...}``.
+            A value of None takes the variable away.
+        app: the Celery app to run.
+        args: more arguments for ``celery worker``.
+        command: the whole command instead, such as ``["-m", "rustic_ai.llm_queue.worker.cli", "worker"]``
+            (after ``python``); then ``app``, ``args`` and the node name are the command's own affair.
+        ready_log: what the worker logs when it takes jobs.
+        ready_timeout_s: importing LiteLLM alone takes 7-10 s of CPU on a slow machine.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str | None] | None = None,
+        *,
+        app: str = APP,
+        args: Sequence[str] = (),
+        command: Sequence[str] | None = None,
+        name: str | None = None,
+        ready_log: str = READY,
+        ready_timeout_s: float = 60.0,
+        log_path: Path | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name = name or f"w{secrets.token_hex(3)}"
+        self.nodename = f"{self.name}@localhost"
+        self._ready_log = ready_log
+        self._ready_timeout_s = ready_timeout_s
+        if command is None:
+            command = ["-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", self.nodename, *args]
+        settings = dict(os.environ) | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        for key, value in (env or {}).items():
+            settings.pop(key, None)
+            if value is not None:
+                settings[key] = value
+        if log_path is None:
+            log_path = Path(tempfile.mkdtemp(prefix="worker-")) / f"{self.name}.log"
+        super().__init__([sys.executable, *command], log_path=log_path, env=settings, cwd=cwd)
+
+    def start(self) -> None:
+        """Start it and wait until it takes jobs.
+
+        Raises:
+            AssertionError: it ended, or was not ready in time; carries the end of its log.
+        """
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start it without waiting, to let several come up side by side."""
+        super().start()
+
+    def wait_ready(self) -> None:
+        """Wait until the current run takes jobs; raises as `start` does."""
+        self.wait_for_log(self._ready_log, self._ready_timeout_s)
+
+    def restart(self) -> None:
+        """SIGKILL and start again under the same node name."""
+        self.kill()
+        self.start()
