@@ -306,16 +306,19 @@ local function replay(keys, args)
   return 1
 end
 
-local functions = {
-  submit = submit, claim = claim, begin_attempt = begin_attempt, renew = renew, finish = finish,
-  conclude = conclude, cancel = cancel, hand_back = hand_back, reap = reap,
-  unannounced = unannounced, replay = replay,
-}
+redis.register_function('LIB_submit', submit)
+redis.register_function('LIB_replay', replay)
+
 -- Only a submit may fail for want of memory: every other step ends or frees something.
-for name, body in pairs(functions) do
-  if name == 'submit' or name == 'replay' then
-    redis.register_function('LIB_' .. name, body)
-  else
-    redis.register_function{function_name = 'LIB_' .. name, callback = body, flags = {'allow-oom'}}
-  end
+local function register(name, body)
+  redis.register_function{function_name = 'LIB_' .. name, callback = body, flags = {'allow-oom'}}
 end
+register('claim', claim)
+register('begin_attempt', begin_attempt)
+register('renew', renew)
+register('finish', finish)
+register('conclude', conclude)
+register('cancel', cancel)
+register('hand_back', hand_back)
+register('reap', reap)
+register('unannounced', unannounced)
