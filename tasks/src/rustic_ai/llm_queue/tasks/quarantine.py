@@ -14,6 +14,7 @@ from .names import KEY_PREFIX
 logger = logging.getLogger(__name__)
 
 QUARANTINE_KEY = f"{KEY_PREFIX}quarantine"
+DEFAULT_CAP = 1000
 _MAX_BODY_BYTES = 8_000
 _TTL_S = 7 * 24 * 3600
 
@@ -46,7 +47,7 @@ class Quarantine:
     """A capped list in Redis for what cannot be delivered, newest first."""
 
     client: redis.Redis
-    cap: int = 1000
+    cap: int = DEFAULT_CAP
 
     def add(self, body: bytes, queue: str, reason: str) -> None:
         """Put a message aside and log it without its contents. Never raises for a Redis that is away."""

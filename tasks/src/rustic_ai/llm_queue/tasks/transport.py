@@ -6,56 +6,59 @@ The ledger repairs every lost message, so kombu's unacked machinery has nothing 
 from __future__ import annotations
 
 import logging
+import re
 import ssl
+from functools import cached_property
 from queue import Empty
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.objects import cached_property
 
-from .quarantine import Quarantine
+from .quarantine import DEFAULT_CAP, Quarantine
 from .redis_client import SentinelUrl
+from .wakeup import InvalidMessage, parse_broadcast, parse_wakeup
 
 logger = logging.getLogger(__name__)
 
-#: kombu takes a `+` in a scheme for two URLs in one, hence the hyphen.
+#: Our scheme for each scheme of a Redis URL. kombu takes a `+` in a scheme for two URLs in one,
+#: hence the hyphen.
 SCHEMES = {"redis": "llmq-redis", "rediss": "llmq-rediss", "sentinel": "llmq-sentinel"}
+_REPLY_QUEUE = re.compile(r".+\.reply\.[^.]+\.pidbox")
 
 
 def register_transport() -> None:
     """Make kombu know our URL schemes. Calling it twice is safe."""
     TRANSPORT_ALIASES[SCHEMES["redis"]] = f"{__name__}:WakeupTransport"
-    TRANSPORT_ALIASES[SCHEMES["rediss"]] = f"{__name__}:TLSWakeupTransport"
+    TRANSPORT_ALIASES[SCHEMES["rediss"]] = f"{__name__}:TlsWakeupTransport"
     TRANSPORT_ALIASES[SCHEMES["sentinel"]] = f"{__name__}:SentinelWakeupTransport"
 
 
-def broker_conf(redis_url: str) -> dict[str, Any]:
-    """Celery's `broker_url` and `broker_transport_options` for a Redis URL of ours.
+def broker_url(redis_url: str) -> str:
+    """Celery's `broker_url` for a `redis://`, `rediss://` or `sentinel://` URL.
 
-    Raises `ValueError` for a URL that names no scheme of ours, or a Sentinel URL without a master.
+    A Sentinel URL also needs the transport option `master_name`. Raises `ValueError` for another scheme.
     """
     scheme, separator, rest = redis_url.partition("://")
     if not separator or scheme not in SCHEMES:
         raise ValueError(f"the URL's scheme is not one of {', '.join(SCHEMES)}")
     if scheme != "sentinel":
-        return {"broker_url": f"{SCHEMES[scheme]}://{rest}", "broker_transport_options": {}}
+        return f"{SCHEMES[scheme]}://{rest}"
     target = SentinelUrl.parse(redis_url)
-    credentials = rest.rpartition("@")[0]
-    prefix = f"{SCHEMES[scheme]}://{credentials}@" if credentials else f"{SCHEMES[scheme]}://"
-    conf: dict[str, Any] = {
-        "broker_url": ";".join(f"{prefix}{host}:{port}/{target.db}" for host, port in target.hosts),
-        "broker_transport_options": {"master_name": target.master},
-    }
-    if target.options.get("tls") == "1":
-        conf["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return conf
+    credentials = ""
+    if target.username or target.password:
+        credentials = f"{quote(target.username or '', safe='')}:{quote(target.password or '', safe='')}@"
+    query = "?ssl_cert_reqs=required" if target.options.get("tls") == "1" else ""
+    return ";".join(
+        f"{SCHEMES[scheme]}://{credentials}{host}:{port}/{target.db}{query}" for host, port in target.hosts
+    )
 
 
-class WrongKeyType(Exception):
-    """A key that should be a queue holds something else."""
+class MessageRefused(Exception):
+    """Redis answered a publish with an error; trying again would not help."""
 
 
 class WakeupQoS(virtual.QoS):
@@ -63,43 +66,44 @@ class WakeupQoS(virtual.QoS):
 
     restore_at_shutdown = False
 
-    def append(self, message: Any, delivery_tag: str) -> None: ...
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Nothing is kept."""
 
-    def ack(self, delivery_tag: str) -> None: ...
+    def ack(self, delivery_tag: str) -> None:
+        """Nothing was kept."""
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None: ...
-
-
-if TYPE_CHECKING:
-    _Base = kombu_redis.Channel
-else:
-    _Base = object
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Nothing was kept; the ledger announces the job again."""
 
 
-class _WakeupChannel(_Base):
-    """What our channels change in kombu's, for plain Redis and for Sentinel alike."""
+# A mix-in for two of kombu's channels; what it finds on them is untyped.
+_Mixin: Any = object
+
+
+class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
+    """Consumes without acknowledging, and delivers nothing that was not checked first."""
 
     QoS = WakeupQoS
     do_restore = False
-    ack_emulation = False
-    quarantine_cap = 1000
-
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "quarantine_cap")
-
-    @cached_property
-    def quarantine(self) -> Quarantine:
-        return Quarantine(redis.Redis(connection_pool=self.pool), self.quarantine_cap)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # kombu replaces its own QoS by an option; ours has no other form.
         self.QoS = WakeupQoS
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        cap = self.connection.client.transport_options.get("quarantine_cap", DEFAULT_CAP)
+        return Quarantine(redis.Redis(connection_pool=self.pool), cap)
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         return super().basic_consume(queue, True, *args, **kwargs)
 
-    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None: ...
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Nothing waits for it."""
 
-    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None: ...
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Nothing waits for it."""
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         cancelled = super()._basic_cancel(consumer_tag)
@@ -110,7 +114,7 @@ class _WakeupChannel(_Base):
     def _settle_pop(self) -> None:
         # The pop in flight may still take a message; left in the socket it would wait there
         # for as long as this worker drains.
-        connection = self._in_poll
+        connection: Any = self._in_poll
         try:
             if connection.can_read(timeout=self.brpop_timeout + 1):
                 self._brpop_read()
@@ -118,18 +122,19 @@ class _WakeupChannel(_Base):
                 connection.disconnect()
         except Empty:
             return
-        except redis.RedisError, OSError:
-            logger.warning("Redis went away while consuming was being stopped")
+        except (redis.RedisError, OSError) as error:
+            logger.warning("Redis went away while consuming was being stopped: %s", type(error).__name__)
 
     def _brpop_read(self, **options: Any) -> bool:
-        keys = self._popped_keys
         try:
             reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
+            if not _is_wrong_type(error):
                 raise
-            for key in keys:
-                self.quarantine.add_key(key)
+            # Otherwise every pop of every worker would fail until somebody removes the key.
+            for queue in self.active_queues:
+                for priority in self.priority_steps:
+                    self.quarantine.add_key(self.global_keyprefix + self._q_for_pri(queue, priority))
             raise Empty from None
         except self.connection_errors:
             # Disconnected, the next iteration connects anew.
@@ -143,3 +148,123 @@ class _WakeupChannel(_Base):
         key, item = reply
         self._take(bytes_to_str(key), item)
         return True
+
+    def _take(self, key: str, item: bytes) -> None:
+        queue = key.rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        deliver = self.connection._callbacks.get(queue)
+        if deliver is None or self._closing:
+            self._give_back(key, item)
+            return
+        try:
+            if _REPLY_QUEUE.fullmatch(queue):
+                envelope = parse_broadcast(item, "reply.pidbox")
+            else:
+                envelope = parse_wakeup(item, queue)
+        except InvalidMessage as error:
+            self.quarantine.add(item, queue, str(error))
+        else:
+            deliver(envelope)
+
+    def _give_back(self, key: str, item: bytes) -> None:
+        # To the end that is popped: its turn had come.
+        try:
+            with self.conn_or_acquire() as client:
+                client.rpush(key, item)
+        except redis.RedisError as error:
+            logger.warning("A message could not be put back on %r: %s", key, type(error).__name__)
+
+    def _receive_one(self, c: Any) -> bool:
+        try:
+            response = c.parse_response()
+        except self.connection_errors:
+            self._in_listen = None
+            raise
+        if not isinstance(response, list | tuple):
+            return False
+        message = self._handle_message(c, response)
+        if not bytes_to_str(message["type"]).endswith("message") or not message["data"]:
+            return False
+        self._take_broadcast(bytes_to_str(message["channel"]), message["data"])
+        return True
+
+    def _take_broadcast(self, channel: str, item: bytes) -> None:
+        name = channel.partition(".")[2] if channel.startswith("/") else channel
+        exchange = name.split("/", 1)[0]
+        try:
+            envelope = parse_broadcast(item, exchange)
+            if exchange not in self._fanout_to_queue:
+                raise InvalidMessage("nobody listens to this exchange")
+        except InvalidMessage as error:
+            self.quarantine.add(item, channel, str(error))
+            return
+        try:
+            self._deliver_fanout_message(envelope, exchange)
+        except (redis.RedisError, OSError):
+            raise
+        except Exception as error:
+            # One more command that nobody can carry out must not stop the worker.
+            self.quarantine.add(item, channel, f"{type(error).__name__} in its handler")
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        try:
+            super()._put(queue, message, **kwargs)
+        except self.ResponseError as error:
+            # kombu would repeat a reply to a command for ever, without a pause.
+            raise MessageRefused(f"{queue}: {error}") from error
+
+    def get_table(self, exchange: str) -> Any:
+        try:
+            return super().get_table(exchange)
+        except self.ResponseError as error:
+            raise MessageRefused(f"{exchange}: {error}") from error
+
+
+class WakeupChannel(_Wakeups, kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
+    """A channel to one Redis server."""
+
+
+class TlsWakeupChannel(WakeupChannel):
+    """A channel over TLS that checks the server's certificate unless the URL says otherwise."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        # kombu knows only its own scheme for TLS; without this ours would speak plain text.
+        self.connection.client.ssl = self.connection.client.ssl or {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]  # kombu's
+        return params
+
+
+class SentinelWakeupChannel(_Wakeups, kombu_redis.SentinelChannel):  # type: ignore[misc]  # kombu is untyped
+    """A channel to the master that Sentinel names."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        client = self.connection.client
+        ours = client.alt
+        # kombu takes only URLs of its own scheme for further sentinels.
+        client.alt = [url.replace(SCHEMES["sentinel"], "sentinel", 1) for url in ours]
+        try:
+            return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]  # kombu's
+        finally:
+            client.alt = ours
+
+
+class WakeupTransport(kombu_redis.Transport):
+    """For `llmq-redis://`."""
+
+    Channel = WakeupChannel
+
+
+class TlsWakeupTransport(kombu_redis.Transport):
+    """For `llmq-rediss://`."""
+
+    Channel = TlsWakeupChannel
+
+
+class SentinelWakeupTransport(kombu_redis.SentinelTransport):
+    """For `llmq-sentinel://`."""
+
+    Channel = SentinelWakeupChannel
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    return str(error).startswith("WRONGTYPE")
