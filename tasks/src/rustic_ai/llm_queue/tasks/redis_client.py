@@ -72,11 +72,12 @@ def connect(url: str, *, outage_s: float, max_connections: int | None = None, **
     """A lazy asyncio client for `url`; no connection is made yet.
 
     Args:
-        outage_s: how long a command is tried again while Redis is away, restarts or fails over.
+        outage_s: how long a command is tried again while Redis is away, restarts or fails over;
+            0 tries once.
         max_connections: bound of the pool; None for redis-py's own.
     """
     # The steps double up to the cap, so about this many fill the outage.
-    retries = max(1, int(outage_s / _RETRY_CAP_S) + 4)
+    retries = int(outage_s / _RETRY_CAP_S) + 4 if outage_s else 0
     settings: dict[str, Any] = {
         "decode_responses": True,
         # A record that is not UTF-8 must reach our validation, not break the connection.

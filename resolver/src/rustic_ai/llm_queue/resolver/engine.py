@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from ..tasks import keys
+from ..tasks.announce import announce
+from ..tasks.celery_app import make_celery_app
+from ..tasks.contract import ContractViolation
+from ..tasks.error_kind import ErrorKind
+from ..tasks.errors import ErrorEnvelope
+from ..tasks.job import Job, JobRecord
+from ..tasks.ledger import CancelVerdict, Ledger
+from ..tasks.outcome import Account, Cancelled, Failed, Outcome
+from ..tasks.owner import Owner
+from ..tasks.redis_client import OUTAGE_ERRORS, connect
+from ..tasks.result import decode_result, encode_result
+from ..tasks.settings import QueueSettings
+from .background_loop import BackgroundLoop
+from .waiter import ResultWaiter, Watch
+
+logger = logging.getLogger(__name__)
+
+_PUBLISHERS = 2
+#: How long a job that nobody follows any more is tried to be cancelled.
+_ABANDON_FOR_S = 120.0
+
+
+class QueueGone(Exception):
+    """Redis cannot be reached, or refuses: the message says which and what to do."""
+
+
+class WaitTimeout(Exception):
+    """The deadline passed before the job ended."""
+
+
+class SubmitConflict(Exception):
+    """The idempotency key stands for another request."""
+
+
+class Engine:
+    """What one process needs of the queue: an event loop, a few connections, a publisher.
+
+    Every agent of the process shares it. Nothing touches the network until the first call, and a
+    forked child makes its own.
+    """
+
+    _shared: dict[tuple[int, str], Engine] = {}  # noqa: RUF012  guarded by _lock, one per process
+    _lock = threading.Lock()
+
+    def __init__(self, settings: QueueSettings) -> None:
+        self.settings = settings
+        self._sealer = settings.sealer()
+        self._loop = BackgroundLoop("llm-queue-client")
+        self._redis_timeout_s = settings.redis_timeout.total_seconds()
+        self._redis: Redis = connect(settings.redis_url, outage_s=self._redis_timeout_s)
+        self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
+        patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
+        self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
+        # The waiter makes its connection anew by itself, so that it can read what it missed.
+        self._waiter = ResultWaiter(connect(settings.redis_url, outage_s=0))
+        self._celery: Celery = make_celery_app(settings)
+        self._publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="llm-queue-publish")
+        self._chores: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def shared(cls, settings: QueueSettings) -> Engine:
+        """The process's engine for these settings."""
+        key = (os.getpid(), _identity(settings))
+        with cls._lock:
+            if key not in cls._shared:
+                cls._shared[key] = cls(settings)
+            return cls._shared[key]
+
+    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the engine's loop and wait, from a thread."""
+        future = self._loop.submit(_as_coroutine(coro_fn))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a Ctrl-C in the caller must not leave its job running
+            raise
+
+    async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the engine's loop and wait, from any event loop. Cancelling this cancels that."""
+        return await asyncio.wrap_future(self._loop.submit(_as_coroutine(coro_fn)))
+
+    async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
+        """Put the job on the queue. Returns the id of the job that stands for it.
+
+        Raises `QueueGone` within the settings' `redis_timeout`, `SubmitConflict`.
+        """
+        try:
+            async with asyncio.timeout(self._redis_timeout_s):
+                verdict, job_id = await self._ledger.submit(
+                    job, idempotency_key=idempotency_key, idempotency_ttl=self.settings.idempotency_ttl
+                )
+        except OUTAGE_ERRORS as error:
+            # It may have been written all the same, and nobody will wait for it.
+            self._chore(self._abandon(job.id, job.owner))
+            raise self._gone(error) from None
+        except asyncio.CancelledError:
+            self._chore(self._abandon(job.id, job.owner))
+            raise
+        except ResponseError as error:
+            raise _refused(error) from None
+        if verdict == "conflict":
+            raise SubmitConflict(f"the idempotency key stands for another request, of job {job_id}")
+        if job_id == job.id:
+            await self._announce(job)
+        return job_id
+
+    async def outcome(self, job_id: str, owner: Owner, *, deadline_s: float | None) -> Outcome:
+        """Wait for the job's end.
+
+        Args:
+            deadline_s: seconds from now; None waits for as long as it takes.
+
+        Raises `WaitTimeout`; the job is not cancelled by that.
+        """
+        try:
+            async with asyncio.timeout(deadline_s), self._waiter.watch(job_id) as watch:
+                return await self._await_outcome(watch, job_id, owner)
+        except TimeoutError:
+            raise WaitTimeout(job_id) from None
+
+    async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
+        """Cancel the job. Raises `QueueGone`."""
+        meta = self._cancelled_meta(job_id, owner, by)
+        return await self._bounded(self._ledger.cancel(job_id, by=by, meta=meta))
+
+    def abandon(self, job_id: str, owner: Owner) -> None:
+        """Cancel the job in the background, for as long as Redis may be away."""
+        self._chore(self._abandon(job_id, owner))
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
+        return await self._bounded(self._ledger.record(job_id))
+
+    async def _await_outcome(self, watch: Watch, job_id: str, owner: Owner) -> Outcome:
+        try:
+            async with asyncio.timeout(self._redis_timeout_s):
+                await watch.subscribed.wait()
+                raw = await self._stored(job_id)
+        except OUTAGE_ERRORS:
+            # Redis is away. The waiter reads the key again once it is back.
+            raw = None
+        if raw is not None:
+            return self._stored_outcome(raw, job_id, owner)
+        while True:
+            try:
+                return decode_result(await watch.next(), job_id=job_id, owner=owner, sealer=self._sealer)
+            except ContractViolation as violation:
+                # Anybody on Redis can publish; only what is stored decides.
+                logger.warning("Ignored a message posing as the result of job %s: %s", job_id, violation)
+            raw = await self._stored(job_id)
+            if raw is not None:
+                return self._stored_outcome(raw, job_id, owner)
+
+    async def _stored(self, job_id: str) -> str | None:
+        try:
+            return cast("str | None", await self._redis.get(keys.result_key(job_id)))
+        except OUTAGE_ERRORS:
+            return None
+
+    def _stored_outcome(self, raw: str, job_id: str, owner: Owner) -> Outcome:
+        try:
+            return decode_result(raw, job_id=job_id, owner=owner, sealer=self._sealer)
+        except ContractViolation as violation:
+            error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The stored result: {violation}")
+            return Failed(account=Account(), error=error)
+
+    async def _announce(self, job: Job) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._publishers, announce, self._celery, job)
+        except (OperationalError, OSError) as error:
+            logger.warning("Job %s waits for a worker to find it: %s", job.id, type(error).__name__)
+
+    async def _bounded[T](self, step: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._redis_timeout_s):
+                return await step
+        except OUTAGE_ERRORS as error:
+            raise self._gone(error) from None
+        except ResponseError as error:
+            raise _refused(error) from None
+
+    async def _abandon(self, job_id: str, owner: Owner) -> None:
+        meta = self._cancelled_meta(job_id, owner, "caller")
+        try:
+            await self._patient_ledger.cancel(job_id, by="caller", meta=meta)
+        except OUTAGE_ERRORS:
+            logger.error("Job %s could not be cancelled: its deadline will end it", job_id)
+
+    def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
+        outcome = Cancelled(account=Account(), by=by)
+        return encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+
+    def _gone(self, error: Exception) -> QueueGone:
+        return QueueGone(
+            f"Redis did not answer within {self._redis_timeout_s:g} s ({type(error).__name__}); "
+            "check LLM_QUEUE_REDIS_URL and that the server runs"
+        )
+
+    def _chore(self, coro: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coro)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+
+def _refused(error: ResponseError) -> QueueGone:
+    text = str(error)
+    if text.startswith("OOM"):
+        return QueueGone("Redis is out of memory and takes no more jobs; raise its maxmemory")
+    return QueueGone(f"Redis refused the command: {text.partition(' ')[0]}; run `llm-queue doctor`")
+
+
+def _identity(settings: QueueSettings) -> str:
+    values = settings.model_dump(mode="json", exclude={"sealing_keys"})
+    return f"{sorted(values.items())}{settings.sealing_keys.get_secret_value()}"
+
+
+async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
+    return await coro_fn()
+
+
+def _after_fork() -> None:
+    # The parent's thread does not exist here, and its lock may have been held.
+    Engine._lock = threading.Lock()
+    Engine._shared = {}
+
+
+os.register_at_fork(after_in_child=_after_fork)
