@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kombu.utils import json as kombu_json
+
 from .names import TASK_NAME
 
 #: A wake-up is about 1.3 kB; what is larger is not one.
@@ -60,6 +62,11 @@ def parse_broadcast(raw: bytes, exchange: str) -> dict[str, Any]:
     properties = _mapping(envelope.get("properties"), "properties")
     headers = _mapping(envelope.get("headers"), "headers")
     body = _load_body(envelope)
+    try:
+        # kombu turns some objects into other types when it decodes; where it fails, it logs the body.
+        kombu_json.loads(json.dumps(body))
+    except Exception:
+        raise InvalidMessage("body holds a type that does not decode") from None
     if exchange.endswith(".pidbox") and not exchange.startswith("reply."):
         _check_command(_mapping(body, "body"))
     clock = headers.get("clock") or 0
