@@ -37,7 +37,7 @@ from .job import Job, JobRecord, JobState, Priority
 SubmitVerdict = Literal["created", "exists", "conflict"]
 ClaimVerdict = Literal["granted", "missing", "final", "leased", "expired", "exhausted"]
 FinishVerdict = Literal["done", "already", "stale"]
-CancelVerdict = Literal["cancelled", "cancelling", "answered", "failed", "expired", "missing"]
+CancelVerdict = Literal["cancelled", "cancelling", "running", "answered", "failed", "expired", "missing"]
 HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
 StopReason = Literal["lost", "cancelled"]
 ReapVerdict = Literal["requeued", "cancelled", "lost", "expired"]
@@ -132,9 +132,9 @@ class Ledger:
         args = [job_id, epoch, state, meta, self._ttl_ms, int(dead)]
         return bool(await self._call("conclude", [keys.job_key(job_id)], args) == "done")
 
-    async def cancel(self, job_id: str, *, by: str, meta: str) -> CancelVerdict:
-        """End a waiting job with `meta`; tell the worker of a running one."""
-        args = [job_id, by, meta, self._ttl_ms]
+    async def cancel(self, job_id: str, *, by: str, meta: str, waiting_only: bool = False) -> CancelVerdict:
+        """End a waiting job with `meta`; tell the worker of a running one, unless `waiting_only`."""
+        args = [job_id, by, meta, self._ttl_ms, int(waiting_only)]
         return cast(CancelVerdict, await self._call("cancel", [keys.job_key(job_id)], args))
 
     async def hand_back(
@@ -165,6 +165,10 @@ class Ledger:
         """The job as it stands, or None. Raises `ContractViolation` when it does not validate."""
         fields = cast("dict[str, str]", await self._redis.hgetall(keys.job_key(job_id)))
         return JobRecord.from_hash(fields) if fields else None
+
+    async def epoch(self, job_id: str) -> int:
+        """The number of the job's latest claim, readable even where the record is not."""
+        return int(await self._redis.hget(keys.job_key(job_id), "epoch") or 0)
 
     async def _call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
         library, source = _library()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .duration import Duration
 from .names import DEFAULT_QUEUE
 from .seal import KeyRing, Sealer
 
@@ -59,17 +60,17 @@ class QueueSettings(BaseSettings):
     sealing_keys_file: Path | None = None
 
     #: How long an ended job's record, result and stream stay readable.
-    result_ttl: timedelta = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
-    stream_ttl: timedelta = Field(default=timedelta(hours=1), ge=timedelta(seconds=1))
-    idempotency_ttl: timedelta = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
+    result_ttl: Duration = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
+    stream_ttl: Duration = Field(default=timedelta(hours=1), ge=timedelta(seconds=1))
+    idempotency_ttl: Duration = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
 
     #: Largest request the queue takes, in bytes of JSON.
     max_body_bytes: int = Field(default=8_000_000, ge=1_000)
     #: Longest `timeout` a call may ask for.
-    max_timeout: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
+    max_timeout: Duration = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
 
     #: How long a call may go without Redis before it fails with `QueueUnavailable`.
-    redis_timeout: timedelta = Field(default=timedelta(seconds=4), gt=timedelta(0))
+    redis_timeout: Duration = Field(default=timedelta(seconds=4), gt=timedelta(0))
 
     def __init__(self, **values: Any) -> None:
         try:

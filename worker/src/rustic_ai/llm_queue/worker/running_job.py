@@ -144,3 +144,10 @@ class RunningJob:
             self._owner.ended(self, Ending(error=asyncio.CancelledError()))
         else:
             self._owner.ended(self, task.result())
+
+
+def mark_revoked() -> None:
+    """Make Celery report the current job as revoked; its own work has ended already."""
+    job = _current.get(None)
+    if job is not None:
+        job.reason = job.reason or CancelReason.REVOKED

@@ -1,0 +1,51 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Each sets itself up.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# uv of one's own where there is one that runs here, else one in a private environment.
+UV := $(shell command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/uv)
+BOOTSTRAP ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import ensurepip, venv' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+LOCK := requirements.lock
+
+.PHONY: help setup demo test check format lock soak bench clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.installed  ## the environment, in .venv
+
+$(VENV)/.installed: $(LOCK) pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$$(cat .python-version)" $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes $(LOCK)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.tools/bin/uv:
+	@test -n "$(BOOTSTRAP)" || { echo "make needs uv, or a Python 3 with venv" >&2; exit 1; }
+	$(BOOTSTRAP) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+check: setup  ## ruff, strict typing, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup  ## the whole suite, on real servers and workers
+	$(BIN)/python -m pytest $(ARGS)
+
+format: setup  ## ruff's formatter and its safe fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: | $(UV)  ## resolve requirements.lock anew
+	$(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--all-extras --group dev pyproject.toml -o $(LOCK) $(ARGS)
+
+demo: setup  ## a guild, a queue, a worker and a model, all on this machine
+	$(BIN)/python examples/demo.py $(if $(MODEL),--model $(MODEL))
+
+clean:  ## the environment and every cache
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,8 @@
+"""The Celery app an operator names: `celery -A rustic_ai.llm_queue.worker.app worker`."""
+
+from __future__ import annotations
+
+from .factory import make_worker_app
+from .worker_settings import WorkerSettings
+
+app = make_worker_app(WorkerSettings())

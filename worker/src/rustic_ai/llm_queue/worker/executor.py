@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from ..tasks.attempt import AttemptRecord
+from ..tasks.contract import ContractViolation
+from ..tasks.error_kind import ErrorKind
+from ..tasks.errors import ErrorEnvelope
+from ..tasks.job import JobRecord, open_call
+from ..tasks.ledger import Claim, Ledger
+from ..tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
+from ..tasks.seal import Sealer
+from .announcer import Announcer
+from .attempts import Answer, AttemptLog, AttemptsFailed, DeadlinePassed, attempt_all
+from .held_job import HeldJob, Stopped, StopReason
+from .leases import Leases
+from .provider import Provider
+from .settlement import UNKNOWN_OWNER, Settlement, expired, worker_lost
+from .worker_settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Runs one job from its wake-up to its end: claim, open, attempt, settle."""
+
+    settings: WorkerSettings
+    worker: str
+    ledger: Ledger
+    sealer: Sealer
+    leases: Leases
+    settlement: Settlement
+    announcer: Announcer
+    provider: Provider
+
+    async def execute(self, held: HeldJob) -> Outcome | None:
+        """Carry the job to its end. None when there was nothing to do, or it was handed back."""
+        claim = await self._claim(held)
+        if claim is None:
+            return None
+        with self.leases.holding(held):
+            log = _attempt_log(claim)
+            try:
+                outcome = await self._produce(claim, held, log)
+            except Stopped as stopped:
+                return await self._stop(stopped.reason, claim, held, log)
+            return await self._finish(claim, held, outcome, log)
+
+    async def _claim(self, held: HeldJob) -> Claim | None:
+        claim = await self.ledger.claim(
+            held.job_id,
+            worker=self.worker,
+            token=uuid4().hex,
+            lease=self.settings.lease,
+            most_losses=self.settings.most_losses,
+        )
+        held.epoch = claim.epoch
+        if claim.verdict == "granted":
+            return claim
+        if claim.verdict == "expired":
+            await self.settlement.conclude(held.job_id, claim.epoch, claim.record, expired(claim.record))
+        elif claim.verdict == "exhausted":
+            await self.settlement.conclude(held.job_id, claim.epoch, claim.record, worker_lost(claim.record))
+        elif claim.verdict == "missing":
+            logger.warning("A wake-up for job %s, of which nothing is known", held.job_id)
+        return None
+
+    async def _produce(self, claim: Claim, held: HeldJob, log: AttemptLog) -> Outcome:
+        if claim.record is None:
+            return _unreadable(str(claim.violation))
+        try:
+            call = open_call(claim.record.job, self.sealer)
+        except ContractViolation as violation:
+            return _unreadable(str(violation))
+        journal = LedgerJournal(self.ledger, held)
+        remaining_s = (claim.record.deadline_ms - claim.now_ms) / 1000
+        deadline_s = asyncio.get_running_loop().time() + remaining_s
+        try:
+            answer = await held.work(
+                attempt_all(
+                    call,
+                    log=log,
+                    deadline_s=deadline_s,
+                    provider=self.provider,
+                    settings=self.settings,
+                    journal=journal,
+                    sink=None,
+                )
+            )
+        except AttemptsFailed as failed:
+            return Failed(account=self._account(claim, log), error=failed.envelope)
+        except DeadlinePassed:
+            return Expired(account=self._account(claim, log))
+        except Stopped:
+            raise
+        except Exception as error:
+            # A fault of ours must end the job too, or its caller would wait for the deadline.
+            logger.exception("Job %s met a fault of the worker's", held.job_id)
+            envelope = ErrorEnvelope(
+                kind=ErrorKind.WORKER_FAULT,
+                message=f"The worker failed on this job ({type(error).__name__}); its log has the details.",
+            )
+            return Failed(account=self._account(claim, log), error=envelope)
+        return Answered(
+            account=self._account(claim, log, answer), model=answer.model, response=answer.response
+        )
+
+    async def _finish(self, claim: Claim, held: HeldJob, outcome: Outcome, log: AttemptLog) -> Outcome | None:
+        owner = claim.record.job.owner if claim.record else UNKNOWN_OWNER
+        verdict = await self.settlement.finish(held.job_id, owner, held.epoch, outcome, log.ended)
+        if verdict == "stale":
+            logger.warning("Job %s ended here after its lease was lost: nothing is written", held.job_id)
+            return None
+        return outcome
+
+    async def _stop(self, reason: StopReason, claim: Claim, held: HeldJob, log: AttemptLog) -> Outcome | None:
+        if reason is StopReason.LOST:
+            return None
+        if reason is StopReason.CANCELLED:
+            return await self._finish(claim, held, Cancelled(account=self._account(claim, log)), log)
+        verdict = await self.ledger.hand_back(
+            held.job_id, held.epoch, ended=log.ended, call_under_way=log.call_lost
+        )
+        match verdict:
+            case "queued":
+                logger.info("Job %s is handed back to the queue", held.job_id)
+                await self.announcer.announce(held.job_id)
+            case "cancelled":
+                return await self._finish(claim, held, Cancelled(account=self._account(claim, log)), log)
+            case "lost":
+                return await self._finish(claim, held, worker_lost(claim.record), log)
+        return None
+
+    def _account(self, claim: Claim, log: AttemptLog, answer: Answer | None = None) -> Account:
+        record = claim.record
+        assert record is not None
+        started_ms = record.started_ms or claim.now_ms
+        return Account(
+            attempts=tuple(log.ended),
+            queue_wait_s=max(started_ms - record.created_ms, 0) / 1000,
+            run_time_s=log.run_time_s,
+            worker=self.worker,
+            possible_duplicate_charge=any(attempt.status == "lost" for attempt in log.ended),
+            **(answer.usage_fields() if answer else log.usage_fields()),
+        )
+
+
+class LedgerJournal:
+    """Puts every provider call on record in the ledger before it is made."""
+
+    def __init__(self, ledger: Ledger, held: HeldJob) -> None:
+        self._ledger, self._held = ledger, held
+
+    async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
+        """Raises `Stopped` when the lease was lost."""
+        granted = await self._ledger.begin_attempt(
+            self._held.job_id, self._held.epoch, begun=number, ended=ended
+        )
+        if not granted:
+            self._held.stop(StopReason.LOST)
+            raise Stopped(StopReason.LOST)
+
+
+def _attempt_log(claim: Claim) -> AttemptLog:
+    record: JobRecord | None = claim.record
+    if record is None:
+        return AttemptLog(epoch=claim.epoch, begun=1, ended=())
+    return AttemptLog(epoch=record.epoch, begun=record.attempts_begun, ended=record.attempts)
+
+
+def _unreadable(why: str) -> Failed:
+    error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The job could not be read: {why}")
+    return Failed(account=Account(), error=error)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from celery import Celery
+
+from ..tasks.celery_app import make_celery_app
+from .pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
+from .steps import add_steps
+from .task import RunJob
+from .worker_settings import WorkerSettings
+
+
+def make_worker_app(settings: WorkerSettings) -> Celery:
+    """The Celery app of a worker with these settings."""
+    app = make_celery_app(
+        settings,
+        # Celery's result backend only reads here: results are stored with the job's end.
+        result_backend=settings.redis_url if not settings.redis_url.startswith("sentinel") else None,
+        worker_pool="rustic_ai.llm_queue.worker.pool:AsyncPool",
+        worker_concurrency=settings.concurrency,
+        # Wake-ups beyond the pool's limit stay in Redis, where another worker can take them.
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        # Flower needs the events; they carry no argument, answer or secret.
+        worker_send_task_events=True,
+        worker_hijack_root_logger=True,
+        worker_redirect_stdouts=False,
+        **{
+            DRAIN_TIMEOUT_CONF: settings.drain.total_seconds(),
+            CANCEL_TIMEOUT_CONF: (settings.hard_stop - settings.drain).total_seconds(),
+        },
+    )
+    app.register_task(RunJob())
+    add_steps(app, settings)
+    return app

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from ..tasks.contract import ContractViolation
+from ..tasks.job import PRIORITIES, JobRecord
+from ..tasks.ledger import Ledger, ReapVerdict
+from ..tasks.outcome import Outcome
+from ..tasks.redis_client import OUTAGE_ERRORS
+from .announcer import Announcer
+from .leases import Leases
+from .settlement import Settlement, cancelled, expired, worker_lost
+
+logger = logging.getLogger(__name__)
+
+#: A wake-up that was sent this long ago and is not in its list any more was lost.
+_PATIENCE = timedelta(seconds=5)
+
+
+class Reaper:
+    """Repairs what died: runs in every worker, and does no harm in parallel.
+
+    A Redis that was away or frozen let every lease run out at once, though their workers live.
+    So nothing is reaped until this worker's own renewals have gone through for one whole lease:
+    by then the others' have, too.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settlement: Settlement,
+        announcer: Announcer,
+        leases: Leases,
+        *,
+        queue: str,
+        lease: timedelta,
+        every: timedelta,
+    ) -> None:
+        self._ledger, self._settlement, self._announcer, self._leases = ledger, settlement, announcer, leases
+        self._queue = queue
+        self._lease_s, self._every_s = lease.total_seconds(), every.total_seconds()
+        self.requeued = 0
+
+    async def run(self) -> None:
+        """Repair until cancelled."""
+        while True:
+            if self._may_reap():
+                try:
+                    await self._reap()
+                    await self._announce_lost_wakeups()
+                except OUTAGE_ERRORS as error:
+                    logger.warning("Nothing was reaped, Redis is away: %s", type(error).__name__)
+            await asyncio.sleep(self._every_s)
+
+    def _may_reap(self) -> bool:
+        since = self._leases.healthy_since
+        return since is not None and asyncio.get_running_loop().time() - since >= self._lease_s
+
+    async def _reap(self) -> None:
+        for verdict, job_id in await self._ledger.reap():
+            if verdict == "requeued":
+                self.requeued += 1
+                logger.warning("Job %s lost its worker and is back on the queue", job_id)
+                await self._announcer.announce(job_id)
+            else:
+                await self._conclude(verdict, job_id)
+
+    async def _conclude(self, verdict: ReapVerdict, job_id: str) -> None:
+        try:
+            record = await self._ledger.record(job_id)
+        except ContractViolation:
+            record = None
+        epoch = record.epoch if record else await self._ledger.epoch(job_id)
+        outcome = _outcome(verdict, record)
+        if await self._settlement.conclude(job_id, epoch, record, outcome):
+            logger.warning("Job %s was concluded: %s", job_id, outcome.kind)
+
+    async def _announce_lost_wakeups(self) -> None:
+        for priority in PRIORITIES:
+            for job_id in await self._ledger.unannounced(self._queue, priority, patience=_PATIENCE):
+                logger.warning("The wake-up of job %s was lost and is sent again", job_id)
+                await self._announcer.announce(job_id)
+
+
+def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:
+    match verdict:
+        case "expired":
+            return expired(record)
+        case "cancelled":
+            return cancelled(record, by="caller")
+        case _:
+            return worker_lost(record)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from celery import Celery
+from redis.asyncio import Redis
+
+from ..tasks.ledger import Ledger
+from ..tasks.outcome import Account, Cancelled, Outcome
+from ..tasks.owner import Owner
+from ..tasks.redis_client import connect
+from ..tasks.result import encode_result
+from .announcer import Announcer
+from .executor import Executor
+from .held_job import HeldJob, StopReason
+from .leases import CancelListener, Leases
+from .loop_thread import Service
+from .provider import Provider
+from .reaper import Reaper
+from .running_job import CancelReason, cancel_reason
+from .settlement import Settlement
+from .worker_settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Everything a worker process shares between its jobs; lives on the pool's event loop."""
+
+    def __init__(self, app: Celery, settings: WorkerSettings, *, worker: str) -> None:
+        outage_s = settings.outage.total_seconds()
+        self._sealer = settings.sealer()
+        self._redis: Redis = connect(settings.redis_url, outage_s=outage_s)
+        self._listening: Redis = connect(settings.redis_url, outage_s=0)
+        self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
+        self.leases = Leases(self.ledger, lease=settings.lease, beat=settings.beat)
+        settlement = Settlement(self.ledger, self._sealer)
+        announcer = Announcer(app, self.ledger)
+        self.reaper = Reaper(
+            self.ledger,
+            settlement,
+            announcer,
+            self.leases,
+            queue=settings.queue,
+            lease=settings.lease,
+            every=settings.reap_every,
+        )
+        self._executor = Executor(
+            settings=settings,
+            worker=worker,
+            ledger=self.ledger,
+            sealer=self._sealer,
+            leases=self.leases,
+            settlement=settlement,
+            announcer=announcer,
+            provider=Provider(settings),
+        )
+
+    def services(self) -> list[Service]:
+        """What runs beside the jobs."""
+        return [self.leases, CancelListener(self._listening, self.leases), self.reaper]
+
+    async def run_job(self, job_id: str) -> Outcome | None:
+        """Run the job to its end. The caller's cancellation stops the work, never the settling."""
+        held = HeldJob(job_id)
+        life = asyncio.create_task(self._executor.execute(held))
+        try:
+            return await asyncio.shield(life)
+        except asyncio.CancelledError:
+            held.stop(_stop_reason())
+            await asyncio.wait([life])
+            if life.exception() is not None:
+                logger.error("Job %s could not be settled", job_id, exc_info=life.exception())
+            raise
+
+    async def cancel(self, job_id: str, *, by: str, waiting_only: bool = False) -> None:
+        """Cancel a job by its id alone, on whichever worker it is."""
+        record = await self.ledger.record(job_id)
+        if record is None:
+            return
+        await self.ledger.cancel(
+            job_id, by=by, meta=self._cancelled_meta(job_id, record.job.owner, by), waiting_only=waiting_only
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+        await self._listening.aclose()
+
+    def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
+        outcome = Cancelled(account=Account(), by=by)
+        return encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+
+
+def _stop_reason() -> StopReason:
+    return StopReason.SHUTDOWN if cancel_reason() is CancelReason.SHUTDOWN else StopReason.CANCELLED
