@@ -213,6 +213,15 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
             # kombu would repeat a reply to a command for ever, without a pause.
             raise MessageRefused(f"{queue}: {error}") from error
 
+    def _size(self, queue: str) -> int:
+        try:
+            return int(super()._size(queue))
+        except self.ResponseError as error:
+            if not _is_wrong_type(error):
+                raise
+            # Declaring a queue asks for it; the pop that follows moves the key away.
+            return 0
+
     def get_table(self, exchange: str) -> Any:
         try:
             return super().get_table(exchange)
@@ -267,4 +276,4 @@ class SentinelWakeupTransport(kombu_redis.SentinelTransport):
 
 
 def _is_wrong_type(error: Exception) -> bool:
-    return str(error).startswith("WRONGTYPE")
+    return "WRONGTYPE" in str(error)
