@@ -1,11 +1,14 @@
 """Fixtures shared by all tests: real parts on loopback. A part that is missing is a failure, not a skip."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.leaks import assert_no_lasting_keys, assert_no_new_threads
+from support.llmock_process import LlmockProcess
 from support.provider import ProviderStub
 from support.valkey import ValkeyServer
 from support.worker import WorkerProcess
@@ -20,11 +23,33 @@ def valkey() -> Iterator[ValkeyServer]:
         yield server
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the ways out of the leak checks; each needs a reason."""
+    config.addinivalue_line("markers", "leaves_keys(*patterns, reason): keys that may stay without a TTL")
+    config.addinivalue_line("markers", "leaves_threads(reason): the test may leave threads behind")
+
+
 @pytest.fixture(autouse=True)
-def clean_redis(request: pytest.FixtureRequest) -> None:
-    """Flush the session's server before each test that uses it."""
-    if "valkey" in request.fixturenames:
-        request.getfixturevalue("valkey").flush()
+def clean_redis(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An empty server before each test that uses the session's; no key without a TTL after it."""
+    if "valkey" not in request.fixturenames:
+        yield
+        return
+    server: ValkeyServer = request.getfixturevalue("valkey")
+    server.flush()
+    yield
+    allowed = [pattern for mark in request.node.iter_markers("leaves_keys") for pattern in mark.args]
+    with server.client() as client:
+        assert_no_lasting_keys(client, allowed)
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Threads are back to where they were once the test and its fixtures are over."""
+    before = set(threading.enumerate())
+    yield
+    if request.node.get_closest_marker("leaves_threads") is None:
+        assert_no_new_threads(before)
 
 
 @pytest.fixture
@@ -52,6 +77,20 @@ def provider(provider_stub_process: ProviderStub) -> ProviderStub:
     """The provider simulator, with no plan and no request of another test."""
     provider_stub_process.reset()
     return provider_stub_process
+
+
+@pytest.fixture(scope="session")
+def llmock_session() -> Iterator[LlmockProcess]:
+    """The session's llmock; use `llmock_process`."""
+    with LlmockProcess() as server:
+        yield server
+
+
+@pytest.fixture
+def llmock_process(llmock_session: LlmockProcess) -> LlmockProcess:
+    """The simulator that judges its client, with nothing queued and nothing on record."""
+    llmock_session.reset()
+    return llmock_session
 
 
 @pytest.fixture

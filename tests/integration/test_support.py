@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 import time
@@ -10,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import psutil
 import pytest
 import redis
 
+from support.llmock_process import Fail, LlmockProcess, Match, Reply
 from support.process import ChildProcess
 from support.provider import ProviderStub, Step, ToolCall, derived_answer
 from support.valkey import ValkeyServer
@@ -116,6 +119,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
     server.close()
 
 
+@pytest.mark.leaves_keys("unacked*", reason="plain Celery keeps what a killed worker had taken")
 def test_a_worker_runs_tasks_freezes_and_dies(
     start_worker: Callable[..., WorkerProcess], throwaway: dict[str, str | None], valkey: ValkeyServer
 ) -> None:
@@ -228,7 +232,7 @@ def test_stream_faults_end_as_planned(provider: ProviderStub) -> None:
     assert 'finish_reason":"stop' not in unreasoned.text
     assert "[DONE]" in unreasoned.text
 
-    provider.plan("garbled", Step(fault="bad_json"))
+    provider.plan("garbled", Step(fault="bad_json", after_chunks=1))
     with pytest.raises(json.JSONDecodeError):
         streamed_text(ask(provider, "tell #garbled", stream=True))
 
@@ -271,3 +275,49 @@ def test_tool_calls_come_in_pieces(provider: ProviderStub) -> None:
         arguments[call["index"]] += call["function"].get("arguments", "")
     assert arguments == ['{"city": "Zürich"}', "{}"]
     assert '"finish_reason":"tool_calls"' in response.text
+
+
+async def test_the_provider_holds_thousands_of_calls_open(provider: ProviderStub) -> None:
+    calls = 5_000
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    provider.plan("crowd", Step(hold=True, words=3, times=None))
+    body = {"model": "m", "messages": [{"role": "user", "content": "#crowd"}]}
+    url = provider.base_url() + "/chat/completions"
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
+
+        async def call() -> int:
+            async with session.post(url, json=body) as response:
+                await response.read()
+                return response.status
+
+        async with asyncio.TaskGroup() as group:
+            pending = [group.create_task(call()) for _ in range(calls)]
+            await async_wait_until(lambda: provider.open_calls == calls, 60, "all calls to be open")
+            assert provider.process.rss_bytes < 500 << 20
+            provider.release("crowd")
+    assert {one.result() for one in pending} == {200}
+    assert provider.stats()["max_open"] == calls
+    assert len(provider.requests("crowd")) == calls
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "cohere"])
+def test_llmock_runs_apart_and_judges_its_client(llmock_process: LlmockProcess, name: str) -> None:
+    paths = {
+        "openai": ("/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
+        "anthropic": (
+            "/v1/messages",
+            {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]},
+        ),
+        "gemini": ("/models/m:generateContent", {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}),
+        "cohere": ("", {"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
+    }
+    path, body = paths[name]
+    llmock_process.add(Fail(429, retry_after=30, match=Match(provider=name)), Reply(text="scripted"))
+    for status in (429, 200):
+        assert httpx.post(llmock_process.base_url(name) + path, json=body).status_code == status
+    assert [one.status for one in llmock_process.requests] == [429, 200]
+    assert [one.code for one in llmock_process.verdict().errors] == ["retry_after_ignored"]
+    with pytest.raises(AssertionError, match="retry_after_ignored"):
+        llmock_process.assert_clean()

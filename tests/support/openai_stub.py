@@ -15,6 +15,7 @@ import json
 import logging
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from support.provider_answer import Answer, Event, make_answer
 from support.provider_book import ProviderBook
 from support.provider_plan import Plan, ProviderRequest, Step
 from support.wire import WIRES, Failure, Target, Wire
+from support.wire.messages import usual_message
 
 _LONGEST_BODY_BYTES = 256 * 1024 * 1024
 
@@ -116,6 +118,7 @@ class Exchange:
         self._record = record
         self._wire = wire
         self._step = step
+        self._frame: Callable[[bytes], bytes] = bytes
 
     async def answer(self) -> web.StreamResponse:
         """Wait as planned, then fail or speak as planned."""
@@ -141,7 +144,7 @@ class Exchange:
 
     def _error(self) -> web.Response:
         step, record = self._step, self._record
-        message = step.message or f"simulated {step.status}"
+        message = step.message or usual_message(record.provider, step.status, step.code)
         body = self._wire.error(Failure(step.status, message, step.code, step.retry_after_s))
         headers = dict(step.headers)
         if step.retry_after_s is not None:
@@ -176,8 +179,10 @@ class Exchange:
         step, record = self._step, self._record
         if not self._wire.wants_usage(record.body):
             answer = replace(answer, include_usage=False)
+        framing = self._wire.framing(self._request.headers.get("accept", ""))
+        self._frame = framing.write
         response = web.StreamResponse(headers={"cache-control": "no-cache", **step.headers})
-        response.content_type, response.charset = "text/event-stream", "utf-8"
+        response.content_type, response.charset = framing.content_type, "utf-8"
         await response.prepare(self._request)
         if step.first_token_delay_s:
             await asyncio.sleep(step.first_token_delay_s)
@@ -188,6 +193,9 @@ class Exchange:
                 record.fault = step.fault
                 if await self._break(response, event):
                     return response
+                if step.fault == "bad_json":
+                    told += 1
+                    continue
             if event.content:
                 if told and step.chunk_delay_s:
                     await asyncio.sleep(step.chunk_delay_s)
@@ -199,9 +207,10 @@ class Exchange:
 
     async def _send(self, response: web.StreamResponse, event: Event) -> None:
         record = self._record
-        await response.write(event.data)
+        data = self._frame(event.data)
+        await response.write(data)
         now = time.monotonic()
-        record.sent_bytes += len(event.data)
+        record.sent_bytes += len(data)
         record.chunks += 1
         record.texts[event.choice] += event.text
         if event.content:
@@ -218,9 +227,11 @@ class Exchange:
                 await response.write_eof()
                 return True
             case "bad_json":
-                await response.write(event.data.rstrip(b"\n")[: -max(2, len(event.data) // 3)] + b"\n\n")
+                whole = self._frame(event.data).rstrip(b"\n")
+                await response.write(whole[: -max(2, len(whole) // 3)] + b"\n\n")
             case "error_event":
-                await response.write(self._wire.error_event(step.message or "simulated overload"))
+                message = step.message or "The server is overloaded"
+                await response.write(self._frame(self._wire.error_event(message)))
                 await response.write_eof()
                 return True
             case "stall":

@@ -95,6 +95,12 @@ class ProviderStub:
             "COHERE_API_BASE": self.base_url("cohere"),
         }
 
+    def bad_key(self, provider: str) -> Step:
+        """What this provider answers to a wrong API key; Gemini's status is 400."""
+        if provider == "gemini":
+            return Step(status=400, code="API_KEY_INVALID")
+        return Step(status=401)
+
     def plan(self, tag: str, *steps: Step, model: str | None = None, provider: str | None = None) -> None:
         """Script the answers to prompts with ``#tag`` in them (``"*"``: to all); healthy ones follow.
 

@@ -28,8 +28,10 @@ class Step(BaseModel):
     ``first_token_delay_s`` between the headers and the first chunk, ``chunk_delay_s`` between chunks,
     ``chunk_chars`` characters a chunk (None: a word a chunk).
 
-    Failures: ``status`` 400 and above sends an error in the provider's own form, with
-    ``retry_after_s``, ``message`` and ``code``. ``fault`` breaks the answer, streams after
+    Failures: ``status`` 400 and above sends an error in the provider's own form and, without a
+    ``message``, in its own words; with ``retry_after_s``, and a ``code``: of its own, or
+    ``context_length_exceeded`` or ``content_filter`` (status 400) in the words of each provider.
+    ``fault`` breaks the answer, streams after
     ``after_chunks`` chunks that carry content:
 
     - ``refuse``: the connection is closed without a byte.

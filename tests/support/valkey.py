@@ -187,10 +187,11 @@ class ValkeyServer:
         return [one for one in listed if one["name"] != CLIENT_NAME]
 
     def flush(self) -> None:
-        """Drop all keys of all databases and all scripts."""
+        """Drop all keys of all databases, all scripts and functions."""
         with self.client() as client:
             client.flushall()
             client.script_flush()
+            client.function_flush()
 
     def close(self) -> None:
         """Kill it and remove its files. Closing twice is safe."""

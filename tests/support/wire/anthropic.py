@@ -6,6 +6,7 @@ from typing import Any
 
 from support.provider_answer import Answer, Event, argument_pieces
 from support.wire.base import Failure, Target, Wire, last_message, sse
+from support.wire.messages import CONTENT, CONTEXT
 
 _STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _TYPES = {
@@ -80,7 +81,9 @@ class AnthropicWire(Wire):
         yield _event("message_stop", {})
 
     def error(self, failure: Failure) -> dict[str, Any]:
-        error = {"type": failure.code or _TYPES.get(failure.status, "api_error"), "message": failure.message}
+        own_code = None if failure.code in (CONTEXT, CONTENT) else failure.code
+        kind = own_code or _TYPES.get(failure.status, "api_error")
+        error = {"type": kind, "message": failure.message}
         return {"type": "error", "error": error, "request_id": "req_stub"}
 
     def error_event(self, message: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +26,14 @@ class Failure:
     message: str
     code: str | None = None
     retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The content type of a stream, and what becomes of a server-sent event in it."""
+
+    content_type: str
+    write: Callable[[bytes], bytes]
 
 
 class Wire(ABC):
@@ -54,6 +62,10 @@ class Wire(ABC):
     @abstractmethod
     def error(self, failure: Failure) -> dict[str, Any]:
         """The body of an error."""
+
+    def framing(self, accept: str) -> Framing:
+        """How a stream is framed for a client that sent this ``Accept`` header."""
+        return Framing("text/event-stream", lambda event: event)
 
     def error_event(self, message: str) -> bytes:
         """An error inside a stream."""

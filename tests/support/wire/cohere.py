@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from support.provider_answer import Answer, Event, argument_pieces
-from support.wire.base import Failure, Target, Wire, last_message, sse, whole_call
+from support.wire.base import Failure, Framing, Target, Wire, last_message, sse, whole_call
 
 _FINISH = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL", "content_filter": "ERROR"}
 
@@ -54,8 +54,19 @@ class CohereWire(Wire):
             ending = {"finish_reason": _reason(answer), "usage": _usage(answer)}
             yield _event("message-end", {"id": answer.id, "delta": ending})
 
+    def framing(self, accept: str) -> Framing:
+        # Cohere sends server-sent events to those who ask for them; LiteLLM does not, and reads
+        # the newline-delimited form alone.
+        if "text/event-stream" in accept:
+            return super().framing(accept)
+        return Framing("application/stream+json", _without_event_names)
+
     def error(self, failure: Failure) -> dict[str, Any]:
         return {"id": "stub", "message": failure.message}
+
+
+def _without_event_names(event: bytes) -> bytes:
+    return event.partition(b"data: ")[2].rstrip(b"\n") + b"\n"
 
 
 def _event(kind: str, fields: dict[str, Any], text: str = "", *, content: bool = False) -> Event:

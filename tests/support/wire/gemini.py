@@ -51,7 +51,7 @@ class GeminiWire(Wire):
                 parts.append({"text": text})
             parts.extend(_calls(answer))
             candidates.append(_candidate(parts, index, _reason(answer)))
-        return self._envelope(answer, candidates, usage=True)
+        return self._envelope(answer, candidates)
 
     def events(self, answer: Answer) -> Iterator[Event]:
         for piece in answer.pieces(answer.reasoning or ""):
@@ -66,7 +66,7 @@ class GeminiWire(Wire):
             yield Event(sse(data), content=True)
         # Gemini has no ending of its own: the last candidate's finishReason is all there is.
         endings = [_candidate([{"text": ""}], index, _reason(answer)) for index in range(len(answer.texts))]
-        yield Event(sse(self._envelope(answer, endings, usage=True)))
+        yield Event(sse(self._envelope(answer, endings)))
 
     def error(self, failure: Failure) -> dict[str, Any]:
         details: list[dict[str, Any]] = []
@@ -79,20 +79,20 @@ class GeminiWire(Wire):
         error = {"code": failure.status, "message": failure.message, "details": details}
         return {"error": error | {"status": _STATUS.get(failure.status, "UNKNOWN")}}
 
-    def _envelope(
-        self, answer: Answer, candidates: list[dict[str, Any]], *, usage: bool = False
-    ) -> dict[str, Any]:
+    def _envelope(self, answer: Answer, candidates: list[dict[str, Any]]) -> dict[str, Any]:
         data: dict[str, Any] = {"candidates": candidates}
         data |= {"modelVersion": answer.model, "responseId": answer.id}
-        if usage:
-            data["usageMetadata"] = {
-                "promptTokenCount": answer.prompt_tokens,
-                "candidatesTokenCount": answer.completion_tokens - answer.reasoning_tokens,
-                "thoughtsTokenCount": answer.reasoning_tokens,
-                "cachedContentTokenCount": answer.cached_tokens,
-                "totalTokenCount": answer.prompt_tokens + answer.completion_tokens,
-            }
-        return data
+        # Every chunk carries the counts, not the last alone.
+        usage = {
+            "promptTokenCount": answer.prompt_tokens,
+            "candidatesTokenCount": answer.completion_tokens - answer.reasoning_tokens,
+            "totalTokenCount": answer.prompt_tokens + answer.completion_tokens,
+        }
+        if answer.reasoning_tokens:
+            usage["thoughtsTokenCount"] = answer.reasoning_tokens
+        if answer.cached_tokens:
+            usage["cachedContentTokenCount"] = answer.cached_tokens
+        return data | {"usageMetadata": usage}
 
 
 def _candidate(parts: list[dict[str, Any]], index: int, reason: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from support.provider_answer import Answer, Event, argument_pieces
 from support.wire.base import Failure, Target, Wire, last_message, sse, whole_call
+from support.wire.messages import CONTENT
 
 _TYPES = {
     400: "invalid_request_error",
@@ -75,9 +76,10 @@ class OpenAIWire(Wire):
         yield Event(sse("[DONE]"))
 
     def error(self, failure: Failure) -> dict[str, Any]:
-        codes = {401: "invalid_api_key", 429: "rate_limit_exceeded", 404: "model_not_found"}
+        codes: dict[int | str, str] = {CONTENT: "content_policy_violation"}
+        codes |= {401: "invalid_api_key", 429: "rate_limit_exceeded", 404: "model_not_found"}
         kind = _TYPES.get(failure.status, "server_error")
-        code = failure.code or codes.get(failure.status)
+        code = codes.get(failure.code or failure.status, failure.code)
         return {"error": {"message": failure.message, "type": kind, "param": None, "code": code}}
 
     def _message(self, answer: Answer, text: str) -> dict[str, Any]:
