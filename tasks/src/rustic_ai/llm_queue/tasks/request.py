@@ -33,6 +33,8 @@ class CompletionCall(Contract):
     #: OpenAI chat completion parameters, `messages` among them, without `model` and `stream`.
     params: dict[str, Any]
     endpoint: Endpoint = Endpoint()
+    #: The model whose provider `endpoint` belongs to: the resolver's, where a call names another.
+    endpoint_model: str | None = None
     #: Tries after the first, for each model.
     max_retries: int = Field(default=2, ge=0, le=100)
     stream: bool = False

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+
+class ConfigurationError(ValueError):
+    """Properties that cannot be used. The message names each field, its value and the remedy."""

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ..tasks.job import Job, JobRecord
+    from ..tasks.ledger import CancelVerdict
+    from ..tasks.outcome import Outcome
+    from ..tasks.owner import Owner
+    from ..tasks.settings import QueueSettings
+
+
+class EnginePort(Protocol):
+    """What a `QueueLLM` asks of the queue: `Engine` on Redis, or `InMemoryQueue` in a test.
+
+    `submit`, `outcome`, `cancel`, `abandon` and `record` run on the engine's own event loop.
+    """
+
+    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T: ...
+    async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T: ...
+    async def submit(self, job: Job, idempotency_key: str | None = None) -> str: ...
+    async def outcome(self, job_id: str, owner: Owner, *, deadline_s: float | None) -> Outcome: ...
+    async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict: ...
+    def abandon(self, job_id: str, owner: Owner) -> None: ...
+    async def record(self, job_id: str) -> JobRecord | None: ...
+
+
+_stand_in: EnginePort | None = None
+
+
+def engine_for(settings: QueueSettings) -> EnginePort:
+    """The process's engine for these settings, or the stand-in of a test."""
+    if _stand_in is not None:
+        return _stand_in
+    # Here, because it brings Celery with it, which who only builds a guild does not need.
+    from .engine import Engine
+
+    return Engine.shared(settings)
+
+
+def stand_in(engine: EnginePort | None) -> EnginePort | None:
+    """Let `engine` serve every call of this process. Returns the one before it."""
+    global _stand_in
+    previous, _stand_in = _stand_in, engine
+    return previous

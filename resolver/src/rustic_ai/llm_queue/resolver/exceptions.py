@@ -1,0 +1,269 @@
+"""What a call through the queue can raise.
+
+* QueueError                          core's `APIError`; every one below is an `openai` class, too
+  + BadRequestError                   400
+    - ContextWindowExceededError      1001, "context length" is in the message
+    - ContentPolicyViolationError     1002
+    - LimitExceeded                   400, a limit of the queue's
+      . StreamTooLarge
+    - InvalidRequest                  400, refused before it was queued; a `ValueError`, too
+  + AuthenticationError               401
+    - CredentialRequired
+  + PermissionDeniedError             403
+    - ModelNotAllowed
+    - EndpointNotAllowed
+  + NotFoundError                     404
+    - JobNotFound
+    - StreamExpired
+  + ConflictError                     409
+    - IdempotencyConflict
+  + JobCancelled                      409
+  + UnprocessableEntityError          422
+  + RateLimitError                    429, "rate limit" is in the message
+  + InternalServerError               500, and whatever else a provider answered with
+    - ResponseProcessingError         1005
+    - WorkerLost
+    - WorkerFault
+    - InvalidRecord
+  + APIConnectionError                1003
+    - QueueUnavailable
+    - APITimeoutError                 1004
+      . JobTimeout                    the call's own deadline
+      . StreamIdle
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import httpx
+import openai
+from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAPIError
+
+from ..tasks.attempt import AttemptRecord
+from ..tasks.error_kind import ErrorKind
+
+#: Where a response has to come from that never came over HTTP.
+_NO_URL = "https://llm-queue.invalid/v1/chat/completions"
+
+
+class QueueError(CoreAPIError):
+    """The completion failed.
+
+    Attributes:
+        message: what went wrong, without a secret.
+        status_code: always one of core's `ResponseCodes`.
+        provider_status: the HTTP status the provider answered with, None where it did not.
+        kind: why, as the queue has it; None where the worker was not the one to say.
+        job_id: None where no job was made.
+        model: the model of the last attempt, or the one asked for.
+        attempts: the provider calls made.
+        retry_after_s: seconds the provider asked to wait.
+    """
+
+    # Any, as core's class and the openai ones declare these each in a way of their own.
+    status_code: Any = 500
+    body: Any
+    response: Any
+    type: Any
+    #: A phrase that callers look for, put before a message without it.
+    says: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        kind: ErrorKind | None = None,
+        job_id: str | None = None,
+        model: str | None = None,
+        attempts: Iterable[AttemptRecord] = (),
+        provider: str | None = None,
+        provider_status: int | None = None,
+        retry_after_s: float | None = None,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        message = message or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0]
+        if self.says not in message.lower():
+            message = f"{self.says.capitalize()}: {message}"
+        Exception.__init__(self, message)
+        self.message = message
+        self.kind = kind
+        self.job_id = job_id
+        self.model = model
+        self.attempts = tuple(attempts)
+        self.provider = provider
+        self.provider_status = provider_status
+        self.retry_after_s = retry_after_s
+        # What an openai error has besides; their constructors know no error without a response.
+        self.code = code
+        self.param = param
+        self.type = str(kind or type(self).__name__)
+        self.body = {"message": message, "type": self.type, "code": code, "param": param}
+        self.request = httpx.Request("POST", _NO_URL)
+        self.request_id = job_id
+        self.response = self._response() if isinstance(self, openai.APIStatusError) else None
+
+    def _response(self) -> httpx.Response:
+        status = self.provider_status or (self.status_code if self.status_code < 1000 else 400)
+        headers = {} if self.retry_after_s is None else {"retry-after": f"{self.retry_after_s:g}"}
+        return httpx.Response(status, headers=headers, json={"error": self.body}, request=self.request)
+
+    def __str__(self) -> str:
+        facts = [f"{name} {value}" for name, value in (("job", self.job_id), ("model", self.model)) if value]
+        if len(self.attempts) > 1:
+            facts.append(f"{len(self.attempts)} attempts")
+        return f"{self.message} [{', '.join(facts)}]" if facts else self.message
+
+    def __repr__(self) -> str:
+        names = ("kind", "status_code", "provider_status", "job_id", "model", "retry_after_s")
+        facts = (f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None)
+        return f"{type(self).__name__}({self.message!r}, {', '.join(facts)})"
+
+
+class BadRequestError(QueueError, openai.BadRequestError):
+    """The provider refused the request."""
+
+    status_code = 400
+
+
+class ContextWindowExceededError(BadRequestError):
+    """The prompt is longer than the model's context length."""
+
+    status_code = 1001
+    says = "context length"
+
+
+class ContentPolicyViolationError(BadRequestError):
+    """The provider's content policy refused the request."""
+
+    status_code = 1002
+
+
+class LimitExceeded(BadRequestError):
+    """The request goes beyond a limit the workers set."""
+
+
+class StreamTooLarge(LimitExceeded):
+    """The answer grew beyond what a stream may hold."""
+
+
+class InvalidRequest(BadRequestError, ValueError):
+    """The request cannot be sent. Nothing was queued."""
+
+
+class AuthenticationError(QueueError, openai.AuthenticationError):
+    """The provider did not accept the key."""
+
+    status_code = 401
+
+
+class CredentialRequired(AuthenticationError):
+    """The worker has no key for this provider or endpoint."""
+
+
+class PermissionDeniedError(QueueError, openai.PermissionDeniedError):
+    """The provider denied the permission."""
+
+    status_code = 403
+
+
+class ModelNotAllowed(PermissionDeniedError):
+    """The workers' policy does not allow this model."""
+
+
+class EndpointNotAllowed(PermissionDeniedError):
+    """The workers' policy does not allow this base URL."""
+
+
+class NotFoundError(QueueError, openai.NotFoundError):
+    """The provider knows no such model or resource."""
+
+    status_code = 404
+
+
+class JobNotFound(NotFoundError):
+    """No job of this agent has this id, or it is no longer kept."""
+
+
+class StreamExpired(NotFoundError):
+    """The stream is no longer kept."""
+
+
+class ConflictError(QueueError, openai.ConflictError):
+    """The provider reported a conflict."""
+
+    status_code = 409
+
+
+class IdempotencyConflict(ConflictError):
+    """The idempotency key stands for another request."""
+
+
+class JobCancelled(QueueError, openai.APIStatusError):
+    """The job was cancelled."""
+
+    status_code = 409
+
+
+class UnprocessableEntityError(QueueError, openai.UnprocessableEntityError):
+    """The provider could not process the request."""
+
+    status_code = 422
+
+
+class RateLimitError(QueueError, openai.RateLimitError):
+    """The provider's rate limit was hit."""
+
+    status_code = 429
+    says = "rate limit"
+
+
+class InternalServerError(QueueError, openai.InternalServerError):
+    """The provider failed."""
+
+    status_code = 500
+
+
+class ResponseProcessingError(InternalServerError):
+    """The provider's answer could not be understood."""
+
+    status_code = 1005
+
+
+class WorkerLost(InternalServerError):
+    """The worker was lost, and no try is left."""
+
+
+class WorkerFault(InternalServerError):
+    """The worker failed: an error of its own, not of the provider's."""
+
+
+class InvalidRecord(InternalServerError):
+    """The job's record on Redis cannot be read."""
+
+
+class APIConnectionError(QueueError, openai.APIConnectionError):
+    """The provider could not be reached."""
+
+    status_code = 1003
+
+
+class QueueUnavailable(APIConnectionError):
+    """The queue could not be reached."""
+
+
+class APITimeoutError(APIConnectionError, openai.APITimeoutError):
+    """The provider did not answer in time."""
+
+    status_code = 1004
+
+
+class JobTimeout(APITimeoutError):
+    """The call's timeout passed before an answer came."""
+
+
+class StreamIdle(APITimeoutError):
+    """The provider's stream stood still for too long."""

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import time
+
+from rustic_ai.core.guild.agent_ext.depends.llm.models import LLMMessage
+
+from ..tasks.job import JobRecord, JobState
+from ..tasks.owner import Owner
+from ..tasks.settings import QueueSettings
+from .engine_port import EnginePort, engine_for
+from .question import overdue, read_outcome
+from .response import QueueChatCompletionResponse
+
+#: A job that has ended has its result beside it: no need to wait longer for that.
+_ENDED_WITHIN_S = 2.0
+
+
+class JobHandle:
+    """A job on the queue: ask how it stands, wait for its answer, cancel it.
+
+    Every method raises `QueueUnavailable` when Redis cannot be reached, and `JobNotFound` when no
+    job of this agent has the id (any more).
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        owner: Owner,
+        settings: QueueSettings,
+        *,
+        ends_at: float | None = None,
+        input_messages: tuple[LLMMessage, ...] | None = None,
+    ) -> None:
+        """Args:
+        ends_at: the deadline on this process's monotonic clock, where it is known.
+        input_messages: what the response will name as its prompt.
+        """
+        self._id = job_id
+        self._owner = owner
+        self._settings = settings
+        self._ends_at = ends_at
+        self._input_messages = input_messages
+
+    @property
+    def id(self) -> str:
+        """The job's id, for `QueueLLM.job` in this or another process."""
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self._id!r})"
+
+    def status(self) -> JobState:
+        """How far the job has come."""
+        engine = engine_for(self._settings)
+        return engine.call(lambda: self._status(engine))
+
+    async def async_status(self) -> JobState:
+        """`status`, from an event loop."""
+        engine = engine_for(self._settings)
+        return await engine.acall(lambda: self._status(engine))
+
+    def result(self, timeout_s: float | None = None) -> QueueChatCompletionResponse:
+        """Wait for the answer.
+
+        Args:
+            timeout_s: seconds to wait; None waits until the job's own deadline.
+
+        Raises what `QueueLLM.completion` raises; `TimeoutError` after `timeout_s`, when the job
+        goes on and `result` may be called again.
+        """
+        engine = engine_for(self._settings)
+        return engine.call(lambda: self._result(engine, timeout_s))
+
+    async def async_result(self, timeout_s: float | None = None) -> QueueChatCompletionResponse:
+        """`result`, from an event loop. Cancelling the wait does not cancel the job."""
+        engine = engine_for(self._settings)
+        return await engine.acall(lambda: self._result(engine, timeout_s))
+
+    def cancel(self) -> bool:
+        """Cancel the job. False when it had ended before."""
+        engine = engine_for(self._settings)
+        return engine.call(lambda: self._cancel(engine))
+
+    async def async_cancel(self) -> bool:
+        """`cancel`, from an event loop."""
+        engine = engine_for(self._settings)
+        return await engine.acall(lambda: self._cancel(engine))
+
+    async def _status(self, engine: EnginePort) -> JobState:
+        return (await self._record(engine)).state
+
+    async def _result(self, engine: EnginePort, timeout_s: float | None) -> QueueChatCompletionResponse:
+        from .engine import WaitTimeout
+
+        record = await self._record(engine)
+        longest_s = self._longest_wait_s(record)
+        wait_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
+        try:
+            outcome = await engine.outcome(self._id, self._owner, deadline_s=max(0.0, wait_s))
+        except WaitTimeout:
+            if wait_s < longest_s:
+                raise TimeoutError(f"job {self._id} has not ended after {wait_s:g} s; it goes on") from None
+            raise await overdue(engine, record.job, record.job.timeout_ms / 1000) from None
+        return read_outcome(outcome, self._id, record.job.model, self._input_messages)
+
+    async def _cancel(self, engine: EnginePort) -> bool:
+        from .engine import QueueGone
+        from .exceptions import QueueUnavailable
+
+        await self._record(engine)
+        try:
+            verdict = await engine.cancel(self._id, self._owner)
+        except QueueGone as error:
+            raise QueueUnavailable(str(error), job_id=self._id) from None
+        return verdict in ("cancelled", "cancelling")
+
+    async def _record(self, engine: EnginePort) -> JobRecord:
+        from .engine import QueueGone
+        from .exceptions import JobNotFound, QueueUnavailable
+
+        try:
+            record = await engine.record(self._id)
+        except QueueGone as error:
+            raise QueueUnavailable(str(error), job_id=self._id) from None
+        # Another's job is not told apart from none.
+        if record is None or record.job.owner != self._owner:
+            raise JobNotFound(job_id=self._id)
+        return record
+
+    def _longest_wait_s(self, record: JobRecord) -> float:
+        if record.state.final:
+            return _ENDED_WITHIN_S
+        # The record's deadline is on Redis' clock, which need not agree with ours.
+        whole_s = record.job.timeout_ms / 1000
+        return whole_s if self._ends_at is None else min(whole_s, self._ends_at - time.monotonic())

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rustic_ai.core.guild.agent_ext.depends.llm import LLM
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
+
+from ..tasks.job import check_job_id
+from ..tasks.owner import Owner
+from ..tasks.settings import QueueSettings
+from .engine_port import EnginePort, engine_for
+from .handle import JobHandle
+from .properties import Properties
+from .question import Question
+from .response import QueueChatCompletionResponse
+
+
+class QueueLLM(LLM):
+    """An LLM whose completions are jobs on a queue, made by LiteLLM workers.
+
+    Safe to share between threads and event loops, and after a fork. What it raises is a
+    `QueueError`: an `openai` exception and core's `APIError` in one.
+    """
+
+    def __init__(self, properties: Properties, settings: QueueSettings, owner: Owner) -> None:
+        self._properties = properties
+        self._settings = settings
+        self._owner = owner
+
+    def completion(
+        self, prompt: ChatCompletionRequest, model: str | None = None
+    ) -> QueueChatCompletionResponse:
+        """Wait for the answer, at most for the call's timeout; past it the job is cancelled.
+
+        Args:
+            model: in place of the properties' model.
+
+        Raises `InvalidRequest` before anything is queued; `JobTimeout`, `QueueUnavailable`, or the
+        provider's error as a `QueueError`.
+        """
+        question, engine = self._pose(prompt, model), self._engine()
+        return engine.call(lambda: question.answer(engine))
+
+    async def async_completion(
+        self, prompt: ChatCompletionRequest, model: str | None = None
+    ) -> QueueChatCompletionResponse:
+        """`completion`, from an event loop. Cancelling the wait cancels the job."""
+        question, engine = self._pose(prompt, model), self._engine()
+        return await engine.acall(lambda: question.answer(engine))
+
+    def submit(
+        self, prompt: ChatCompletionRequest, model: str | None = None, *, idempotency_key: str | None = None
+    ) -> JobHandle:
+        """Queue the request and return at once.
+
+        Args:
+            idempotency_key: makes a repeated submit the same job. Raises `IdempotencyConflict` when
+                it came with another request before.
+        """
+        question, engine = self._pose(prompt, model), self._engine()
+        ends_at = time.monotonic() + question.timeout_s
+        job_id = engine.call(lambda: question.submit(engine, idempotency_key))
+        return self._handle(question, job_id, ends_at)
+
+    async def async_submit(
+        self, prompt: ChatCompletionRequest, model: str | None = None, *, idempotency_key: str | None = None
+    ) -> JobHandle:
+        """`submit`, from an event loop."""
+        question, engine = self._pose(prompt, model), self._engine()
+        ends_at = time.monotonic() + question.timeout_s
+        job_id = await engine.acall(lambda: question.submit(engine, idempotency_key))
+        return self._handle(question, job_id, ends_at)
+
+    def job(self, job_id: str) -> JobHandle:
+        """A job of this agent's by its id, submitted here or elsewhere. Raises `ValueError`."""
+        return JobHandle(check_job_id(job_id), self._owner, self._settings)
+
+    @property
+    def model(self) -> str:
+        """The properties' model."""
+        return self._properties.model
+
+    def get_config(self) -> dict[str, Any]:
+        """The properties, without secrets."""
+        return self._properties.public()
+
+    def __repr__(self) -> str:
+        return f"QueueLLM(model={self.model!r}, owner={str(self._owner)!r})"
+
+    def _pose(self, prompt: ChatCompletionRequest, model: str | None) -> Question:
+        return Question.pose(self._properties, self._settings, self._owner, prompt, model)
+
+    def _engine(self) -> EnginePort:
+        return engine_for(self._settings)
+
+    def _handle(self, question: Question, job_id: str, ends_at: float) -> JobHandle:
+        # An idempotency key may have led to an older job, with a deadline of its own.
+        mine = job_id == question.job.id
+        return JobHandle(
+            job_id,
+            self._owner,
+            self._settings,
+            ends_at=ends_at if mine else None,
+            input_messages=question.input_messages,
+        )

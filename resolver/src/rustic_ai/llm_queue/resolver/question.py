@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic import ValidationError
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, LLMMessage
+
+from ..tasks.attempt import AttemptRecord
+from ..tasks.job import Job, JobState, seal_call
+from ..tasks.outcome import Answered, Outcome
+from ..tasks.owner import Owner
+from ..tasks.seal import Sealer
+from ..tasks.settings import QueueSettings
+from .engine_port import EnginePort
+from .properties import Properties
+from .request import build_call, estimated_tokens, input_messages, timeout_s
+from .response import QueueChatCompletionResponse
+
+#: What a caller whose deadline has passed still waits to learn how far the job came.
+_LAST_LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt made into a job, and what its caller needs to read the answer."""
+
+    job: Job
+    timeout_s: float
+    input_messages: tuple[LLMMessage, ...]
+
+    @classmethod
+    def pose(
+        cls,
+        properties: Properties,
+        settings: QueueSettings,
+        owner: Owner,
+        prompt: ChatCompletionRequest,
+        model: str | None,
+    ) -> Question:
+        """Raises `InvalidRequest`."""
+        call = build_call(properties, prompt, model, settings=settings)
+        longest_s = timeout_s(properties, prompt, settings)
+        job_id = str(uuid.uuid4())
+        sealed, fingerprints = seal_call(call, _sealer(settings), job_id=job_id, owner=owner)
+        job = Job(
+            id=job_id,
+            owner=owner,
+            model=call.model,
+            queue=settings.queue,
+            priority=properties.priority,
+            timeout_ms=max(1, round(longest_s * 1000)),
+            on_worker_loss=properties.on_worker_loss,
+            stream_ttl_s=properties.stream_ttl_s,
+            estimated_tokens=estimated_tokens(call),
+            request=sealed,
+            fingerprints=fingerprints,
+        )
+        return cls(job, longest_s, tuple(input_messages(properties, prompt)))
+
+    async def answer(self, engine: EnginePort) -> QueueChatCompletionResponse:
+        """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
+
+        A job that nobody waits for any more is cancelled, so that nobody pays for it.
+        """
+        from .engine import WaitTimeout
+
+        ends_at = time.monotonic() + self.timeout_s
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self.submit(engine)
+            outcome = await engine.outcome(
+                self.job.id, self.job.owner, deadline_s=max(0.0, ends_at - time.monotonic())
+            )
+        except asyncio.CancelledError:
+            engine.abandon(self.job.id, self.job.owner)
+            raise
+        except (WaitTimeout, TimeoutError):
+            error = await overdue(engine, self.job, self.timeout_s)
+            engine.abandon(self.job.id, self.job.owner)
+            raise error from None
+        return read_outcome(outcome, self.job.id, self.job.model, self.input_messages)
+
+    async def submit(self, engine: EnginePort, idempotency_key: str | None = None) -> str:
+        """Queue the job. Returns the id of the job that stands for it."""
+        from .engine import QueueGone, SubmitConflict
+        from .exceptions import IdempotencyConflict, QueueUnavailable
+
+        try:
+            return await engine.submit(self.job, idempotency_key)
+        except QueueGone as error:
+            raise QueueUnavailable(str(error), model=self.job.model) from None
+        except SubmitConflict as error:
+            raise IdempotencyConflict(str(error), model=self.job.model) from None
+
+
+def read_outcome(
+    outcome: Outcome, job_id: str, model: str, messages: tuple[LLMMessage, ...] | None
+) -> QueueChatCompletionResponse:
+    """The answer, or the exception that fits how else the job ended."""
+    if isinstance(outcome, Answered):
+        try:
+            return QueueChatCompletionResponse.from_outcome(outcome, job_id=job_id, input_messages=messages)
+        except ValidationError as error:
+            from .exceptions import ResponseProcessingError
+
+            names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+            raise ResponseProcessingError(
+                f"The answer is not a chat completion: {names}",
+                job_id=job_id,
+                model=outcome.model,
+                attempts=outcome.account.attempts,
+            ) from None
+    from .failure import to_exception
+
+    raise to_exception(outcome, job_id=job_id, model=model)
+
+
+async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:
+    """The `JobTimeout` for a job whose deadline has passed, saying how far it came."""
+    from .engine import QueueGone
+    from .exceptions import JobTimeout
+
+    attempts: tuple[AttemptRecord, ...] = ()
+    try:
+        async with asyncio.timeout(_LAST_LOOK_S):
+            record = await engine.record(job.id)
+    except (QueueGone, TimeoutError):
+        state = "Redis does not answer, so how far it came is not known"
+    else:
+        if record is None:
+            state = "the queue does not know the job"
+        elif record.state is JobState.QUEUED:
+            state = f"no worker took it from queue {job.queue!r}"
+        else:
+            state, attempts = f"worker {record.worker} had it", record.attempts
+    message = f"No answer within the timeout of {waited_s:g} s: {state}."
+    return JobTimeout(message, job_id=job.id, model=job.model, attempts=attempts)
+
+
+@lru_cache(maxsize=8)
+def _sealer(settings: QueueSettings) -> Sealer:
+    return settings.sealer()
