@@ -23,6 +23,11 @@ class BackgroundLoop:
         """Run `coro` on the loop, from any thread. Cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(coro, self._loop)
 
+    @property
+    def running(self) -> bool:
+        """Whether the loop takes work."""
+        return self._thread.is_alive() and not self._loop.is_closed()
+
     def stop(self) -> None:
         """End the loop and its thread. Stopping twice is safe."""
         if not self._loop.is_closed():

@@ -64,11 +64,13 @@ class Engine:
         self._loop = BackgroundLoop("llm-queue-client")
         self._redis_timeout_s = settings.redis_timeout.total_seconds()
         self._redis: Redis = connect(settings.redis_url, outage_s=self._redis_timeout_s)
-        self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
-        self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
         # The waiter makes its connection anew by itself, so that it can read what it missed.
-        self._waiter = ResultWaiter(connect(settings.redis_url, outage_s=0))
+        waiting = connect(settings.redis_url, outage_s=0)
+        self._clients = (self._redis, patient, waiting)
+        self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
+        self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
+        self._waiter = ResultWaiter(waiting)
         self._celery: Celery = make_celery_app(settings)
         self._publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="llm-queue-publish")
         self._chores: set[asyncio.Task[None]] = set()
@@ -94,6 +96,23 @@ class Engine:
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the engine's loop and wait, from any event loop. Cancelling this cancels that."""
         return await asyncio.wrap_future(self._loop.submit(_as_coroutine(coro_fn)))
+
+    def close(self) -> None:
+        """End the loop, its connections and threads. Closing twice is safe."""
+        with self._lock:
+            for key in [key for key, engine in self._shared.items() if engine is self]:
+                del self._shared[key]
+        if self._loop.running:
+            self._loop.submit(self._disconnect()).result()
+            self._loop.stop()
+        self._publishers.shutdown()
+
+    async def _disconnect(self) -> None:
+        for chore in self._chores:
+            chore.cancel()
+        await self._waiter.close()
+        for client in self._clients:
+            await client.aclose()
 
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
         """Put the job on the queue. Returns the id of the job that stands for it.

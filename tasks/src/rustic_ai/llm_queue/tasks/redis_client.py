@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
@@ -17,6 +17,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 #: this, and let the retries decide about the rest.
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 3.0
+#: A command takes well under a millisecond, so few connections carry many jobs.
+MAX_CONNECTIONS = 16
+_SENTINEL_CONNECTIONS = 100_000
 _RETRY_STEP_S = 0.05
 _RETRY_CAP_S = 1.0
 
@@ -68,13 +71,13 @@ class SentinelUrl:
         )
 
 
-def connect(url: str, *, outage_s: float, max_connections: int | None = None, **options: Any) -> Redis:
+def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS, **options: Any) -> Redis:
     """A lazy asyncio client for `url`; no connection is made yet.
 
     Args:
         outage_s: how long a command is tried again while Redis is away, restarts or fails over;
             0 tries once.
-        max_connections: bound of the pool; None for redis-py's own.
+        max_connections: bound of the pool; commands beyond it wait for their turn.
     """
     # The steps double up to the cap, so about this many fill the outage.
     retries = int(outage_s / _RETRY_CAP_S) + 4 if outage_s else 0
@@ -89,13 +92,15 @@ def connect(url: str, *, outage_s: float, max_connections: int | None = None, **
         "health_check_interval": 10,
         "retry": Retry(ExponentialBackoff(cap=_RETRY_CAP_S, base=_RETRY_STEP_S), retries),
         "retry_on_error": list(OUTAGE_ERRORS),
-        "max_connections": max_connections,
         **options,
     }
     if not url.startswith("sentinel://"):
-        client: Redis = Redis.from_url(url, **settings)
-        return client
+        # Thousands of jobs share these few: redis-py's plain pool would refuse them instead.
+        pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=None, **settings)
+        return Redis.from_pool(pool)
     target = SentinelUrl.parse(url)
+    # The pool that follows a master does not wait for a free connection, so it must not run out.
+    settings["max_connections"] = _SENTINEL_CONNECTIONS
     sentinels = Sentinel(
         list(target.hosts),
         sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S},
