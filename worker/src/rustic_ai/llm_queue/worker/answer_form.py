@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+from litellm.types.utils import ModelResponse
+from pydantic import BaseModel
+
+from .failures import MalformedAnswer
+
+
+def plain_response(response: object) -> dict[str, Any]:
+    """LiteLLM's response as OpenAI's `chat.completion` JSON, without headers or hidden parameters.
+
+    Raises `MalformedAnswer` when there is no answer in it.
+    """
+    if not isinstance(response, ModelResponse):
+        raise MalformedAnswer(f"the provider's answer is a {type(response).__name__}, not a completion")
+    plain: dict[str, Any] = BaseModel.model_dump(response, exclude_none=True)
+    choices = plain.get("choices")
+    if not choices:
+        raise MalformedAnswer("the provider's answer has no choices")
+    for index, choice in enumerate(choices):
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            raise MalformedAnswer("the provider's answer has a choice without a message")
+        choice.setdefault("index", index)
+        message.setdefault("role", "assistant")
+        message.setdefault("content", None)
+        for holder in (choice, message):
+            if not holder.get("provider_specific_fields", True):
+                del holder["provider_specific_fields"]
+    if not any(_usage_counted(plain)):
+        plain.pop("usage", None)
+    return plain
+
+
+def _usage_counted(plain: dict[str, Any]) -> tuple[int, int]:
+    # LiteLLM fills in zeros where the provider said nothing.
+    usage = plain.get("usage") or {}
+    return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import litellm
+from litellm.types.utils import Usage as LiteLLMUsage
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the provider counted them; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @classmethod
+    def of(cls, usage: Mapping[str, Any] | None) -> Usage:
+        """Read OpenAI's `usage` object."""
+        if not usage:
+            return cls()
+        prompt = usage.get("prompt_tokens_details") or {}
+        completion = usage.get("completion_tokens_details") or {}
+        return cls(
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            cached_tokens=prompt.get("cached_tokens"),
+            reasoning_tokens=completion.get("reasoning_tokens"),
+        )
+
+
+_PRICES = ("input_cost_per_token", "output_cost_per_token", "input_cost_per_second", "output_cost_per_second",
+           "input_cost_per_character", "output_cost_per_character", "tiered_pricing")  # fmt: skip
+
+
+def cost_usd(model: str, provider: str | None, usage: Mapping[str, Any] | None) -> float | None:
+    """USD for `usage` by LiteLLM's price map; None when the model has no price there or nothing was counted.
+
+    `model` is LiteLLM's name for it, with or without the provider.
+    """
+    if not usage or usage.get("prompt_tokens") is None or usage.get("completion_tokens") is None:
+        return None
+    if not _has_price(model, provider):
+        return None
+    try:
+        prompt, completion = litellm.cost_per_token(
+            model=model, custom_llm_provider=provider, usage_object=LiteLLMUsage(**usage)
+        )
+    except Exception:
+        # Whatever LiteLLM cannot price has no price: it raises a plain Exception for that.
+        return None
+    return float(prompt + completion)
+
+
+def _has_price(model: str, provider: str | None) -> bool:
+    try:
+        info = litellm.get_model_info(model, custom_llm_provider=provider)
+    except Exception:
+        # LiteLLM raises a plain Exception for a model that is not in its map.
+        return False
+    entry = litellm.model_cost.get(info.get("key", ""), {})
+    return any(entry.get(name) is not None for name in _PRICES)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import logging
+import os
+from types import ModuleType
+
+from .worker_settings import WorkerSettings
+
+#: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
+_SPARE_CONNECTIONS = 64
+_SECOND_POST = "drop_params_from_unprocessable_entity_error"
+_LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+#: They log URLs with keys in them at INFO, and whole requests at DEBUG.
+_TALKATIVE_LOGGERS = ("httpx", "httpcore", "openai", "openai._base_client", "aiohttp", "botocore", "google")
+
+
+def prepare_environment(concurrency: int) -> None:
+    """Set what LiteLLM reads once, at its import. Does nothing about a variable the operator has set."""
+    connections = str(concurrency + _SPARE_CONNECTIONS)
+    for name, value in {
+        # The price map and header table in the package, so that nothing is fetched at start.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+        "LITELLM_LOCAL_BLOG_POSTS": "True",
+        # No .env of the working directory among the worker's settings.
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_DISABLE_BUG_REPORT_LINK": "true",
+        # At most 500 connections a host by default; 0 would not mean unlimited.
+        "AIOHTTP_CONNECTOR_LIMIT": connections,
+        "AIOHTTP_CONNECTOR_LIMIT_PER_HOST": connections,
+        # A model that repeats itself is the caller's `max_tokens` to bound: an answer of 100 equal
+        # chunks is no failure to be billed twice.
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def load_litellm(settings: WorkerSettings) -> ModuleType:
+    """Import LiteLLM (7-10 s of CPU the first time) and make it a plain caller of providers.
+
+    It retries nothing, calls nobody back, prints nothing and fetches nothing of its own.
+    """
+    prepare_environment(settings.concurrency)
+    import litellm  # only after its environment stands
+
+    litellm.drop_params = True
+    litellm.num_retries = 0
+    litellm.model_fallbacks = None
+    litellm.cache = None
+    litellm.suppress_debug_info = True
+    litellm.redact_messages_in_exceptions = True
+    litellm.turn_off_message_logging = True
+    litellm.log_raw_request_response = False
+    litellm.user_url_validation = True
+    litellm.disable_hf_tokenizer_download = True
+    _silence_callbacks(litellm)
+    _silence_loggers()
+    _refuse_hidden_second_posts()
+    return litellm
+
+
+def _silence_callbacks(litellm: ModuleType) -> None:
+    for name in (
+        "callbacks",
+        "input_callback",
+        "success_callback",
+        "failure_callback",
+        "service_callback",
+        "_async_input_callback",
+        "_async_success_callback",
+        "_async_failure_callback",
+    ):
+        setattr(litellm, name, [])
+
+
+def _silence_loggers() -> None:
+    for name in _LITELLM_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        # Its warnings quote provider errors, which may quote the prompt.
+        logger.disabled = True
+    for name in _TALKATIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _refuse_hidden_second_posts() -> None:
+    """With `drop_params`, LiteLLM answers a 422 of OpenAI's with a second POST of its own."""
+    from litellm.llms.openai import openai as openai_handler
+
+    def raise_it(error: Exception, data: object) -> object:
+        raise error
+
+    # No option turns this off; the pin on LiteLLM is exact, and a test counts the POSTs.
+    setattr(openai_handler, _SECOND_POST, raise_it)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+from .credentials import Target
+from .router import LiteLLMConfig
+from .worker_keys import provider_of
+
+#: What a deployment's entry tells LiteLLM's router, and not a call.
+_ROUTERS_OWN = frozenset({"max_retries", "num_retries", "rpm", "tpm", "weight", "order", "tags", "timeout"})
+
+
+class ModelRouter:
+    """LiteLLM's router as the chooser among a name's deployments: it spreads load and rests those that fail.
+
+    The calls themselves are made like all others, so that attempts, streams and errors are the same.
+    """
+
+    def __init__(self, config: LiteLLMConfig) -> None:
+        """Raises `SettingsError` when LiteLLM does not accept the config."""
+        self._router = config.build_router()
+
+    async def pick(self, name: str, messages: list[dict[str, Any]]) -> Target:
+        """A deployment that is not resting. Raises `litellm.RouterRateLimitError` when all are."""
+        request: dict[str, Any] = {}
+        deployment = await self._router.async_get_available_deployment(
+            model=name, messages=messages, request_kwargs=request
+        )
+        # It writes the deployment's id where the router's own failure callback looks for it.
+        self._router._update_kwargs_with_deployment(deployment=deployment, kwargs=request)
+        entry = deployment["litellm_params"]
+        params = {key: value for key, value in entry.items() if key not in _ROUTERS_OWN}
+        request.pop("timeout", None)
+        provider = provider_of(params["model"], params.get("custom_llm_provider"))
+        return Target(name, provider, {**request, **params})

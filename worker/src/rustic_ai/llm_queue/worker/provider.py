@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import litellm
+from litellm.litellm_core_utils.exception_mapping_utils import exception_type
+
+from ..tasks.errors import ErrorEnvelope
+from ..tasks.request import CompletionCall
+from .answer_assembly import AnswerAssembler
+from .answer_form import plain_response
+from .cost import Usage, cost_usd
+from .credentials import Credentials, Target
+from .failures import PolicyViolation, StreamIdle, StreamTooLarge, classify
+from .model_router import ModelRouter
+from .parameters import checked_parameters
+from .router import read_litellm_config
+from .scrub import Scrubber
+from .stream_chunks import ChunkReader
+from .worker_settings import WorkerSettings
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A provider's whole answer."""
+
+    response: dict[str, Any] = field(repr=False)
+    usage: Usage
+    cost_usd: float | None
+
+
+class Provider:
+    """Makes one call to one model through LiteLLM: no retry, no fallback, no log."""
+
+    def __init__(self, settings: WorkerSettings, environment: Mapping[str, str] = os.environ) -> None:
+        """Raises `SettingsError` when the LiteLLM config file cannot be used."""
+        self._settings = settings
+        path = settings.litellm_config
+        config = read_litellm_config(path, environment) if path else None
+        known = {**config.variables, **environment} if config else environment
+        self._router = ModelRouter(config) if config else None
+        self._credentials = Credentials(
+            known,
+            allowed_endpoints=settings.allowed_endpoints,
+            config_names=config.names if config else (),
+        )
+        self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
+
+    def check(self, call: CompletionCall) -> None:
+        """Raises `PolicyViolation` when the job may not run as it is. Sends nothing."""
+        checked_parameters(call.params)
+        self._credentials.check(call)
+
+    async def target(self, call: CompletionCall, model: str) -> Target:
+        """Where the next call for `model` goes. Raises what `failure` explains."""
+        target = self._credentials.target(call, model)
+        if target.routed and self._router is not None:
+            return await self._router.pick(target.model, call.params["messages"])
+        return target
+
+    def failure(
+        self, error: Exception, call: CompletionCall, model: str, target: Target | None
+    ) -> ErrorEnvelope:
+        """The envelope of an exception of this provider's methods."""
+        endpoint = call.endpoint
+        secrets = [*endpoint.extra_headers.values(), *(target.secrets if target else ())]
+        if endpoint.api_key:
+            secrets.append(endpoint.api_key.get_secret_value())
+        provider = target.provider if target else None
+        return classify(error, model=model, provider=provider, scrubber=self._scrubber.knowing(secrets))
+
+    async def complete(self, call: CompletionCall, target: Target, *, timeout_s: float) -> Completion:
+        """One call, answered whole. Raises what `failure` explains."""
+        response = await litellm.acompletion(**self._arguments(call, target, timeout_s))
+        return self._completion(plain_response(response), target)
+
+    @asynccontextmanager
+    async def stream(
+        self, call: CompletionCall, target: Target, *, timeout_s: float
+    ) -> AsyncIterator[ProviderStream]:
+        """One call, answered in chunks. Leaving the context closes the provider's connection."""
+        arguments = self._arguments(call, target, timeout_s)
+        wrapper = await litellm.acompletion(**arguments, stream=True, stream_options={"include_usage": True})
+        stream = ProviderStream(wrapper, target, self._settings)
+        try:
+            yield stream
+        finally:
+            await wrapper.aclose()
+
+    def completion_of(self, stream: ProviderStream, target: Target) -> Completion:
+        """The answer that a stream was. Raises `StreamTruncated` when it ended too early."""
+        return self._completion(stream.assembler.response(), target)
+
+    def _completion(self, response: dict[str, Any], target: Target) -> Completion:
+        usage = response.get("usage")
+        name = str(target.options.get("model", target.model))
+        return Completion(response, Usage.of(usage), cost_usd(name, target.provider, usage))
+
+    def _arguments(self, call: CompletionCall, target: Target, timeout_s: float) -> dict[str, Any]:
+        return {
+            **checked_parameters(call.params),
+            **target.options,
+            "timeout": timeout_s,
+            # By default one 500 becomes three POSTs.
+            "num_retries": 0,
+            "max_retries": 0,
+        }
+
+
+class ProviderStream:
+    """The chunks of one call, in the order in which they come."""
+
+    def __init__(
+        self, wrapper: litellm.CustomStreamWrapper, target: Target, settings: WorkerSettings
+    ) -> None:
+        self._wrapper = wrapper
+        self._target = target
+        self._idle_s = settings.stream_idle.total_seconds()
+        self._max_bytes = settings.stream_max_bytes
+        self.assembler = AnswerAssembler()
+
+    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """OpenAI `chat.completion.chunk` objects, deltas whole.
+
+        Raises `StreamIdle`, `StreamTooLarge`, or what LiteLLM makes of a provider's failure.
+        """
+        reader = ChunkReader(self._wrapper, self._target.model)
+        try:
+            if self._wrapper.completion_stream is None:
+                # Some providers' calls are made only now.
+                await self._wrapper.fetch_stream()
+            source = aiter(self._wrapper.completion_stream)
+            while (item := await self._next(source)) is not _END:
+                chunk = reader.read(item)
+                if chunk is None:
+                    continue
+                self.assembler.add(chunk)
+                if self.assembler.text_bytes > self._max_bytes:
+                    raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
+                yield chunk
+        except (StreamIdle, StreamTooLarge, PolicyViolation):
+            raise
+        except Exception as error:
+            raise self._named(error) from error
+
+    async def _next(self, source: AsyncIterator[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._idle_s) as silence:
+                return await anext(source, _END)
+        except TimeoutError:
+            if silence.expired():
+                raise StreamIdle(f"the provider sent nothing for {self._idle_s:g} s") from None
+            raise
+
+    def _named(self, error: Exception) -> Exception:
+        """`error` under the name LiteLLM has for it, such as an overloaded provider's event in mid-stream."""
+        name: Callable[..., object] = exception_type
+        try:
+            name(
+                model=self._target.model,
+                custom_llm_provider=self._target.provider or self._wrapper.custom_llm_provider,
+                original_exception=error,
+                completion_kwargs={},
+                extra_kwargs={},
+            )
+        except Exception as named:
+            # LiteLLM answers by raising.
+            return named
+        return error
+
+
+_END: Any = object()

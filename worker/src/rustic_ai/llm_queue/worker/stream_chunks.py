@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from litellm import CustomStreamWrapper
+from litellm.litellm_core_utils.core_helpers import map_finish_reason
+from litellm.types.utils import ModelResponseStream
+from openai.types.chat import ChatCompletionChunk
+
+_OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+
+
+class ChunkReader:
+    """Reads what a provider's stream yields as OpenAI `chat.completion.chunk` objects, JSON-able and whole.
+
+    LiteLLM's own wrapper looks at the first choice only, drops refusals, and invents a finish
+    reason where the provider gave none; so the chunks are read below it wherever their form is known.
+    """
+
+    def __init__(self, wrapper: CustomStreamWrapper, model: str) -> None:
+        self._wrapper = wrapper
+        self._model = model
+        self._id: str | None = None
+        self._created: int | None = None
+        self._called_tools: set[int] = set()
+        self._finished: set[int] = set()
+
+    def read(self, item: Any) -> dict[str, Any] | None:
+        """One chunk, or None when the item says nothing. Raises what LiteLLM makes of an odd one."""
+        if isinstance(item, ChatCompletionChunk | ModelResponseStream):
+            raw = item.model_dump(exclude_none=True)
+        elif isinstance(item, Mapping) and "is_finished" in item:
+            raw = _from_generic(item)
+        else:
+            processed = self._wrapper.chunk_creator(chunk=item)
+            if processed is None:
+                return None
+            raw = processed.model_dump(exclude_none=True)
+        return self._plain(raw)
+
+    def _plain(self, raw: dict[str, Any]) -> dict[str, Any] | None:
+        choices = [choice for entry in raw.get("choices") or () if (choice := self._choice(entry))]
+        usage = _usage(raw.get("usage"))
+        if not choices and usage is None:
+            return None
+        self._id = self._id or raw.get("id") or None
+        self._created = self._created or raw.get("created")
+        chunk: dict[str, Any] = {
+            "id": self._id or "",
+            "object": "chat.completion.chunk",
+            "created": self._created or 0,
+            "model": raw.get("model") or self._model,
+            "choices": choices,
+        }
+        for name in ("system_fingerprint", "service_tier", "citations"):
+            if raw.get(name) is not None:
+                chunk[name] = raw[name]
+        if usage is not None:
+            chunk["usage"] = usage
+        return chunk
+
+    def _choice(self, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+        index = entry.get("index", 0)
+        delta = _delta(entry.get("delta") or {})
+        reason = entry.get("finish_reason")
+        if index in self._finished:
+            # Some providers repeat the reason with every chunk that follows.
+            reason = None
+        if delta.get("tool_calls"):
+            self._called_tools.add(index)
+        choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": None}
+        if entry.get("logprobs"):
+            choice["logprobs"] = entry["logprobs"]
+        if reason:
+            self._finished.add(index)
+            choice["finish_reason"] = self._reason(reason, index)
+        return choice if delta or reason or "logprobs" in choice else None
+
+    def _reason(self, reason: str, index: int) -> str:
+        known = reason if reason in _OPENAI_REASONS else str(map_finish_reason(reason))
+        return "tool_calls" if known == "stop" and index in self._called_tools else known
+
+
+def _delta(raw: Mapping[str, Any]) -> dict[str, Any]:
+    delta = {name: value for name, value in raw.items() if value not in (None, [], {})}
+    if "reasoning" in delta and isinstance(delta["reasoning"], str):
+        # OpenRouter's and newer vLLM's name for it.
+        delta.setdefault("reasoning_content", delta.pop("reasoning"))
+    if delta.get("content") == "":
+        del delta["content"]
+    return delta
+
+
+def _usage(raw: Any) -> dict[str, Any] | None:
+    # LiteLLM fills a usage it does not know yet with zeros.
+    return dict(raw) if raw and (raw.get("prompt_tokens") or raw.get("completion_tokens")) else None
+
+
+def _from_generic(item: Mapping[str, Any]) -> dict[str, Any]:
+    """LiteLLM's own form of a chunk, in which several providers' parsers speak."""
+    delta: dict[str, Any] = {"content": item.get("text") or ""}
+    if tool := item.get("tool_use"):
+        delta["tool_calls"] = [dict(tool)]
+    if fields := item.get("provider_specific_fields"):
+        delta["provider_specific_fields"] = fields
+    reason = item.get("finish_reason") if item.get("is_finished") else None
+    choice = {"index": item.get("index") or 0, "delta": delta, "finish_reason": reason or None}
+    return {"choices": [choice], "usage": item.get("usage")}

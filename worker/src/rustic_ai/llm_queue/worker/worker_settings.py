@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode
+
+from ..tasks.duration import Duration
+from ..tasks.settings import QueueSettings
+from .allowed_endpoint import AllowedEndpoint
+
+_NONE = timedelta(0)
+_INSTANT = timedelta(milliseconds=1)
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(AllowedEndpoint.parse(entry) for entry in value.split(",") if entry.strip())
+
+
+class WorkerSettings(QueueSettings):
+    """What only a worker needs to know, from the environment with the prefix `LLM_QUEUE_`.
+
+    Durations take `30`, `30s`, `500ms`, `5m`, `1h`; a bare number is in seconds. Raises
+    `SettingsError` naming the variable when a value cannot be used.
+    """
+
+    #: Calls in flight in one process.
+    concurrency: int = Field(default=1_000, ge=1, le=100_000)
+
+    #: LiteLLM's own config file, whose `model_list` names become models of ours.
+    litellm_config: Path | None = None
+    #: `provider=base URL,…`: where a job may send this worker's own key.
+    allowed_endpoints: Annotated[tuple[AllowedEndpoint, ...], NoDecode, BeforeValidator(_split)] = ()
+
+    #: Pause before the first retry, and the longest pause, where the provider names none.
+    retry_base: Duration = Field(default=timedelta(milliseconds=500), ge=_INSTANT)
+    retry_cap: Duration = Field(default=timedelta(seconds=30), ge=_INSTANT)
+
+    #: How long a job is a worker's without a renewal, and how often it renews.
+    lease: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    beat: Duration = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100))
+    #: How often a worker looks for jobs whose worker is gone.
+    reap_every: Duration = Field(default=timedelta(seconds=2), ge=timedelta(milliseconds=100))
+    #: How long writes to Redis are tried again before a job is given up.
+    outage: Duration = Field(default=timedelta(seconds=60), ge=_NONE)
+    #: Reruns of a job after its worker was lost.
+    most_losses: int = Field(default=2, ge=0, le=100)
+
+    #: How long a stopping worker waits for its calls, and after which it exits whatever runs.
+    drain: Duration = Field(default=timedelta(seconds=30), ge=_NONE)
+    hard_stop: Duration = Field(default=timedelta(seconds=60), ge=_NONE)
+
+    #: Longest silence of a provider in the middle of a stream.
+    stream_idle: Duration = Field(default=timedelta(seconds=120), ge=_INSTANT)
+    #: Most that one stream may carry, in bytes of its chunks as JSON.
+    stream_max_bytes: int = Field(default=16_000_000, ge=1_000)
+    #: A frame goes out when this much time has passed or this many bytes have gathered.
+    stream_flush: Duration = Field(default=timedelta(milliseconds=30), ge=_NONE)
+    stream_flush_bytes: int = Field(default=1_024, ge=1)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["human", "json"] = "human"
+
+    @model_validator(mode="after")
+    def _durations_agree(self) -> Self:
+        if self.beat * 2 > self.lease:
+            raise ValueError(f"beat {self.beat} leaves no second chance in a lease of {self.lease}")
+        if self.retry_cap < self.retry_base:
+            raise ValueError(f"retry_cap {self.retry_cap} is shorter than retry_base {self.retry_base}")
+        if self.hard_stop < self.drain:
+            raise ValueError(f"hard_stop {self.hard_stop} comes before drain {self.drain} is over")
+        return self
