@@ -9,6 +9,7 @@ import pytest
 
 from support.leaks import assert_no_lasting_keys, assert_no_new_threads
 from support.llmock_process import LlmockProcess
+from support.model_server import LocalModelServer, model_server
 from support.provider import ProviderStub
 from support.valkey import ValkeyServer
 from support.worker import WorkerProcess
@@ -91,6 +92,13 @@ def llmock_process(llmock_session: LlmockProcess) -> LlmockProcess:
     """The simulator that judges its client, with nothing queued and nothing on record."""
     llmock_session.reset()
     return llmock_session
+
+
+@pytest.fixture(scope="session")
+def local_model_server() -> Iterator[LocalModelServer]:
+    """The small real model, loaded once for the session."""
+    with model_server() as server:
+        yield server
 
 
 @pytest.fixture

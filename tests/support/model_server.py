@@ -1,0 +1,17 @@
+"""The small real model, for tests: the demo's own `LocalModelServer`, with its log kept."""
+
+import tempfile
+from pathlib import Path
+
+from rustic_ai.llm_queue.worker.local_model import LocalModelServer
+
+__all__ = ["LocalModelServer", "model_server"]
+
+
+def model_server() -> LocalModelServer:
+    """A server, not yet started; use it in `with`.
+
+    Its log is ``model.log`` in a temporary directory of its own. LiteLLM reaches it with
+    ``model=f"openai/{server.model}"``, ``api_base=server.base_url`` and any key.
+    """
+    return LocalModelServer(log_path=Path(tempfile.mkdtemp(prefix="model-")) / "model.log")
