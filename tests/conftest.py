@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: real parts on loopback. A part that is missing is a failure, not a skip."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,12 +8,32 @@ from typing import Any
 
 import pytest
 
+from support.celery_fixtures import (
+    celery_backend_cluster,
+    celery_broker_cluster,
+    celery_setup_app,
+    celery_valkey,
+    celery_worker_cluster,
+    celery_worker_env,
+    celery_worker_options,
+)
 from support.leaks import assert_no_lasting_keys, assert_no_new_threads
 from support.llmock_process import LlmockProcess
 from support.model_server import LocalModelServer, model_server
 from support.provider import ProviderStub
 from support.valkey import ValkeyServer
 from support.worker import WorkerProcess
+
+# Fixtures are found by name in this module.
+__all__ = [
+    "celery_backend_cluster",
+    "celery_broker_cluster",
+    "celery_setup_app",
+    "celery_valkey",
+    "celery_worker_cluster",
+    "celery_worker_env",
+    "celery_worker_options",
+]
 
 WorkerFactory = Callable[..., WorkerProcess]
 
@@ -42,6 +63,15 @@ def clean_redis(request: pytest.FixtureRequest) -> Iterator[None]:
     allowed = [pattern for mark in request.node.iter_markers("leaves_keys") for pattern in mark.args]
     with server.client() as client:
         assert_no_lasting_keys(client, allowed)
+
+
+@pytest.fixture(autouse=True)
+def close_engines(no_leaked_threads: None) -> Iterator[None]:
+    """A process keeps its engines; a test starts without."""
+    yield
+    engine = sys.modules.get("rustic_ai.llm_queue.resolver.engine")
+    if engine is not None:
+        engine.Engine.close_shared()
 
 
 @pytest.fixture(autouse=True)

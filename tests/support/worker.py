@@ -25,7 +25,8 @@ class WorkerProcess(ChildProcess):
         app: the Celery app to run.
         args: more arguments for ``celery worker``.
         command: the whole command instead, such as ``["-m", "rustic_ai.llm_queue.worker.cli", "worker"]``
-            (after ``python``); then ``app``, ``args`` and the node name are the command's own affair.
+            (after ``python``); then ``app``, ``args`` and ``nodename`` are the command's own affair.
+        nodename: ``name@host`` as Celery knows it; by default one of its own.
         ready_log: what the worker logs when it takes jobs.
         ready_timeout_s: importing LiteLLM alone takes 7-10 s of CPU on a slow machine.
     """
@@ -37,14 +38,13 @@ class WorkerProcess(ChildProcess):
         app: str = APP,
         args: Sequence[str] = (),
         command: Sequence[str] | None = None,
-        name: str | None = None,
+        nodename: str | None = None,
         ready_log: str = READY,
         ready_timeout_s: float = 60.0,
         log_path: Path | None = None,
         cwd: Path | None = None,
     ) -> None:
-        self.name = name or f"w{secrets.token_hex(3)}"
-        self.nodename = f"{self.name}@localhost"
+        self.nodename = nodename or f"w{secrets.token_hex(3)}@localhost"
         self._ready_log = ready_log
         self._ready_timeout_s = ready_timeout_s
         if command is None:
@@ -55,7 +55,7 @@ class WorkerProcess(ChildProcess):
             if value is not None:
                 settings[key] = value
         if log_path is None:
-            log_path = Path(tempfile.mkdtemp(prefix="worker-")) / f"{self.name}.log"
+            log_path = Path(tempfile.mkdtemp(prefix="worker-")) / "worker.log"
         super().__init__([sys.executable, *command], log_path=log_path, env=settings, cwd=cwd)
 
     def start(self) -> None:
