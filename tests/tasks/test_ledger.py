@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from support.valkey import ValkeyServer
-from support.wait import async_wait_until
 
 from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import Claim, Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
+from support.valkey import ValkeyServer
+from support.wait import async_wait_until
+
+#: Most transitions leave a job in the middle of its life.
+pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
 
 OWNER = Owner(org="acme", guild="support", agent="helper")
 LEASE = timedelta(seconds=15)
@@ -248,7 +251,7 @@ async def test_a_job_handed_back_idle_does_not_count_as_lost(ledger: Ledger) -> 
     job = await submitted(ledger, on_worker_loss="fail")
     await claim(ledger, job)
     for _ in range(2):
-        assert await ledger.hand_back(job.id, 1, ended=(), call_under_way=False) == "queued"
+        assert await ledger.hand_back(job.id, 1, begun=0, ended=(), call_under_way=False) == "queued"
     again = await claim(ledger, job, token="t2", most_losses=0)
     assert (again.verdict, again.epoch) == ("granted", 2)
     assert again.record is not None
@@ -259,8 +262,8 @@ async def test_a_job_handed_back_in_mid_call_obeys_on_worker_loss(ledger: Ledger
     retried, failing = await submitted(ledger), await submitted(ledger, on_worker_loss="fail")
     await claim(ledger, retried)
     await claim(ledger, failing)
-    assert await ledger.hand_back(retried.id, 1, ended=(), call_under_way=True) == "queued"
-    assert await ledger.hand_back(failing.id, 1, ended=(), call_under_way=True) == "lost"
+    assert await ledger.hand_back(retried.id, 1, begun=1, ended=(), call_under_way=True) == "queued"
+    assert await ledger.hand_back(failing.id, 1, begun=1, ended=(), call_under_way=True) == "lost"
     assert (await claim(ledger, retried, token="t2", most_losses=0)).verdict == "exhausted"
     assert await ledger.finish(failing.id, 1, JobState.FAILED, META, attempts=()) == "done"
 

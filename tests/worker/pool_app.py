@@ -8,6 +8,9 @@ from typing import Any
 
 import redis.asyncio
 from celery import Celery, Task
+from kombu.entity import Queue
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
@@ -30,6 +33,7 @@ app.conf.update(
     broker_channel_error_retry=True,
     accept_content=["json"],
     task_default_queue="llm",
+    task_queues=[Queue("llm")],
     task_acks_late=False,
     task_ignore_result=True,
     worker_pool="rustic_ai.llm_queue.worker.pool:AsyncPool",
@@ -46,8 +50,10 @@ _clients: dict[str, "redis.asyncio.Redis"] = {}
 def client() -> "redis.asyncio.Redis":
     """One client, made on the pool's loop at its first use."""
     if "one" not in _clients:
+        # What the tests do to the connections is meant for the broker's.
+        patient = Retry(ExponentialBackoff(cap=0.5, base=0.05), 60)
         pool = redis.asyncio.BlockingConnectionPool.from_url(
-            REDIS_URL, decode_responses=True, max_connections=20, timeout=None
+            REDIS_URL, decode_responses=True, max_connections=20, timeout=None, retry=patient
         )
         _clients["one"] = redis.asyncio.Redis(connection_pool=pool)
     return _clients["one"]

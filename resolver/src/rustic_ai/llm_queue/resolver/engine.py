@@ -84,6 +84,14 @@ class Engine:
                 cls._shared[key] = cls(settings)
             return cls._shared[key]
 
+    @classmethod
+    def close_shared(cls) -> None:
+        """Close the process's engines; the next call makes new ones."""
+        with cls._lock:
+            engines = [engine for (pid, _), engine in cls._shared.items() if pid == os.getpid()]
+        for engine in engines:
+            engine.close()
+
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the engine's loop and wait, from a thread."""
         future = self._loop.submit(_as_coroutine(coro_fn))

@@ -201,7 +201,7 @@ end
 
 -- A worker that shuts down gives a job back. Counted as a loss only when a provider call was
 -- under way, because only then can running it again bill twice.
--- keys: job; args: id, epoch, ended attempts as JSON, '1' when no call was under way
+-- keys: job; args: id, epoch, ended attempts as JSON, attempts begun, '1' when a call was under way
 -- returns: 'queued' (announce it), 'stale', or what its holder must now end it as: 'cancelled'
 -- (asked for meanwhile), 'lost' (its owner wants no rerun)
 local function hand_back(keys, args)
@@ -211,15 +211,12 @@ local function hand_back(keys, args)
     return (state == 'queued' and current == epoch) and 'queued' or 'stale'
   end
   local loss, cancel_by = fields(id, 'on_worker_loss', 'cancel_by')
-  local under_way = args[4] ~= '1'
+  local under_way = args[5] == '1'
   if cancel_by then return 'cancelled' end
   if under_way and loss == 'fail' then return 'lost' end
-  redis.call('HSET', keys[1], 'attempts', args[3], 'state', 'queued')
+  redis.call('HSET', keys[1], 'attempts', args[3], 'attempts_begun', args[4], 'state', 'queued')
   redis.call('HDEL', keys[1], 'claim_token')
-  if not under_way then
-    redis.call('HINCRBY', keys[1], 'handbacks', 1)
-    redis.call('HINCRBY', keys[1], 'attempts_begun', -1)
-  end
+  if not under_way then redis.call('HINCRBY', keys[1], 'handbacks', 1) end
   enqueue(id, now_ms())
   return 'queued'
 end

@@ -138,10 +138,21 @@ class Ledger:
         return cast(CancelVerdict, await self._call("cancel", [keys.job_key(job_id)], args))
 
     async def hand_back(
-        self, job_id: str, epoch: int, *, ended: Iterable[AttemptRecord], call_under_way: bool
+        self,
+        job_id: str,
+        epoch: int,
+        *,
+        begun: int,
+        ended: Iterable[AttemptRecord],
+        call_under_way: bool,
     ) -> HandBackVerdict:
-        """Put a held job back on the queue, for another worker to take at once."""
-        args = [job_id, epoch, _attempts_json(ended), int(not call_under_way)]
+        """Put a held job back on the queue, for another worker to take at once.
+
+        Args:
+            begun: provider calls that were in fact begun.
+            call_under_way: one of them was cut short, so running the job again may bill twice.
+        """
+        args = [job_id, epoch, _attempts_json(ended), begun, int(call_under_way)]
         return cast(HandBackVerdict, await self._call("hand_back", [keys.job_key(job_id)], args))
 
     async def reap(self, *, most: int = 100) -> list[tuple[ReapVerdict, str]]:

@@ -15,7 +15,8 @@ from ..tasks.ledger import Claim, Ledger
 from ..tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
 from ..tasks.seal import Sealer
 from .announcer import Announcer
-from .attempts import Answer, AttemptLog, AttemptsFailed, DeadlinePassed, attempt_all
+from .attempt_log import AttemptLog
+from .attempts import Answer, AttemptsFailed, DeadlinePassed, attempt_all
 from .held_job import HeldJob, Stopped, StopReason
 from .leases import Leases
 from .provider import Provider
@@ -93,9 +94,9 @@ class Executor:
                 )
             )
         except AttemptsFailed as failed:
-            return Failed(account=self._account(claim, log), error=failed.envelope)
+            return Failed(account=self._account(claim, held, log), error=failed.envelope)
         except DeadlinePassed:
-            return Expired(account=self._account(claim, log))
+            return Expired(account=self._account(claim, held, log))
         except Stopped:
             raise
         except Exception as error:
@@ -105,14 +106,14 @@ class Executor:
                 kind=ErrorKind.WORKER_FAULT,
                 message=f"The worker failed on this job ({type(error).__name__}); its log has the details.",
             )
-            return Failed(account=self._account(claim, log), error=envelope)
+            return Failed(account=self._account(claim, held, log), error=envelope)
         return Answered(
-            account=self._account(claim, log, answer), model=answer.model, response=answer.response
+            account=self._account(claim, held, log, answer), model=answer.model, response=answer.response
         )
 
     async def _finish(self, claim: Claim, held: HeldJob, outcome: Outcome, log: AttemptLog) -> Outcome | None:
         owner = claim.record.job.owner if claim.record else UNKNOWN_OWNER
-        verdict = await self.settlement.finish(held.job_id, owner, held.epoch, outcome, log.ended)
+        verdict = await self.settlement.finish(held.job_id, owner, held.epoch, outcome, log.records)
         if verdict == "stale":
             logger.warning("Job %s ended here after its lease was lost: nothing is written", held.job_id)
             return None
@@ -122,31 +123,40 @@ class Executor:
         if reason is StopReason.LOST:
             return None
         if reason is StopReason.CANCELLED:
-            return await self._finish(claim, held, Cancelled(account=self._account(claim, log)), log)
+            return await self._finish(claim, held, Cancelled(account=self._account(claim, held, log)), log)
+        begun, cut_short = log.abandon()
         verdict = await self.ledger.hand_back(
-            held.job_id, held.epoch, ended=log.ended, call_under_way=log.call_lost
+            held.job_id, held.epoch, begun=begun, ended=log.records, call_under_way=cut_short
         )
         match verdict:
             case "queued":
                 logger.info("Job %s is handed back to the queue", held.job_id)
                 await self.announcer.announce(held.job_id)
             case "cancelled":
-                return await self._finish(claim, held, Cancelled(account=self._account(claim, log)), log)
+                return await self._finish(
+                    claim, held, Cancelled(account=self._account(claim, held, log)), log
+                )
             case "lost":
                 return await self._finish(claim, held, worker_lost(claim.record), log)
         return None
 
-    def _account(self, claim: Claim, log: AttemptLog, answer: Answer | None = None) -> Account:
+    def _account(self, claim: Claim, held: HeldJob, log: AttemptLog, answer: Answer | None = None) -> Account:
         record = claim.record
-        assert record is not None
+        if record is None:
+            return Account(worker=self.worker)
         started_ms = record.started_ms or claim.now_ms
+        usage = answer.usage if answer else log.usage
         return Account(
-            attempts=tuple(log.ended),
+            attempts=tuple(log.records),
             queue_wait_s=max(started_ms - record.created_ms, 0) / 1000,
-            run_time_s=log.run_time_s,
+            run_time_s=round(asyncio.get_running_loop().time() - held.since_s, 3),
             worker=self.worker,
-            possible_duplicate_charge=any(attempt.status == "lost" for attempt in log.ended),
-            **(answer.usage_fields() if answer else log.usage_fields()),
+            cost_usd=answer.cost_usd if answer else None,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            possible_duplicate_charge=any(attempt.status == "lost" for attempt in log.records),
         )
 
 
@@ -169,7 +179,7 @@ class LedgerJournal:
 def _attempt_log(claim: Claim) -> AttemptLog:
     record: JobRecord | None = claim.record
     if record is None:
-        return AttemptLog(epoch=claim.epoch, begun=1, ended=())
+        return AttemptLog(epoch=claim.epoch, begun=1)
     return AttemptLog(epoch=record.epoch, begun=record.attempts_begun, ended=record.attempts)
 
 

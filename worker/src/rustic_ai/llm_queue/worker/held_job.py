@@ -34,6 +34,8 @@ class HeldJob:
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.epoch = 0
+        #: Loop time at which it was taken up.
+        self.since_s = asyncio.get_running_loop().time()
         self.stop_reason: StopReason | None = None
         self._work: asyncio.Task[Any] | None = None
 

@@ -11,6 +11,7 @@ from celery.worker.control import revoke as celery_revoke
 from ..tasks.contract import ContractViolation
 from ..tasks.job import check_job_id
 from ..tasks.names import TASK_NAME
+from .litellm_setup import load_litellm
 from .worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
 
         def start(self, worker: Any) -> None:
             # Here, not at import: LiteLLM takes seconds, which `celery inspect` need not wait for.
+            load_litellm(settings)
             from .runtime import Runtime
 
             runtime = Runtime(app, settings, worker=worker.hostname)
