@@ -109,9 +109,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         """Cancel the task that was accepted under this `pid`; one that has ended is left alone."""
         job = self._jobs.get(pid)
         if job is not None:
-            # Celery cancels what runs when it is told to quit, too; only a revoke is on its list.
-            revoked = job.task_id in worker_state.revoked
-            job.cancel(CancelReason.REVOKED if revoked else CancelReason.SHUTDOWN)
+            job.cancel(_reason(job))
 
     def grow(self, n: int = 1) -> None:
         self.limit += n
@@ -160,6 +158,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         """Take back a job that still waits for its turn: Celery terminated it."""
         if job in self._waiting:
             self._waiting.remove(job)
+            # Celery is told that it was accepted and has ended, but it never runs.
+            job.cancel(_reason(job))
             self._begin(job)
 
     def ended(self, job: RunningJob, ending: Ending) -> None:
@@ -215,3 +215,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
                 callback()
             except Exception:
                 logger.exception("A callback failed during shutdown")
+
+
+def _reason(job: RunningJob) -> CancelReason:
+    # Celery terminates what runs when it is told to quit, too; only a revoke is on its list.
+    return CancelReason.REVOKED if job.task_id in worker_state.revoked else CancelReason.SHUTDOWN
