@@ -26,12 +26,23 @@ def plain_response(response: object) -> dict[str, Any]:
         choice.setdefault("index", index)
         message.setdefault("role", "assistant")
         message.setdefault("content", None)
-        for holder in (choice, message):
-            if not holder.get("provider_specific_fields", True):
-                del holder["provider_specific_fields"]
+        lift_provider_fields(message)
+        lift_provider_fields(choice)
     if not any(_usage_counted(plain)):
         plain.pop("usage", None)
     return plain
+
+
+def lift_provider_fields(holder: dict[str, Any]) -> None:
+    """LiteLLM keeps a refusal among the fields it calls the provider's own, and most of those are None."""
+    fields = holder.pop("provider_specific_fields", None) or {}
+    given = {name: value for name, value in fields.items() if value not in (None, [], {})}
+    if "refusal" in given:
+        holder.setdefault("refusal", given.pop("refusal"))
+    for name in [name for name in given if given[name] == holder.get(name)]:
+        del given[name]
+    if given:
+        holder["provider_specific_fields"] = given
 
 
 def _usage_counted(plain: dict[str, Any]) -> tuple[int, int]:

@@ -179,7 +179,8 @@ class _Run:
             self._record("cancelled", started_s)
             raise foreign.cause from None
         except asyncio.CancelledError:
-            self._record("cancelled", started_s)
+            if log.call_under_way:
+                self._record("cancelled", started_s)
             raise
         finally:
             log.call_under_way = False

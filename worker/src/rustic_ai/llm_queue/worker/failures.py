@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import aiohttp
 import anyio
@@ -19,6 +17,7 @@ from pydantic import ValidationError
 
 from ..tasks.error_kind import ErrorKind
 from ..tasks.errors import ErrorEnvelope
+from .provider_words import ProviderWords
 from .retry_after import retry_after_s
 from .scrub import Scrubber
 
@@ -156,7 +155,7 @@ KINDS: Mapping[type[BaseException], ErrorKind] = {
     Exception: K.WORKER_FAULT,
 }
 
-#: Where a class says only that a status came back, the status says more.
+#: A status that really came back says more than the class LiteLLM found for it.
 _BY_STATUS: Mapping[int, ErrorKind] = {
     400: K.BAD_REQUEST,
     401: K.AUTHENTICATION,
@@ -165,32 +164,40 @@ _BY_STATUS: Mapping[int, ErrorKind] = {
     404: K.NOT_FOUND,
     408: K.TIMEOUT,
     409: K.CONFLICT,
-    413: K.BAD_REQUEST,
     422: K.UNPROCESSABLE,
     429: K.RATE_LIMIT,
     504: K.TIMEOUT,
 }
-_VAGUE = frozenset({K.INTERNAL_SERVER, K.CONNECTION, K.WORKER_FAULT})
-
-_TRACEBACK = re.compile(r"\n?Traceback \(most recent call last\).*", re.DOTALL)
-_CLASS_PREFIX = re.compile(r"^(?:litellm\.)?\w+(?:Error|Exception|Timeout):\s*")
+_BY_CODE: Mapping[str, ErrorKind] = {
+    "content_filter": K.CONTENT_POLICY,
+    "context_length_exceeded": K.CONTEXT_WINDOW,
+    "insufficient_quota": K.RATE_LIMIT,
+    "invalid_request_error": K.BAD_REQUEST,
+    "rate_limit_error": K.RATE_LIMIT,
+    "rate_limit_exceeded": K.RATE_LIMIT,
+}
+#: Names that LiteLLM also gives to what it has no name for.
+_VAGUE = frozenset({K.INTERNAL_SERVER, K.CONNECTION, K.BAD_REQUEST, K.UNPROCESSABLE, K.WORKER_FAULT})
+_TIMEOUTS = (openai.APITimeoutError, httpx.TimeoutException, TimeoutError)
+_NETWORK = (httpx.TransportError, httpx.StreamError, aiohttp.ClientError, OSError, anyio.EndOfStream)
+#: What reading an answer raises that is not what it should be.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ProviderFault)
 
 
 def classify(error: Exception, *, model: str, provider: str | None, scrubber: Scrubber) -> ErrorEnvelope:
     """What an exception of a provider call means. The message is free of keys, not of the prompt."""
     error = _innermost(error)
     status, headers = _provider_answer(error)
-    body = _body(error)
-    text = _message(error)
+    words = ProviderWords.of(error, _bodies(error))
     return ErrorEnvelope(
-        kind=_kind(error, status),
-        message=scrubber.scrub(text),
+        kind=_kind(error, status, words.code),
+        message=scrubber.scrub(words.message),
         provider_status=status,
         provider=provider,
         model=model,
-        code=_short(body.get("code") or getattr(error, "code", None)),
-        param=_short(body.get("param") or getattr(error, "param", None)),
-        retry_after_s=retry_after_s(headers, text),
+        code=scrubber.scrub(words.code, 200) if words.code else None,
+        param=scrubber.scrub(words.param, 200) if words.param else None,
+        retry_after_s=_retry_after_s(error, headers, words),
     )
 
 
@@ -199,19 +206,44 @@ def kind_of(cls: type[BaseException]) -> ErrorKind:
     return next((KINDS[base] for base in cls.__mro__ if base in KINDS), ErrorKind.WORKER_FAULT)
 
 
-def _kind(error: Exception, status: int | None) -> ErrorKind:
+def _kind(error: Exception, status: int | None, code: str | None) -> ErrorKind:
     if isinstance(error, PolicyViolation):
         return error.kind
     kind = kind_of(type(error))
-    if kind in _VAGUE and status is not None and status >= 400:
+    if kind not in _VAGUE or isinstance(error, _KNOWN_BAD_REQUESTS):
+        return kind
+    if status is not None:
         return _BY_STATUS.get(status, K.INTERNAL_SERVER if status >= 500 else K.BAD_REQUEST)
-    if kind is K.CONNECTION and any(isinstance(one, _UNREADABLE) for one in _chain(error)):
-        # LiteLLM calls everything it has no name for a connection error.
+    chain = [one for one in _chain(error) if not _is_litellms(one)]
+    if code is not None and code in _BY_CODE:
+        return _BY_CODE[code]
+    if any(isinstance(one, _TIMEOUTS) for one in chain):
+        return K.TIMEOUT
+    if any(isinstance(one, _NETWORK) for one in chain):
+        return K.CONNECTION
+    if any(type(one) is openai.APIError for one in chain):
+        # An error event inside a stream.
+        return K.INTERNAL_SERVER
+    if kind is not K.BAD_REQUEST and any(isinstance(one, _UNREADABLE) for one in chain):
+        return K.RESPONSE_PROCESSING
+    if kind is K.BAD_REQUEST and any(isinstance(one, json.JSONDecodeError) for one in chain):
         return K.RESPONSE_PROCESSING
     return kind
 
 
-_UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, ProviderFault)
+#: Found out before anything was sent, so no status stands behind them.
+_KNOWN_BAD_REQUESTS = (
+    litellm_exceptions.ImageFetchError,
+    litellm_exceptions.LiteLLMUnknownProvider,
+    litellm_exceptions.UnsupportedParamsError,
+)
+
+
+def _retry_after_s(error: Exception, headers: Mapping[str, str], words: ProviderWords) -> float | None:
+    if isinstance(error, RouterRateLimitError):
+        # Every deployment of the operator's config rests.
+        return float(error.cooldown_time)
+    return retry_after_s(headers, words.raw)
 
 
 def _innermost(error: Exception) -> Exception:
@@ -229,9 +261,23 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _is_litellms(error: BaseException) -> bool:
+    return type(error).__module__ == litellm_exceptions.__name__
+
+
 def _provider_answer(error: Exception) -> tuple[int | None, Mapping[str, str]]:
     """Status and headers a provider really sent. LiteLLM makes up responses where none came."""
-    for one in _chain(error):
+    chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, httpx.HTTPStatusError | openai.APIStatusError) and not _is_litellms(one):
+            return one.response.status_code, one.response.headers
+    if any(
+        isinstance(one, (*_TIMEOUTS, *_NETWORK, json.JSONDecodeError))
+        for one in chain
+        if not _is_litellms(one)
+    ):
+        return None, {}
+    for one in chain:
         response = getattr(one, "response", None)
         headers = getattr(response, "headers", None) or getattr(one, "headers", None)
         status = getattr(response, "status_code", None) or getattr(one, "status_code", None)
@@ -240,23 +286,5 @@ def _provider_answer(error: Exception) -> tuple[int | None, Mapping[str, str]]:
     return None, {}
 
 
-def _body(error: Exception) -> Mapping[str, Any]:
-    for one in _chain(error):
-        body = getattr(one, "body", None)
-        if isinstance(body, dict):
-            inner = body.get("error", body)
-            if isinstance(inner, dict):
-                return inner
-    return {}
-
-
-def _message(error: Exception) -> str:
-    text = str(getattr(error, "message", None) or error) or type(error).__name__
-    text = _TRACEBACK.sub("", text).strip()
-    while (shorter := _CLASS_PREFIX.sub("", text, count=1)) != text and shorter:
-        text = shorter
-    return text or type(error).__name__
-
-
-def _short(value: object) -> str | None:
-    return str(value)[:200] if isinstance(value, str | int) and not isinstance(value, bool) else None
+def _bodies(error: Exception) -> Iterator[object]:
+    return (getattr(one, "body", None) for one in _chain(error))

@@ -8,7 +8,6 @@ from .worker_settings import WorkerSettings
 
 #: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
 _SPARE_CONNECTIONS = 64
-_SECOND_POST = "drop_params_from_unprocessable_entity_error"
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
 _TALKATIVE_LOGGERS = ("httpx", "httpcore", "openai", "openai._base_client", "aiohttp", "botocore", "google")
@@ -43,6 +42,8 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     prepare_environment(settings.concurrency)
     import litellm  # only after its environment stands
 
+    from .litellm_corrections import correct_litellm
+
     litellm.drop_params = True
     litellm.num_retries = 0
     litellm.model_fallbacks = None
@@ -55,7 +56,7 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     litellm.disable_hf_tokenizer_download = True
     _silence_callbacks(litellm)
     _silence_loggers()
-    _refuse_hidden_second_posts()
+    correct_litellm()
     return litellm
 
 
@@ -81,14 +82,3 @@ def _silence_loggers() -> None:
         logger.disabled = True
     for name in _TALKATIVE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _refuse_hidden_second_posts() -> None:
-    """With `drop_params`, LiteLLM answers a 422 of OpenAI's with a second POST of its own."""
-    from litellm.llms.openai import openai as openai_handler
-
-    def raise_it(error: Exception, data: object) -> object:
-        raise error
-
-    # No option turns this off; the pin on LiteLLM is exact, and a test counts the POSTs.
-    setattr(openai_handler, _SECOND_POST, raise_it)

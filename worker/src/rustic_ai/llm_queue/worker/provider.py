@@ -16,7 +16,7 @@ from .answer_assembly import AnswerAssembler
 from .answer_form import plain_response
 from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
-from .failures import PolicyViolation, StreamIdle, StreamTooLarge, classify
+from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, classify
 from .model_router import ModelRouter
 from .parameters import checked_parameters
 from .router import read_litellm_config
@@ -143,7 +143,10 @@ class ProviderStream:
                 if self.assembler.text_bytes > self._max_bytes:
                     raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
                 yield chunk
-        except (StreamIdle, StreamTooLarge, PolicyViolation):
+            if getattr(self._wrapper.completion_stream, "_json_buffer", None):
+                # LiteLLM waits for the rest of a broken chunk until the stream is over.
+                raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
+        except ProviderFault:
             raise
         except Exception as error:
             raise self._named(error) from error

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +9,8 @@ from litellm import CustomStreamWrapper
 from litellm.litellm_core_utils.core_helpers import map_finish_reason
 from litellm.types.utils import ModelResponseStream
 from openai.types.chat import ChatCompletionChunk
+
+from .answer_form import lift_provider_fields
 
 _OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
@@ -22,6 +26,7 @@ class ChunkReader:
         self._wrapper = wrapper
         self._model = model
         self._id: str | None = None
+        self._made_up_id = f"chatcmpl-{uuid.uuid4()}"
         self._created: int | None = None
         self._called_tools: set[int] = set()
         self._finished: set[int] = set()
@@ -44,12 +49,13 @@ class ChunkReader:
         usage = _usage(raw.get("usage"))
         if not choices and usage is None:
             return None
-        self._id = self._id or raw.get("id") or None
-        self._created = self._created or raw.get("created")
+        # Some providers name no id, and LiteLLM makes up another one with every chunk.
+        self._id = self._id or raw.get("id") or self._made_up_id
+        self._created = self._created or raw.get("created") or int(time.time())
         chunk: dict[str, Any] = {
-            "id": self._id or "",
+            "id": self._id,
             "object": "chat.completion.chunk",
-            "created": self._created or 0,
+            "created": self._created,
             "model": raw.get("model") or self._model,
             "choices": choices,
         }
@@ -84,6 +90,7 @@ class ChunkReader:
 
 def _delta(raw: Mapping[str, Any]) -> dict[str, Any]:
     delta = {name: value for name, value in raw.items() if value not in (None, [], {})}
+    lift_provider_fields(delta)
     if "reasoning" in delta and isinstance(delta["reasoning"], str):
         # OpenRouter's and newer vLLM's name for it.
         delta.setdefault("reasoning_content", delta.pop("reasoning"))
@@ -102,7 +109,9 @@ def _from_generic(item: Mapping[str, Any]) -> dict[str, Any]:
     delta: dict[str, Any] = {"content": item.get("text") or ""}
     if tool := item.get("tool_use"):
         delta["tool_calls"] = [dict(tool)]
-    if fields := item.get("provider_specific_fields"):
+    if fields := dict(item.get("provider_specific_fields") or {}):
+        if reasoning := fields.pop("reasoning_content", None):
+            delta["reasoning_content"] = reasoning
         delta["provider_specific_fields"] = fields
     reason = item.get("finish_reason") if item.get("is_finished") else None
     choice = {"index": item.get("index") or 0, "delta": delta, "finish_reason": reason or None}
