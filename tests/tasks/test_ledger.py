@@ -234,7 +234,7 @@ async def test_cancel_ends_a_waiting_job_and_flags_a_running_one(ledger: Ledger,
     assert await ledger.cancel(running.id, by="caller", meta=META) == "cancelling"
     assert await ledger.renew({running.id: 1}, lease=LEASE) == {running.id: "cancelled"}
     assert await ledger.finish(running.id, 1, JobState.CANCELLED, META, attempts=()) == "done"
-    assert await ledger.cancel(running.id, by="caller", meta=META) == "cancelled"
+    assert await ledger.cancel(running.id, by="caller", meta=META) == "ended"
     assert await ledger.cancel(str(uuid.uuid4()), by="caller", meta=META) == "missing"
     assert (await claim(ledger, waiting)).verdict == "final"
     await assert_nothing_left(redis)

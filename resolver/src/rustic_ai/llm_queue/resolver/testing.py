@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections import deque
@@ -67,6 +68,7 @@ class InMemoryQueue:
         self._keys: dict[tuple[Owner, str], str] = {}
         self._loop: BackgroundLoop | None = None
         self._previous: EnginePort | None = None
+        self._pid = os.getpid()
 
     def __enter__(self) -> Self:
         self._loop = BackgroundLoop("llm-queue-in-memory")
@@ -160,7 +162,7 @@ class InMemoryQueue:
         if run is None:
             return "missing"
         if run.ended is not None:
-            return run.ended.kind
+            return "ended"
         self.cancelled.append(job_id)
         run.end(Cancelled(account=Account(), by=by))
         return "cancelled"
@@ -178,6 +180,8 @@ class InMemoryQueue:
     def _running(self) -> BackgroundLoop:
         if self._loop is None:
             raise RuntimeError("the InMemoryQueue is not entered: use it in a `with` statement")
+        if self._pid != os.getpid():
+            raise RuntimeError("the InMemoryQueue serves one process: give the guild the in-process engine")
         return self._loop
 
     def _check_same(self, standing: str, job: Job) -> str:

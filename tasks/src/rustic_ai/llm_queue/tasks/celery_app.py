@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from .names import TASK_NAME
 from .redis_client import CONNECT_TIMEOUT_S, SentinelUrl
@@ -29,7 +29,8 @@ def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
         task_serializer="json",
         result_serializer="json",
         task_default_queue=settings.queue,
-        task_queues=[Queue(settings.queue)],
+        # The nameless exchange needs no binding table in Redis, which a flush would empty for good.
+        task_queues=[Queue(settings.queue, exchange=Exchange(""), routing_key=settings.queue)],
         task_routes={TASK_NAME: {"queue": settings.queue}},
         # A message only wakes a worker up; the ledger holds the job and its tries.
         task_acks_late=False,

@@ -183,12 +183,12 @@ end
 
 -- keys: job; args: id, by, Celery meta, result ttl ms, '1' to leave a running job alone
 -- returns: 'cancelled' (it waited), 'cancelling' (its worker has been told), 'running' (left alone),
--- the final state, or 'missing'
+-- 'ended' (before this), or 'missing'
 local function cancel(keys, args)
   local id = args[1]
   local state = redis.call('HGET', keys[1], 'state')
   if not state then return 'missing' end
-  if FINAL[state] then return state end
+  if FINAL[state] then return 'ended' end
   if state == 'running' and args[5] == '1' then return 'running' end
   redis.call('HSETNX', keys[1], 'cancel_by', args[2])
   if state == 'queued' then

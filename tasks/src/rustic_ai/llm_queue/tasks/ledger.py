@@ -37,7 +37,7 @@ from .job import Job, JobRecord, JobState, Priority
 SubmitVerdict = Literal["created", "exists", "conflict"]
 ClaimVerdict = Literal["granted", "missing", "final", "leased", "expired", "exhausted"]
 FinishVerdict = Literal["done", "already", "stale"]
-CancelVerdict = Literal["cancelled", "cancelling", "running", "answered", "failed", "expired", "missing"]
+CancelVerdict = Literal["cancelled", "cancelling", "running", "ended", "missing"]
 HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
 StopReason = Literal["lost", "cancelled"]
 ReapVerdict = Literal["requeued", "cancelled", "lost", "expired"]

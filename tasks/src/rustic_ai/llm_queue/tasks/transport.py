@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 from urllib.parse import quote
@@ -85,16 +86,24 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
 
     QoS = WakeupQoS
     do_restore = False
+    _publisher: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # kombu replaces its own QoS by an option; ours has no other form.
         self.QoS = WakeupQoS
 
-    @cached_property
+    @property
     def quarantine(self) -> Quarantine:
         cap = self.connection.client.transport_options.get("quarantine_cap", DEFAULT_CAP)
         return Quarantine(redis.Redis(connection_pool=self.pool), cap)
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        # kombu makes a new client for each message; that costs more than sending it.
+        if self._publisher is None or self._publisher.connection_pool is not self.pool:
+            self._publisher = self._create_client()
+        yield client or self._publisher
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         return super().basic_consume(queue, True, *args, **kwargs)
