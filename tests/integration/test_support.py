@@ -1,9 +1,12 @@
 """The parts that tests stand on do what they say."""
 
 import asyncio
+import functools
 import json
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from support.valkey import ValkeyServer
 from support.wait import WaitTimeoutError, async_wait_until, wait_until
 from support.worker import WorkerProcess
 
+TESTS = Path(__file__).parents[1]
 THROWAWAY_APP = """
 import os, time
 from celery import Celery
@@ -89,6 +93,16 @@ def test_cut_connections_cuts_all_but_its_own(own_valkey: ValkeyServer) -> None:
         assert [one["name"] for one in own_valkey.connections()] == ["victim"]
         assert own_valkey.cut_connections() >= 1
         wait_until(lambda: not own_valkey.connections(), 5, "no connection to be left")
+
+
+def test_a_flush_leaves_what_a_running_worker_needs(own_valkey: ValkeyServer) -> None:
+    with own_valkey.client() as client:
+        client.set("work", 1)
+        client.sadd("_kombu.binding.llm", "x")
+        client.function_load("#!lua name=kept\nredis.register_function('kept', function() return 1 end)")
+        own_valkey.flush()
+        assert client.keys() == ["_kombu.binding.llm"]
+        assert client.fcall("kept", 0) == 1
 
 
 def test_server_options_are_in_force() -> None:
@@ -158,6 +172,22 @@ def test_a_child_is_killed_with_all_it_started(tmp_path: Path) -> None:
     (grandchild,) = child.children
     child.kill()
     wait_until(lambda: _is_gone(grandchild), 5, "the grandchild's death")
+
+
+def test_children_and_files_go_when_the_session_is_killed_or_ends(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; from support.process import ChildProcess; "
+        "from support.scratch import scratch_dir; place = scratch_dir('x'); "
+        "child = ChildProcess(['sleep', '99'], log_path=place / 'log'); child.start(); "
+        "print(child.pid, place, flush=True); sys.argv[1] == 'kill' and os.kill(os.getpid(), 9)"
+    )
+    for ending in ("kill", "end"):
+        command = [sys.executable, "-c", code, ending]
+        session = subprocess.run(command, capture_output=True, text=True, cwd=TESTS, timeout=30, check=False)
+        pid, place = session.stdout.split()
+        wait_until(functools.partial(_is_gone, int(pid)), 10, f"the child's end after {ending}")
+        assert Path(place).exists() == (ending == "kill")
+        shutil.rmtree(Path(place).parent, ignore_errors=True)
 
 
 def _is_gone(pid: int) -> bool:

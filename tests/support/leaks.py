@@ -15,6 +15,7 @@ PERMANENT_KEYS = {
 
 SHARED_THREADS = {
     "asyncio_*": "the default executor of a loop that another fixture still runs",
+    "llm-queue-client": "the client engine: one thread a process for all callers, made at the first call",
 }
 """Threads that outlive a test on purpose, by name, each with the reason."""
 

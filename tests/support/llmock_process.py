@@ -19,9 +19,7 @@ handed to the kernel.
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -42,6 +40,7 @@ from llmock.verdict import Verdict, judge
 
 from support.ports import free_port
 from support.process import ChildProcess
+from support.scratch import scratch_dir
 from support.wait import wait_until
 
 __all__ = [
@@ -89,7 +88,7 @@ class LlmockProcess:
         for name, value in (options or {}).items():
             command += [f"--{name}", value]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LLMOCK_")}
-        log_path = Path(tempfile.mkdtemp(prefix="llmock-")) / "llmock.log"
+        log_path = scratch_dir("llmock") / "llmock.log"
         self.process = ChildProcess(command, log_path=log_path, env=clean)
         self._http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 

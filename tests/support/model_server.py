@@ -1,9 +1,7 @@
 """The small real model, for tests: the demo's own `LocalModelServer`, with its log kept."""
 
-import tempfile
-from pathlib import Path
-
 from rustic_ai.llm_queue.worker.local_model import LocalModelServer
+from support.scratch import scratch_dir
 
 __all__ = ["LocalModelServer", "model_server"]
 
@@ -14,4 +12,4 @@ def model_server() -> LocalModelServer:
     Its log is ``model.log`` in a temporary directory of its own. LiteLLM reaches it with
     ``model=f"openai/{server.model}"``, ``api_base=server.base_url`` and any key.
     """
-    return LocalModelServer(log_path=Path(tempfile.mkdtemp(prefix="model-")) / "model.log")
+    return LocalModelServer(log_path=scratch_dir("model") / "model.log")

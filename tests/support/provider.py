@@ -7,7 +7,6 @@ See `support.llmock_process` for the independent one that judges its client.
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +19,7 @@ from support.ports import free_port
 from support.process import ChildProcess
 from support.provider_answer import derived_answer
 from support.provider_plan import Plan, ProviderRequest, Step, ToolCall
+from support.scratch import scratch_dir
 from support.wait import wait_until
 
 __all__ = ["Plan", "ProviderRequest", "ProviderStub", "Step", "ToolCall", "derived_answer"]
@@ -65,7 +65,7 @@ class ProviderStub:
         paths = [str(tests), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = ChildProcess(
             [sys.executable, "-m", "support.openai_stub", "--port", str(self.port)],
-            log_path=Path(tempfile.mkdtemp(prefix="provider-")) / "provider.log",
+            log_path=scratch_dir("provider") / "provider.log",
             env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         # A proxy named in the environment is not for loopback.

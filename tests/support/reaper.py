@@ -1,6 +1,7 @@
 """A sitter process that kills what a test session leaves behind, however the session dies."""
 
 import atexit
+import os
 import subprocess
 import sys
 
@@ -33,6 +34,7 @@ class Reaper:
 
     def __init__(self) -> None:
         self._sitter: subprocess.Popen[str] | None = None
+        self._owner = 0
 
     def watch(self, pid: int) -> str:
         """Register a process group; give the returned word to `forget` once it has ended."""
@@ -52,13 +54,15 @@ class Reaper:
                 text=True,
                 start_new_session=True,
             )
+            self._owner = os.getpid()
             atexit.register(self._close)
         assert self._sitter.stdin is not None
         self._sitter.stdin.write(line + "\n")
         self._sitter.stdin.flush()
 
     def _close(self) -> None:
-        if self._sitter is not None:
+        # A fork of this process inherits the hook, but neither the children nor the sitter.
+        if self._sitter is not None and os.getpid() == self._owner:
             assert self._sitter.stdin is not None
             self._sitter.stdin.close()
             self._sitter.wait(timeout=10)

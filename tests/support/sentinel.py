@@ -1,7 +1,6 @@
 """A master, a replica and three Sentinels that watch them."""
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +8,7 @@ import redis
 
 from support.ports import free_port
 from support.process import ChildProcess
+from support.scratch import scratch_dir
 from support.valkey import CLIENT_NAME, ValkeyServer, server_binary
 from support.wait import wait_until
 
@@ -47,7 +47,7 @@ class SentinelCluster:
 
     def __init__(self, down_after_s: float = 1.0) -> None:
         self.master_name = MASTER_NAME
-        self._directory = Path(tempfile.mkdtemp(prefix="sentinel-"))
+        self._directory = scratch_dir("sentinel")
         at_once = {"repl-diskless-sync-delay": "0"}
         first = ValkeyServer(append_only=True, config=at_once)
         replicated = {"replicaof": f"127.0.0.1 {first.port}", **at_once}

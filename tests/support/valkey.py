@@ -9,7 +9,6 @@ with a certificate in front, which works with every binary.
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from redis.retry import Retry
 
 from support.ports import free_port
 from support.process import ChildProcess
+from support.scratch import scratch_dir
 from support.wait import wait_until
 
 BINARY_VARIABLE = "LLM_QUEUE_TEST_REDIS_SERVER"
@@ -73,7 +73,7 @@ class ValkeyServer:
     ) -> None:
         self.host = "127.0.0.1"
         self.port = port or free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix="valkey-"))
+        self.directory = scratch_dir("valkey")
         self._password: str | None = None
         directives = {
             "bind": "127.0.0.1",
@@ -187,11 +187,14 @@ class ValkeyServer:
         return [one for one in listed if one["name"] != CLIENT_NAME]
 
     def flush(self) -> None:
-        """Drop all keys of all databases, all scripts and functions."""
+        """Drop all keys of database 0 that hold work.
+
+        Functions stay, and kombu's lists of bound queues: they belong to whatever worker is running.
+        """
         with self.client() as client:
-            client.flushall()
-            client.script_flush()
-            client.function_flush()
+            keys = [key for key in client.scan_iter(count=1000) if not key.startswith("_kombu.binding")]
+            if keys:
+                client.unlink(*keys)
 
     def close(self) -> None:
         """Kill it and remove its files. Closing twice is safe."""

@@ -3,11 +3,11 @@
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support.process import ChildProcess
+from support.scratch import scratch_dir
 
 APP = "rustic_ai.llm_queue.worker.app"
 READY = "ready."
@@ -55,7 +55,7 @@ class WorkerProcess(ChildProcess):
             if value is not None:
                 settings[key] = value
         if log_path is None:
-            log_path = Path(tempfile.mkdtemp(prefix="worker-")) / "worker.log"
+            log_path = scratch_dir("worker") / "worker.log"
         super().__init__([sys.executable, *command], log_path=log_path, env=settings, cwd=cwd)
 
     def start(self) -> None:
