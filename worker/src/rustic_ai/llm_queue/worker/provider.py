@@ -10,13 +10,13 @@ from typing import Any
 import litellm
 from litellm.litellm_core_utils.exception_mapping_utils import exception_type
 
+from ..tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
 from ..tasks.errors import ErrorEnvelope
 from ..tasks.request import CompletionCall
-from .answer_assembly import AnswerAssembler
 from .answer_form import plain_response
 from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
-from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, classify
+from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, StreamTruncated, classify
 from .model_router import ModelRouter
 from .parameters import checked_parameters
 from .router import read_litellm_config
@@ -93,8 +93,16 @@ class Provider:
             await wrapper.aclose()
 
     def completion_of(self, stream: ProviderStream, target: Target) -> Completion:
-        """The answer that a stream was. Raises `StreamTruncated` when it ended too early."""
-        return self._completion(stream.assembler.response(), target)
+        """The answer that a stream was.
+
+        Raises `StreamTruncated` when it ended too early, `MalformedAnswer`.
+        """
+        try:
+            return self._completion(stream.assembler.response(), target)
+        except UnfinishedAnswer as error:
+            raise StreamTruncated(str(error)) from None
+        except UnnamedTool as error:
+            raise MalformedAnswer(str(error)) from None
 
     def _completion(self, response: dict[str, Any], target: Target) -> Completion:
         usage = response.get("usage")

@@ -4,9 +4,16 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from .failures import MalformedAnswer, StreamTruncated
+#: Parts of a delta that are text, and grow.
+TEXTS = ("content", "reasoning_content", "refusal")
 
-_TEXTS = ("content", "reasoning_content", "refusal")
+
+class UnfinishedAnswer(ValueError):
+    """A stream that ended before its answer was whole."""
+
+
+class UnnamedTool(ValueError):
+    """A stream that calls a tool without naming it."""
 
 
 class AnswerAssembler:
@@ -30,13 +37,21 @@ class AnswerAssembler:
             choice = self._choices.setdefault(entry["index"], _Choice(entry["index"]))
             self.text_bytes += choice.add(entry)
 
+    def text(self, choice: int = 0) -> str:
+        """The content of a choice so far."""
+        held = self._choices.get(choice)
+        return held.content() if held else ""
+
     def response(self) -> dict[str, Any]:
-        """The answer. Raises `StreamTruncated` unless the provider finished every choice it began."""
+        """The answer.
+
+        Raises `UnfinishedAnswer` unless the provider finished every choice it began, `UnnamedTool`.
+        """
         if not self._choices:
-            raise StreamTruncated("the provider's stream ended without an answer")
+            raise UnfinishedAnswer("the provider's stream ended without an answer")
         for choice in self._choices.values():
             if choice.finish_reason is None:
-                raise StreamTruncated("the provider's stream ended without a finish reason")
+                raise UnfinishedAnswer("the provider's stream ended without a finish reason")
         response = {
             "id": "",
             "created": 0,
@@ -61,7 +76,7 @@ class _Choice:
     def add(self, entry: Mapping[str, Any]) -> int:
         size = 0
         for name, value in entry["delta"].items():
-            if name in _TEXTS:
+            if name in TEXTS:
                 self._texts.setdefault(name, []).append(value)
                 size += _bytes(value)
             elif name == "tool_calls":
@@ -81,6 +96,9 @@ class _Choice:
             begins = bool((piece.get("function") or {}).get("name"))
             index = len(self._tool_calls) if begins else max(len(self._tool_calls) - 1, 0)
         return self._tool_calls.setdefault(index, _ToolCall())
+
+    def content(self) -> str:
+        return "".join(self._texts.get("content", ()))
 
     def plain(self) -> dict[str, Any]:
         texts = {name: "".join(pieces) for name, pieces in self._texts.items()}
@@ -116,7 +134,7 @@ class _ToolCall:
 
     def plain(self) -> dict[str, Any]:
         if self._name is None:
-            raise MalformedAnswer("the provider called a tool without naming it")
+            raise UnnamedTool("the provider called a tool without naming it")
         function = {"name": self._name, "arguments": "".join(self._arguments)}
         return {"id": self._id or "", "type": self._type, "function": function, **self._extra}
 
