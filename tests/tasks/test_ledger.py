@@ -64,6 +64,12 @@ async def submitted(ledger: Ledger, **changes: Any) -> Job:
     return job
 
 
+async def reap(ledger: Ledger) -> list[tuple[str, str]]:
+    """What a worker whose own renewals go through finds."""
+    renewed_ms = (await ledger.renew({}, lease=LEASE)).now_ms
+    return list(await ledger.reap(renewed_ms=renewed_ms, within=LEASE))
+
+
 async def state(ledger: Ledger, job: Job) -> JobState:
     record = await ledger.record(job.id)
     assert record is not None
@@ -163,11 +169,11 @@ async def test_a_job_past_its_deadline_is_not_run(ledger: Ledger, redis: Redis) 
     job = await submitted(ledger, timeout_ms=1)
 
     async def passed() -> bool:
-        return await ledger.reap() == [("expired", job.id)]
+        return await reap(ledger) == [("expired", job.id)]
 
     await async_wait_until(passed, 5, "the deadline to pass")
     assert (await claim(ledger, job)).verdict == "expired"
-    assert await ledger.reap() == [("expired", job.id)]
+    assert await reap(ledger) == [("expired", job.id)]
     assert await ledger.conclude(job.id, 0, JobState.EXPIRED, META)
     assert await state(ledger, job) is JobState.EXPIRED
     await assert_nothing_left(redis)
@@ -176,21 +182,31 @@ async def test_a_job_past_its_deadline_is_not_run(ledger: Ledger, redis: Redis) 
 async def test_a_lease_that_ran_out_is_reaped_and_fences_its_old_holder(ledger: Ledger) -> None:
     job = await submitted(ledger)
     await claim(ledger, job, lease=NO_LEASE)
-    assert await ledger.reap() == [("requeued", job.id)]
+    assert await reap(ledger) == [("requeued", job.id)]
 
     second = await claim(ledger, job, token="t2")
     assert (second.verdict, second.epoch) == ("granted", 2)
     assert not await ledger.begin_attempt(job.id, 1, begun=2, ended=())
     assert await ledger.finish(job.id, 1, JobState.ANSWERED, META, attempts=()) == "stale"
-    assert await ledger.renew({job.id: 1}, lease=LEASE) == {job.id: "lost"}
+    assert (await ledger.renew({job.id: 1}, lease=LEASE)).stop == {job.id: "lost"}
     assert await ledger.finish(job.id, 2, JobState.ANSWERED, META, attempts=()) == "done"
 
 
 async def test_a_renewed_lease_is_not_reaped(ledger: Ledger) -> None:
     job = await submitted(ledger)
     await claim(ledger, job, lease=NO_LEASE)
-    assert await ledger.renew({job.id: 1}, lease=LEASE) == {}
-    assert await ledger.reap() == []
+    assert (await ledger.renew({job.id: 1}, lease=LEASE)).stop == {}
+    assert await reap(ledger) == []
+
+
+async def test_a_reap_that_comes_later_than_it_was_meant_reaps_nothing(ledger: Ledger) -> None:
+    job = await submitted(ledger)
+    await claim(ledger, job, lease=NO_LEASE)
+    now_ms = (await ledger.renew({}, lease=LEASE)).now_ms
+    late = await ledger.reap(renewed_ms=now_ms - 7_600, within=timedelta(seconds=7.5))
+    assert (late, await state(ledger, job)) == ([], JobState.RUNNING)
+    in_time = await ledger.reap(renewed_ms=now_ms - 5_000, within=timedelta(seconds=7.5))
+    assert in_time == [("requeued", job.id)]
 
 
 async def test_a_late_finish_before_any_reap_still_counts(ledger: Ledger) -> None:
@@ -204,7 +220,7 @@ async def test_losses_are_bounded(ledger: Ledger) -> None:
     job = await submitted(ledger)
     for epoch in (1, 2):
         assert (await claim(ledger, job, token=str(epoch), lease=NO_LEASE, most_losses=1)).epoch == epoch
-        assert await ledger.reap() == [("requeued", job.id)]
+        assert await reap(ledger) == [("requeued", job.id)]
     refused = await claim(ledger, job, token="3", most_losses=1)
     assert refused.verdict == "exhausted"
     assert await ledger.conclude(job.id, refused.epoch, JobState.FAILED, META, dead=True)
@@ -214,9 +230,9 @@ async def test_losses_are_bounded(ledger: Ledger) -> None:
 async def test_a_job_that_must_not_rerun_is_named_as_lost(ledger: Ledger) -> None:
     job = await submitted(ledger, on_worker_loss="fail")
     await claim(ledger, job, lease=NO_LEASE)
-    assert await ledger.reap() == [("lost", job.id)]
+    assert await reap(ledger) == [("lost", job.id)]
     assert await ledger.conclude(job.id, 1, JobState.FAILED, META)
-    assert await ledger.reap() == []
+    assert await reap(ledger) == []
 
 
 async def test_conclude_does_not_touch_a_job_that_is_held(ledger: Ledger) -> None:
@@ -232,7 +248,7 @@ async def test_cancel_ends_a_waiting_job_and_flags_a_running_one(ledger: Ledger,
     await claim(ledger, running)
     assert await ledger.cancel(waiting.id, by="caller", meta=META) == "cancelled"
     assert await ledger.cancel(running.id, by="caller", meta=META) == "cancelling"
-    assert await ledger.renew({running.id: 1}, lease=LEASE) == {running.id: "cancelled"}
+    assert (await ledger.renew({running.id: 1}, lease=LEASE)).stop == {running.id: "cancelled"}
     assert await ledger.finish(running.id, 1, JobState.CANCELLED, META, attempts=()) == "done"
     assert await ledger.cancel(running.id, by="caller", meta=META) == "ended"
     assert await ledger.cancel(str(uuid.uuid4()), by="caller", meta=META) == "missing"
@@ -244,7 +260,7 @@ async def test_a_cancelled_job_of_a_lost_worker_is_not_run_again(ledger: Ledger)
     job = await submitted(ledger)
     await claim(ledger, job, lease=NO_LEASE)
     await ledger.cancel(job.id, by="caller", meta=META)
-    assert await ledger.reap() == [("cancelled", job.id)]
+    assert await reap(ledger) == [("cancelled", job.id)]
 
 
 async def test_a_job_handed_back_idle_does_not_count_as_lost(ledger: Ledger) -> None:

@@ -39,7 +39,31 @@ local function bury(id, now, ttl_ms)
   redis.call('PEXPIRE', DEAD, ttl_ms)
 end
 
--- The one way a job ends: its state, Celery's result and the news of it, in one step.
+local function log_key(id) return PREFIX .. 'stream:' .. id end
+
+local function stream_ttl_ms(given_s, otherwise_ms)
+  local seconds = tonumber(given_s or '')
+  return seconds and math.ceil(seconds * 1000) or otherwise_ms
+end
+
+-- A stream ends in the same step as its job. A log that is not one any more must not keep the
+-- job from ending: it is begun anew.
+local function end_stream(id, state, result_ttl_ms)
+  local stream, epoch, ttl_s = fields(id, 'stream', 'epoch', 'stream_ttl_s')
+  if stream ~= '1' then return end
+  local log, frame = log_key(id), 'end:' .. state
+  local at = redis.pcall('XADD', log, epoch .. '-*', 'frame', frame)
+  if type(at) == 'table' then
+    redis.call('DEL', log)
+    at = redis.pcall('XADD', log, epoch .. '-*', 'frame', frame)
+    if type(at) == 'table' then return end
+  end
+  redis.call('PEXPIRE', log, stream_ttl_ms(ttl_s, result_ttl_ms))
+  redis.call('PUBLISH', PREFIX .. 'frames:' .. id, at .. ':' .. frame)
+end
+
+-- The one way a job ends: its state, Celery's result, the end of its stream and the news of it,
+-- in one step.
 local function settle(id, state, meta, result_ttl_ms, now)
   local job = job_key(id)
   redis.call('HSET', job, 'state', state, 'ended_ms', now)
@@ -50,6 +74,7 @@ local function settle(id, state, meta, result_ttl_ms, now)
   redis.call('ZREM', DEADLINES, id)
   redis.call('SET', result_key(id), meta, 'PX', result_ttl_ms)
   redis.call('PUBLISH', result_key(id), meta)
+  end_stream(id, state, result_ttl_ms)
 end
 
 local function same_request(known, given)
@@ -128,11 +153,34 @@ local function begin_attempt(keys, args)
   return 1
 end
 
+-- keys: job, log
+-- args: id, epoch, sequence number, frame, channel, result ttl ms, '1' when all before it is void
+-- returns: 1, or 0 when fenced off
+local function emit(keys, args)
+  local id, epoch, log = args[1], args[2], keys[2]
+  if not holds(id, epoch) then return 0 end
+  local at = epoch .. '-' .. args[3]
+  local added = redis.pcall('XADD', log, at, 'frame', args[4])
+  if type(added) == 'table' then
+    -- Sent again because the reply was lost: it stands there and has been published.
+    if #redis.call('XRANGE', log, at, at) == 0 then return added end
+    return 1
+  end
+  if args[7] == '1' then redis.call('XTRIM', log, 'MINID', '=', at) end
+  if redis.call('PTTL', log) < 0 then
+    local deadline, ttl_s = fields(id, 'deadline_ms', 'stream_ttl_s')
+    redis.call('PEXPIREAT', log, tonumber(deadline) + stream_ttl_ms(ttl_s, tonumber(args[6])))
+  end
+  redis.call('PUBLISH', args[5], at .. ':' .. args[4])
+  return 1
+end
+
 -- args: lease ms, then id and epoch of every job this worker runs
--- returns: the ids it must stop, each followed by 'lost' or 'cancelled'
+-- returns: now ms, then the ids it must stop, each followed by 'lost' or 'cancelled'
 local function renew(_, args)
-  local until_ms = now_ms() + tonumber(args[1])
-  local stop = {}
+  local now = now_ms()
+  local until_ms = now + tonumber(args[1])
+  local stop = {now}
   for i = 2, #args, 2 do
     local id, epoch = args[i], args[i + 1]
     if not holds(id, epoch) then
@@ -221,11 +269,15 @@ local function hand_back(keys, args)
   return 'queued'
 end
 
--- args: most jobs a call
+-- A Redis that froze or was away let every lease run out, though their workers live, and a reap
+-- that waited in a socket's buffer is the first thing it does: so a reap counts only while its
+-- sender's own renewal is so young that everybody else's lease still stands.
+-- args: when the sender last renewed (this clock, ms), how long ago that may be, most jobs a call
 -- returns: verdict and id in turn: 'requeued' (announce it), 'cancelled', 'lost', 'expired'
 -- (conclude it)
 local function reap(_, args)
-  local now, most, found = now_ms(), args[1], {}
+  local now, most, found = now_ms(), args[3], {}
+  if now - tonumber(args[1]) > tonumber(args[2]) then return found end
   local function add(verdict, id)
     found[#found + 1] = verdict
     found[#found + 1] = id
@@ -298,7 +350,7 @@ local function replay(keys, args)
     'handbacks', redis.call('HGET', keys[1], 'epoch'), 'attempts', '[]', 'attempts_begun', 0)
   redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms')
   redis.call('PEXPIRE', keys[1], timeout_ms + args[2])
-  redis.call('DEL', result_key(id))
+  redis.call('DEL', result_key(id), log_key(id))
   redis.call('ZREM', DEAD, id)
   redis.call('ZADD', DEADLINES, now + timeout_ms, id)
   enqueue(id, now)
@@ -307,8 +359,10 @@ end
 
 redis.register_function('LIB_submit', submit)
 redis.register_function('LIB_replay', replay)
+-- Only these may fail for want of memory: every other step ends or frees something, and an
+-- answer does not need its stream.
+redis.register_function('LIB_emit', emit)
 
--- Only a submit may fail for want of memory: every other step ends or frees something.
 local function register(name, body)
   redis.register_function{function_name = 'LIB_' .. name, callback = body, flags = {'allow-oom'}}
 end

@@ -32,6 +32,7 @@ from redis.exceptions import ResponseError
 from . import keys
 from .attempt import AttemptRecord
 from .contract import ContractViolation
+from .frames import FrameId
 from .job import Job, JobRecord, JobState, Priority
 
 SubmitVerdict = Literal["created", "exists", "conflict"]
@@ -54,6 +55,14 @@ class Claim:
     violation: ContractViolation | None = None
     #: Known even where the record does not validate.
     epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The answer to a renewal: when it was, on Redis' clock, and the jobs to stop, and why."""
+
+    now_ms: int
+    stop: dict[str, StopReason]
 
 
 @cache
@@ -111,11 +120,27 @@ class Ledger:
         args = [job_id, epoch, begun, _attempts_json(ended)]
         return bool(await self._call("begin_attempt", [keys.job_key(job_id)], args))
 
-    async def renew(self, held: Mapping[str, int], *, lease: timedelta) -> dict[str, StopReason]:
-        """Renew the leases of `held` (id to epoch). Returns the jobs to stop, and why."""
+    async def renew(self, held: Mapping[str, int], *, lease: timedelta) -> Renewal:
+        """Renew the leases of `held` (id to epoch)."""
         args = [part for pair in held.items() for part in pair]
-        reply = await self._call("renew", [], [_ms(lease), *args])
-        return dict(cast("Iterable[tuple[str, StopReason]]", batched(reply, 2, strict=True)))
+        now_ms, *stop = await self._call("renew", [], [_ms(lease), *args])
+        return Renewal(now_ms, dict(cast("Iterable[tuple[str, StopReason]]", batched(stop, 2, strict=True))))
+
+    async def emit(self, job_id: str, at: FrameId, frame: str, *, void_before: bool = False) -> bool:
+        """Write the next frame of a stream and publish it. False when the lease is lost.
+
+        `void_before` drops the frames before this one. Raises redis-py's `ResponseError` when Redis
+        is out of memory.
+        """
+        names = [keys.job_key(job_id), keys.stream_log_key(job_id)]
+        args = [job_id, at.epoch, at.seq, frame, keys.stream_channel(job_id), self._ttl_ms, int(void_before)]
+        return bool(await self._call("emit", names, args))
+
+    async def frames(self, job_id: str, *, after: FrameId, most: int) -> list[tuple[FrameId, str]]:
+        """The frames of the log that come after `after`, at most `most` of them."""
+        reply = await self._redis.xrange(keys.stream_log_key(job_id), min=f"({after}", count=most)
+        entries = cast("list[tuple[str, dict[str, str]]]", reply)
+        return [(FrameId.parse(at), fields.get("frame", "")) for at, fields in entries]
 
     async def finish(
         self, job_id: str, epoch: int, state: JobState, meta: str,
@@ -155,9 +180,16 @@ class Ledger:
         args = [job_id, epoch, _attempts_json(ended), begun, int(call_under_way)]
         return cast(HandBackVerdict, await self._call("hand_back", [keys.job_key(job_id)], args))
 
-    async def reap(self, *, most: int = 100) -> list[tuple[ReapVerdict, str]]:
-        """Requeue the jobs whose lease ran out; name those that must be concluded instead."""
-        reply = await self._call("reap", [], [most])
+    async def reap(
+        self, *, renewed_ms: int, within: timedelta, most: int = 100
+    ) -> list[tuple[ReapVerdict, str]]:
+        """Requeue the jobs whose lease ran out; name those that must be concluded instead.
+
+        Args:
+            renewed_ms: when the caller last renewed its own leases, on Redis' clock.
+            within: nothing is reaped when that was longer ago.
+        """
+        reply = await self._call("reap", [], [renewed_ms, _ms(within), most])
         return cast("list[tuple[ReapVerdict, str]]", list(batched(reply, 2, strict=True)))
 
     async def unannounced(

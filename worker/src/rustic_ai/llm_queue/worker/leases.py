@@ -26,11 +26,23 @@ class Leases:
         self._lease, self._beat_s = lease, beat.total_seconds()
         self._held: dict[str, HeldJob] = {}
         self.lost = 0
-        #: Loop time since when Redis has answered without a pause; None while it does not.
-        self.healthy_since: float | None = None
+        #: Longest time between two renewals that is no interruption. Whoever was interrupted with
+        #: us by less than this still has a lease, and time to renew it.
+        self.longest_gap = beat + lease / 6
+        #: The latest renewal, and the first since which none was interrupted, on Redis' clock: it
+        #: also shows when this process, or all of the machine, stood still.
+        self._renewed_ms: int | None = None
+        self._steady_since_ms = 0
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def steady_ms(self) -> int | None:
+        """Redis' time of the latest renewal, if renewals have gone through for one whole lease."""
+        if self._renewed_ms is None or self._renewed_ms - self._steady_since_ms < _ms(self._lease):
+            return None
+        return self._renewed_ms
 
     @contextmanager
     def holding(self, job: HeldJob) -> Iterator[None]:
@@ -55,15 +67,14 @@ class Leases:
             try:
                 await self._renew()
             except OUTAGE_ERRORS as error:
-                self.healthy_since = None
                 logger.warning("Leases could not be renewed, Redis is away: %s", type(error).__name__)
-            else:
-                self._note_health(before, clock())
             await asyncio.sleep(max(self._beat_s - (clock() - before), 0))
 
     async def _renew(self) -> None:
         held = {job.job_id: job.epoch for job in self._held.values()}
-        for job_id, reason in (await self._ledger.renew(held, lease=self._lease)).items():
+        renewal = await self._ledger.renew(held, lease=self._lease)
+        self._note(renewal.now_ms)
+        for job_id, reason in renewal.stop.items():
             job = self._held.get(job_id)
             if job is None or job.epoch != held[job_id]:
                 continue
@@ -72,12 +83,10 @@ class Leases:
                 logger.warning("Job %s is another worker's now; its call is stopped", job_id)
             job.stop(StopReason(reason))
 
-    def _note_health(self, before: float, after: float) -> None:
-        # A renewal that took this long waited for a Redis that froze or was away.
-        if after - before > self._lease.total_seconds() / 3:
-            self.healthy_since = None
-        elif self.healthy_since is None:
-            self.healthy_since = after
+    def _note(self, now_ms: int) -> None:
+        if self._renewed_ms is None or now_ms - self._renewed_ms > _ms(self.longest_gap):
+            self._steady_since_ms = now_ms
+        self._renewed_ms = now_ms
 
 
 class CancelListener:
@@ -97,3 +106,7 @@ class CancelListener:
             except OUTAGE_ERRORS as error:
                 logger.debug("Not listening for cancels: %s", type(error).__name__)
             await asyncio.sleep(_RECONNECT_PAUSE_S)
+
+
+def _ms(span: timedelta) -> float:
+    return span / timedelta(milliseconds=1)

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: A wake-up that was sent this long ago and is not in its list any more was lost.
 _PATIENCE = timedelta(seconds=5)
+#: A worker that dies may have held a thousand: all of them are to run again at once.
+_AT_ONCE = 1_000
 
 
 class Reaper:
@@ -24,7 +26,7 @@ class Reaper:
 
     A Redis that was away or frozen let every lease run out at once, though their workers live.
     So nothing is reaped until this worker's own renewals have gone through for one whole lease:
-    by then the others' have, too.
+    by then the others' have, too. The ledger refuses a reap that comes later than it was meant.
     """
 
     def __init__(
@@ -35,31 +37,27 @@ class Reaper:
         leases: Leases,
         *,
         queue: str,
-        lease: timedelta,
         every: timedelta,
     ) -> None:
         self._ledger, self._settlement, self._announcer, self._leases = ledger, settlement, announcer, leases
         self._queue = queue
-        self._lease_s, self._every_s = lease.total_seconds(), every.total_seconds()
+        self._every_s = every.total_seconds()
         self.requeued = 0
 
     async def run(self) -> None:
         """Repair until cancelled."""
         while True:
-            if self._may_reap():
+            if (renewed_ms := self._leases.steady_ms) is not None:
                 try:
-                    await self._reap()
+                    await self._reap(renewed_ms)
                     await self._announce_lost_wakeups()
                 except OUTAGE_ERRORS as error:
                     logger.warning("Nothing was reaped, Redis is away: %s", type(error).__name__)
             await asyncio.sleep(self._every_s)
 
-    def _may_reap(self) -> bool:
-        since = self._leases.healthy_since
-        return since is not None and asyncio.get_running_loop().time() - since >= self._lease_s
-
-    async def _reap(self) -> None:
-        for verdict, job_id in await self._ledger.reap():
+    async def _reap(self, renewed_ms: int) -> None:
+        found = await self._ledger.reap(renewed_ms=renewed_ms, within=self._leases.longest_gap, most=_AT_ONCE)
+        for verdict, job_id in found:
             if verdict == "requeued":
                 self.requeued += 1
                 logger.warning("Job %s lost its worker and is back on the queue", job_id)

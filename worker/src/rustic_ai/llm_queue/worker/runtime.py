@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from ..tasks.ledger import Ledger
 from ..tasks.outcome import Account, Cancelled, Outcome
 from ..tasks.owner import Owner
-from ..tasks.redis_client import connect
+from ..tasks.redis_client import SOCKET_TIMEOUT_S, connect
 from ..tasks.result import encode_result
 from .announcer import Announcer
 from .executor import Executor
@@ -33,17 +33,22 @@ class Runtime:
         self._sealer = settings.sealer()
         self._redis: Redis = connect(settings.redis_url, outage_s=outage_s)
         self._listening: Redis = connect(settings.redis_url, outage_s=0)
+        # Renewals never wait in line behind the jobs' own commands, nor for a dead connection.
+        patience_s = min(settings.beat.total_seconds(), SOCKET_TIMEOUT_S)
+        self._keeping: Redis = connect(
+            settings.redis_url, outage_s=outage_s, max_connections=4, socket_timeout=patience_s
+        )
         self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
-        self.leases = Leases(self.ledger, lease=settings.lease, beat=settings.beat)
+        keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
+        self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
         settlement = Settlement(self.ledger, self._sealer)
         announcer = Announcer(app, self.ledger)
         self.reaper = Reaper(
-            self.ledger,
+            keeper,
             settlement,
             announcer,
             self.leases,
             queue=settings.queue,
-            lease=settings.lease,
             every=settings.reap_every,
         )
         self._executor = Executor(
@@ -85,8 +90,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
-        await self._listening.aclose()
+        for client in (self._redis, self._keeping, self._listening):
+            await client.aclose()
 
     def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
         outcome = Cancelled(account=Account(), by=by)

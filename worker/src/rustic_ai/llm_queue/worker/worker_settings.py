@@ -67,8 +67,8 @@ class WorkerSettings(QueueSettings):
 
     @model_validator(mode="after")
     def _durations_agree(self) -> Self:
-        if self.beat * 2 > self.lease:
-            raise ValueError(f"beat {self.beat} leaves no second chance in a lease of {self.lease}")
+        if self.beat * 3 > self.lease:
+            raise ValueError(f"beat {self.beat} is more than a third of the lease of {self.lease}")
         if self.retry_cap < self.retry_base:
             raise ValueError(f"retry_cap {self.retry_cap} is shorter than retry_base {self.retry_base}")
         if self.hard_stop < self.drain:
