@@ -45,10 +45,10 @@ def idempotency_key(owner_hash: str, key_hash: str) -> str:
 
 
 def stream_log_key(job_id: str) -> str:
-    """The log of a job's frames, a Redis Stream."""
+    """The log of a job's frames, a Redis Stream whose ids are `epoch-sequence`."""
     return f"{KEY_PREFIX}stream:{job_id}"
 
 
 def stream_channel(job_id: str) -> str:
-    """The pub/sub channel of a job's frames."""
+    """The pub/sub channel of a job's frames, each as `epoch-sequence:frame`."""
     return f"{KEY_PREFIX}frames:{job_id}"
