@@ -1,6 +1,7 @@
 """The providers' wire formats, one a file: requests read, answers and errors written."""
 
 from support.wire.anthropic import AnthropicWire
+from support.wire.anthropic_text import AnthropicTextWire
 from support.wire.base import Failure, Target, Wire
 from support.wire.cohere import CohereWire
 from support.wire.gemini import GeminiWire
@@ -11,6 +12,7 @@ WIRES: tuple[Wire, ...] = (
     AzureWire(),
     HuggingFaceWire(),
     AnthropicWire(),
+    AnthropicTextWire(),
     GeminiWire(),
     CohereWire(),
 )

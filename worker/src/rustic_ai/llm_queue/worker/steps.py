@@ -66,7 +66,7 @@ def _log_failure(future: Future[None]) -> None:
         logger.error("A revoked job could not be cancelled: %s", type(error).__name__)
 
 
-@control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+@control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
 def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **kwargs: Any) -> Any:
     """Celery's `revoke`, which by itself reaches only jobs that a worker has taken."""
     reply = celery_revoke(state, task_id, terminate=terminate, signal=signal, **kwargs)

@@ -19,7 +19,8 @@ def worker(
     from ..factory import make_worker_app
     from ..worker_settings import WorkerSettings
 
-    given: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level.upper() if log_level else None}
+    level = log_level.upper() if log_level else None
+    given: dict[str, Any] = {"concurrency": concurrency, "log_level": level}
     settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})
     app = make_worker_app(settings)
     argv = ["worker", "--loglevel", settings.log_level, "--without-gossip", "--without-mingle"]
