@@ -1,14 +1,23 @@
 """Upstream's agents, unchanged, in real guilds that answer through `QueueLLMResolver`."""
 
+# Rustic's `processor` has no types.
+# mypy: disable-error-code="untyped-decorator"
+
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-
-from rustic_ai.core.agents.llm.simple_llm_agent import SimpleChatMessage, SimpleChatResponse, SimpleLLMAgent
+from rustic_ai.core.agents.llm.simple_llm_agent import (
+    SimpleChatMessage,
+    SimpleChatResponse,
+    SimpleLLMAgent,
+    SimpleLLMAgentConf,
+)
 from rustic_ai.core.agents.testutils.probe_agent import ProbeAgent
 from rustic_ai.core.guild import Agent, agent
+from rustic_ai.core.guild.agent_ext.depends.dependency_resolver import DependencySpec
 from rustic_ai.core.guild.agent_ext.depends.llm import LLM
 from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     ChatCompletionError,
@@ -18,7 +27,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     UserMessage,
 )
 from rustic_ai.core.guild.builders import AgentBuilder, GuildBuilder
-from rustic_ai.core.guild.dsl import AgentSpec, DependencySpec
+from rustic_ai.core.guild.dsl import AgentSpec, BaseAgentProps
 from rustic_ai.core.guild.guild import Guild
 from rustic_ai.core.messaging.core.message import Message
 from rustic_ai.core.utils.basic_class_utils import get_qualified_class_name
@@ -26,6 +35,7 @@ from rustic_ai.llm_agent.llm_agent import LLMAgent
 from rustic_ai.llm_agent.llm_agent_conf import LLMAgentConfig, Models
 from rustic_ai.llm_agent.react.react_agent import ReActAgent, ReActAgentConfig
 from rustic_ai.llm_agent.react.toolsets.math import MathToolset
+
 from rustic_ai.llm_queue.resolver import ErrorKind, QueueChatCompletionResponse
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from support.wait import wait_until
@@ -49,7 +59,7 @@ class Question(BaseModel):
     text: str
 
 
-class ReaderAgent(Agent):
+class ReaderAgent(Agent[BaseAgentProps]):
     """Takes answers as upstream's agents do, by core's class."""
 
     @agent.processor(ChatCompletionResponse)
@@ -57,7 +67,7 @@ class ReaderAgent(Agent):
         ctx.send(Note(text=f"read {ctx.payload.choices[0].message.content}"))
 
 
-class AccountantAgent(Agent):
+class AccountantAgent(Agent[BaseAgentProps]):
     """Takes answers by our class, for what they cost."""
 
     @agent.processor(QueueChatCompletionResponse)
@@ -66,7 +76,7 @@ class AccountantAgent(Agent):
         ctx.send(Note(text=f"cost {ctx.payload.cost_usd}: {tried}"))
 
 
-class AsyncAgent(Agent):
+class AsyncAgent(Agent[BaseAgentProps]):
     """Awaits its completions."""
 
     @agent.processor(Question, depends_on=["llm"])
@@ -83,7 +93,7 @@ def ask_guild() -> Iterator[Ask]:
 
     def ask(payload: BaseModel, *agents: AgentSpec[Any], **properties: Any) -> Heard:
         spec = DependencySpec(class_name=RESOLVER, properties={"model": "gpt-4", **properties})
-        builder = GuildBuilder(f"guild{len(guilds)}", "Guild", "Asks")
+        builder = GuildBuilder(f"guild-{uuid.uuid4()}", "Guild", "Asks")
         builder.add_dependency_resolver("llm", spec).add_dependency_resolver("filesystem", FILES)
         for each in agents:
             builder.add_agent_spec(each)
@@ -98,10 +108,10 @@ def ask_guild() -> Iterator[Ask]:
 
         def heard(kind: type[BaseModel]) -> Message:
             name = get_qualified_class_name(kind)
-            return wait_until(
-                lambda: next((m for m in list(probe.received_messages) if m.format == name), None),
-                what=f"a {name}, not {[m.format for m in probe.received_messages]}",
+            found = wait_until(
+                lambda: [m for m in list(probe.received_messages) if m.format == name], what=f"a {name}"
             )
+            return found[0]
 
         return heard
 
@@ -110,13 +120,20 @@ def ask_guild() -> Iterator[Ask]:
         guild.shutdown()
 
 
-def spec_of(kind: type[Agent], properties: Any = None) -> AgentSpec[Any]:
-    builder = AgentBuilder(kind).set_id(kind.__name__).set_name(kind.__name__).set_description("Works")
+def spec_of(kind: type[Agent[Any]], properties: Any = None) -> AgentSpec[Any]:
+    builder: AgentBuilder[Any, Any] = (
+        AgentBuilder(kind).set_id(kind.__name__).set_name(kind.__name__).set_description("Works")
+    )
     return (builder.set_properties(properties) if properties is not None else builder).build_spec()
 
 
 def react() -> AgentSpec[Any]:
     return spec_of(ReActAgent, ReActAgentConfig(toolset=MathToolset()))
+
+
+def simple() -> AgentSpec[Any]:
+    # Without a memory it would forget the very question.
+    return spec_of(SimpleLLMAgent, SimpleLLMAgentConf(chat_memory=1))
 
 
 def error_of(message: Message) -> ChatCompletionError:
@@ -226,7 +243,7 @@ def test_the_simple_agent_reports_every_error_as_cores(
     queue: InMemoryQueue, ask_guild: Ask, kind: ErrorKind, expected: ResponseCodes
 ) -> None:
     queue.fail(kind, "it went wrong")
-    error = error_of(ask_guild(SimpleChatMessage(content="Hi"), spec_of(SimpleLLMAgent))(ChatCompletionError))
+    error = error_of(ask_guild(SimpleChatMessage(content="Hi"), simple())(ChatCompletionError))
     assert error.status_code == expected
     assert error.model == "gpt-4"
 
@@ -240,14 +257,15 @@ def test_a_call_that_nobody_takes_ends_as_the_agents_timeout(queue: InMemoryQueu
 
 def test_the_simple_agent_answers(queue: InMemoryQueue, ask_guild: Ask) -> None:
     queue.answer("Paris")
-    heard = ask_guild(SimpleChatMessage(content="Hi"), spec_of(SimpleLLMAgent))
+    heard = ask_guild(SimpleChatMessage(content="Hi"), simple())
     assert heard(SimpleChatResponse).payload["content"] == "Paris"
 
 
 def test_the_react_agent_calls_its_tools(queue: InMemoryQueue, ask_guild: Ask) -> None:
     queue.answer(tool_calls={"calculate": {"expression": "6 * 7"}}).answer("It is 42.")
     message = ask_guild(ASK, react())(ChatCompletionResponse)
-    assert message.payload["choices"][0]["message"]["content"] == "It is 42."
+    answer = ChatCompletionResponse.model_validate(message.payload)
+    assert answer.choices[0].message.content == "It is 42."
     result = queue.calls[1].params["messages"][-1]
     assert result["role"] == "tool"
     assert "42" in result["content"]
@@ -261,4 +279,5 @@ def test_an_async_processor_awaits_its_answer(queue: InMemoryQueue, ask_guild: A
 def test_jobs_carry_their_agents_name(queue: InMemoryQueue, ask_guild: Ask) -> None:
     queue.answer("Paris")
     ask_guild(ASK, spec_of(LLMAgent, LLMAgentConfig()))(ChatCompletionResponse)
-    assert str(queue.jobs[0].owner) == "org/guild0/LLMAgent"
+    owner = queue.jobs[0].owner
+    assert (owner.org, owner.guild[:6], owner.agent) == ("org", "guild-", "LLMAgent")

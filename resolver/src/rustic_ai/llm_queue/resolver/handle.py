@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import time
 
-from rustic_ai.core.guild.agent_ext.depends.llm.models import LLMMessage
-
 from ..tasks.job import JobRecord, JobState
 from ..tasks.owner import Owner
 from ..tasks.settings import QueueSettings
 from .engine_port import EnginePort, engine_for
-from .question import overdue, read_outcome
+from .question import overdue
+from .reading import Reading
 from .response import QueueChatCompletionResponse
 
 #: A job that has ended has its result beside it: no need to wait longer for that.
@@ -29,17 +28,17 @@ class JobHandle:
         settings: QueueSettings,
         *,
         ends_at: float | None = None,
-        input_messages: tuple[LLMMessage, ...] | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Args:
         ends_at: the deadline on this process's monotonic clock, where it is known.
-        input_messages: what the response will name as its prompt.
+        reading: how to read the answer, where the submitter said so.
         """
         self._id = job_id
         self._owner = owner
         self._settings = settings
         self._ends_at = ends_at
-        self._input_messages = input_messages
+        self._reading = reading or Reading()
 
     @property
     def id(self) -> str:
@@ -101,7 +100,7 @@ class JobHandle:
             if wait_s < longest_s:
                 raise TimeoutError(f"job {self._id} has not ended after {wait_s:g} s; it goes on") from None
             raise await overdue(engine, record.job, record.job.timeout_ms / 1000) from None
-        return read_outcome(outcome, self._id, record.job.model, self._input_messages)
+        return self._reading.read(outcome, self._id, record.job.model)
 
     async def _cancel(self, engine: EnginePort) -> bool:
         from .engine import QueueGone

@@ -102,5 +102,5 @@ class QueueLLM(LLM):
             self._owner,
             self._settings,
             ends_at=ends_at if mine else None,
-            input_messages=question.input_messages,
+            reading=question.reading,
         )

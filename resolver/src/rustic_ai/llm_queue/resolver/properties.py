@@ -129,12 +129,12 @@ class Properties(BaseModel):
         0.0, description="a number from -2.0 to 2.0, or null to leave it to the model"
     )
     extra_headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(
-        default_factory=dict, description="a mapping of header names to text, without line breaks"
+        default_factory=dict, repr=False, description="a mapping of header names to text, without line breaks"
     )
 
     # Upstream's `conf`.
     messages: tuple[DiscriminatedLLMMessage, ...] | None = Field(
-        None, description="a list of chat messages to put before every prompt"
+        None, repr=False, description="a list of chat messages to put before every prompt"
     )
     toolset: AnyToolset | None = Field(
         None,
@@ -244,7 +244,7 @@ def _line(item: Any) -> str:
     field = Properties.model_fields.get(name)
     if field is None:
         return f"unknown property {name!r}{_nearest(name)}"
-    if item["type"] == "missing":
+    if item["type"] == "missing" and len(item["loc"]) == 1:
         return f"{name}: missing; give {field.description}"
     own = str(item["msg"]).removeprefix("Value error, ")
     detail = f" ({own})" if name in _PRIVATE or len(item["loc"]) > 1 else ""

@@ -6,17 +6,17 @@ import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydantic import ValidationError
-from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, LLMMessage
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
 from ..tasks.attempt import AttemptRecord
 from ..tasks.job import Job, JobState, seal_call
-from ..tasks.outcome import Answered, Outcome
 from ..tasks.owner import Owner
 from ..tasks.seal import Sealer
 from ..tasks.settings import QueueSettings
+from .answer_schema import schema_of
 from .engine_port import EnginePort
 from .properties import Properties
+from .reading import Reading
 from .request import build_call, estimated_tokens, input_messages, timeout_s
 from .response import QueueChatCompletionResponse
 
@@ -30,7 +30,7 @@ class Question:
 
     job: Job
     timeout_s: float
-    input_messages: tuple[LLMMessage, ...]
+    reading: Reading
 
     @classmethod
     def pose(
@@ -59,7 +59,8 @@ class Question:
             request=sealed,
             fingerprints=fingerprints,
         )
-        return cls(job, longest_s, tuple(input_messages(properties, prompt)))
+        schema = schema_of(call) if properties.enable_json_schema_validation else None
+        return cls(job, longest_s, Reading(tuple(input_messages(properties, prompt)), schema))
 
     async def answer(self, engine: EnginePort) -> QueueChatCompletionResponse:
         """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
@@ -82,7 +83,7 @@ class Question:
             error = await overdue(engine, self.job, self.timeout_s)
             engine.abandon(self.job.id, self.job.owner)
             raise error from None
-        return read_outcome(outcome, self.job.id, self.job.model, self.input_messages)
+        return self.reading.read(outcome, self.job.id, self.job.model)
 
     async def submit(self, engine: EnginePort, idempotency_key: str | None = None) -> str:
         """Queue the job. Returns the id of the job that stands for it."""
@@ -95,28 +96,6 @@ class Question:
             raise QueueUnavailable(str(error), model=self.job.model) from None
         except SubmitConflict as error:
             raise IdempotencyConflict(str(error), model=self.job.model) from None
-
-
-def read_outcome(
-    outcome: Outcome, job_id: str, model: str, messages: tuple[LLMMessage, ...] | None
-) -> QueueChatCompletionResponse:
-    """The answer, or the exception that fits how else the job ended."""
-    if isinstance(outcome, Answered):
-        try:
-            return QueueChatCompletionResponse.from_outcome(outcome, job_id=job_id, input_messages=messages)
-        except ValidationError as error:
-            from .exceptions import ResponseProcessingError
-
-            names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-            raise ResponseProcessingError(
-                f"The answer is not a chat completion: {names}",
-                job_id=job_id,
-                model=outcome.model,
-                attempts=outcome.account.attempts,
-            ) from None
-    from .failure import to_exception
-
-    raise to_exception(outcome, job_id=job_id, model=model)
 
 
 async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:

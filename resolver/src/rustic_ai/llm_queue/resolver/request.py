@@ -17,7 +17,15 @@ from .toolset import tool_json, toolset_tools
 #: Properties that are chat completion parameters by the same name.
 _PARAMS = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "max_tokens")
 #: Fields of a request that are not, or not as they stand.
-_NOT_PARAMS = {"messages", "tools", "response_format", "prediction", "timeout", "max_retries"}
+_NOT_PARAMS = {
+    "messages",
+    "tools",
+    "response_format",
+    "prediction",
+    "timeout",
+    "max_retries",
+    "deployment_id",
+}
 
 
 def build_call(
@@ -39,7 +47,7 @@ def build_call(
     try:
         params = _params(properties, prompt)
         check_json_value(params, field="request")
-        asked_model = _model_name(model) or properties.model
+        asked_model = _model(prompt, model) or properties.model
         call = CompletionCall(
             model=asked_model,
             endpoint_model=None if asked_model == properties.model else properties.model,
@@ -84,8 +92,6 @@ def estimated_tokens(call: CompletionCall) -> int:
 
 def _params(properties: Properties, prompt: ChatCompletionRequest) -> dict[str, Any]:
     params = {name: value for name in _PARAMS if (value := getattr(properties, name)) is not None}
-    if properties.enable_json_schema_validation:
-        params["enable_json_schema_validation"] = True
     asked = prompt.model_dump(exclude_unset=True, exclude_none=True, exclude=_NOT_PARAMS)
     if asked.get("logprobs") is False:
         # The API's default; a request that came as a message has every field set.
@@ -134,7 +140,10 @@ def _max_retries(properties: Properties, prompt: ChatCompletionRequest) -> int:
     return DEFAULT_MAX_RETRIES if asked is None else asked
 
 
-def _model_name(model: object) -> str | None:
+def _model(prompt: ChatCompletionRequest, model: object) -> str | None:
+    if prompt.deployment_id is not None:
+        # LiteLLM's own reading of it.
+        return f"azure/{prompt.deployment_id}"
     # Rustic's agents pass their configuration's model, which may be an enum's member.
     value = model.value if isinstance(model, Enum) else model
     if value is None:

@@ -7,6 +7,7 @@ from rustic_ai.core.guild.agent_ext.depends.dependency_resolver import Dependenc
 from rustic_ai.core.guild.agent_ext.depends.llm import LLM
 
 from ..tasks.owner import Owner
+from .answer_schema import require_validator
 from .llm import QueueLLM
 from .properties import Properties
 from .toolset import toolset_tools
@@ -29,6 +30,8 @@ class QueueLLMResolver(DependencyResolver[LLM]):
         self._settings = self._properties.settings()
         # A toolset that cannot be imported shall not wait for the first call to say so.
         toolset_tools(self._properties.toolset)
+        if self._properties.enable_json_schema_validation:
+            require_validator()
 
     @property
     def properties(self) -> Properties:

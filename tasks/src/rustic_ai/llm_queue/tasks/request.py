@@ -13,7 +13,7 @@ class Endpoint(Contract):
     api_key: SecretStr | None = None
     base_url: str | None = None
     organization_id: str | None = None
-    extra_headers: dict[str, str] = Field(default_factory=dict)
+    extra_headers: dict[str, str] = Field(default_factory=dict, repr=False)
     api_version: str | None = None
     custom_llm_provider: str | None = None
     vertex_location: str | None = None
@@ -31,7 +31,7 @@ class CompletionCall(Contract):
     model: str = Field(min_length=1, max_length=512)
     fallback_models: tuple[str, ...] = ()
     #: OpenAI chat completion parameters, `messages` among them, without `model` and `stream`.
-    params: dict[str, Any]
+    params: dict[str, Any] = Field(repr=False)
     endpoint: Endpoint = Endpoint()
     #: The model whose provider `endpoint` belongs to: the resolver's, where a call names another.
     endpoint_model: str | None = None
