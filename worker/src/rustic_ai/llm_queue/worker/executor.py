@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from ..tasks.attempt import AttemptRecord
@@ -13,6 +14,7 @@ from ..tasks.errors import ErrorEnvelope
 from ..tasks.job import JobRecord, open_call
 from ..tasks.ledger import Claim, Ledger
 from ..tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
+from ..tasks.request import CompletionCall
 from ..tasks.seal import Sealer
 from .announcer import Announcer
 from .attempt_log import AttemptLog
@@ -21,6 +23,7 @@ from .held_job import HeldJob, Stopped, StopReason
 from .leases import Leases
 from .provider import Provider
 from .settlement import UNKNOWN_OWNER, Settlement, expired, worker_lost
+from .stream_publisher import StreamPublisher
 from .worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -78,21 +81,8 @@ class Executor:
             call = open_call(claim.record.job, self.sealer)
         except ContractViolation as violation:
             return _unreadable(str(violation))
-        journal = LedgerJournal(self.ledger, held)
-        remaining_s = (claim.record.deadline_ms - claim.now_ms) / 1000
-        deadline_s = asyncio.get_running_loop().time() + remaining_s
         try:
-            answer = await held.work(
-                attempt_all(
-                    call,
-                    log=log,
-                    deadline_s=deadline_s,
-                    provider=self.provider,
-                    settings=self.settings,
-                    journal=journal,
-                    sink=None,
-                )
-            )
+            answer = await held.work(self._answer(call, claim.record, claim.now_ms, held, log))
         except AttemptsFailed as failed:
             return Failed(account=self._account(claim, held, log), error=failed.envelope)
         except DeadlinePassed:
@@ -110,6 +100,26 @@ class Executor:
         return Answered(
             account=self._account(claim, held, log, answer), model=answer.model, response=answer.response
         )
+
+    async def _answer(
+        self, call: CompletionCall, record: JobRecord, now_ms: int, held: HeldJob, log: AttemptLog
+    ) -> Answer:
+        deadline_s = asyncio.get_running_loop().time() + (record.deadline_ms - now_ms) / 1000
+        attempts = partial(
+            attempt_all,
+            call,
+            log=log,
+            deadline_s=deadline_s,
+            provider=self.provider,
+            settings=self.settings,
+            journal=LedgerJournal(self.ledger, held),
+        )
+        if not call.stream:
+            return await attempts(sink=None)
+        async with StreamPublisher(
+            record.job, held, ledger=self.ledger, sealer=self.sealer, settings=self.settings
+        ) as publisher:
+            return await attempts(sink=publisher)
 
     async def _finish(self, claim: Claim, held: HeldJob, outcome: Outcome, log: AttemptLog) -> Outcome | None:
         owner = claim.record.job.owner if claim.record else UNKNOWN_OWNER
