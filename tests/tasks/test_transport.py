@@ -19,7 +19,8 @@ from kombu.messaging import Consumer
 
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.quarantine import QUARANTINE_KEY, QuarantinedMessage
-from rustic_ai.llm_queue.tasks.transport import MessageRefused, broker_url, register_transport
+from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
+from rustic_ai.llm_queue.tasks.wakeup_channel import MessageRefused
 from support.certificate import make_certificate
 from support.malformed import CANARY, malformed_messages
 from support.proxy import TcpProxy
@@ -35,6 +36,7 @@ class Listener:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.breaks = False
         self.ids: list[str] = []
         self.messages: list[Message] = []
         self._consumer = Consumer(connection, [Queue(QUEUE)], on_message=self._take, accept=["json"])
@@ -43,6 +45,8 @@ class Listener:
     def _take(self, message: Message) -> None:
         self.messages.append(message)
         self.ids.append(message.headers["id"])
+        if self.breaks:
+            raise LookupError("a consumer that breaks")
 
     def turn(self) -> None:
         """Handle what has arrived, until nothing comes for a tenth of a second."""
@@ -56,6 +60,12 @@ class Listener:
             return done()
 
         wait_until(look, 10, what)
+
+    def make_room(self, count: int) -> None:
+        """Let as many messages be taken at once, as a worker does."""
+        channel: Any = self.connection.default_channel
+        channel.qos.room = lambda: count - len(self.ids)
+        channel.qos.can_consume = lambda: count > len(self.ids)
 
     def cancel(self) -> None:
         self._consumer.cancel()
@@ -221,6 +231,53 @@ def test_a_message_popped_after_the_consumer_was_cancelled_goes_back_first_in_li
             waiting = [json.loads(raw)["headers"]["id"] for raw in client.lrange(QUEUE, 0, -1)]
         assert waiting == [second, first]
         client.delete(QUEUE)
+
+
+def test_many_are_taken_at_once_but_no_more_than_there_is_room_for(
+    valkey: ValkeyServer, redis_url: str, app: Celery
+) -> None:
+    sent = [send(app) for _ in range(60)]
+    with listening(redis_url) as listener:
+        listener.make_room(40)
+        with valkey.client() as client:
+            client.config_resetstat()
+            listener.until(lambda: len(listener.ids) == 40, "as many as there is room for")
+            listener.turn()
+
+            assert listener.ids == sent[:40]
+            assert client.llen(QUEUE) == 20
+            assert client.info("commandstats")["cmdstat_blmpop"]["calls"] < 10
+            client.delete(QUEUE)
+
+
+def test_malformed_messages_among_many_are_put_aside(
+    valkey: ValkeyServer, redis_url: str, app: Celery
+) -> None:
+    sent = []
+    for raw in malformed_messages().values():
+        push(valkey, raw)
+        sent.append(send(app))
+
+    with listening(redis_url) as listener:
+        listener.make_room(1000)
+        listener.until(lambda: listener.ids == sent, "the good messages")
+
+    assert len(quarantined(valkey)) == len(sent)
+
+
+def test_when_the_consumer_breaks_the_rest_of_what_was_taken_goes_back(
+    valkey: ValkeyServer, redis_url: str, app: Celery
+) -> None:
+    sent = [send(app) for _ in range(5)]
+    with listening(redis_url) as listener:
+        listener.make_room(5)
+        listener.breaks = True
+        with pytest.raises(LookupError):
+            listener.turn()
+
+        assert listener.ids == sent[:1]
+    with listening(redis_url) as other:
+        other.until(lambda: other.ids == sent[1:], "the rest, in its order")
 
 
 def test_publishing_to_a_key_of_another_type_is_refused_at_once(

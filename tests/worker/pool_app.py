@@ -14,6 +14,7 @@ from redis.backoff import ExponentialBackoff
 
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
+from rustic_ai.llm_queue.worker.batches import take_in_batches
 from rustic_ai.llm_queue.worker.bridge import wait_for
 from rustic_ai.llm_queue.worker.running_job import cancel_reason
 
@@ -43,6 +44,8 @@ app.conf.update(
     llm_queue_drain_timeout_s=float(os.environ.get("POOL_APP_DRAIN_S", "30")),
     llm_queue_cancel_timeout_s=5,
 )
+
+take_in_batches(app)
 
 _clients: dict[str, "redis.asyncio.Redis"] = {}
 
@@ -91,7 +94,7 @@ async def _load(job_id: str) -> dict[str, str]:
     return fields
 
 
-@app.task(name=TASK_NAME, bind=True)  # type: ignore[untyped-decorator]  # celery's
+@app.task(name=TASK_NAME, bind=True)
 def run_job(self: Task, job_id: str) -> str:
     plan = wait_for(_load(job_id))
     if plan.get("do") == "exit-at-once":

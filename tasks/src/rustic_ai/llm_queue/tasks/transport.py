@@ -5,30 +5,17 @@ The ledger repairs every lost message, so kombu's unacked machinery has nothing 
 
 from __future__ import annotations
 
-import logging
-import re
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from queue import Empty
-from typing import Any
 from urllib.parse import quote
 
-import redis
-from kombu.transport import TRANSPORT_ALIASES, virtual
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
-from kombu.utils.encoding import bytes_to_str
 
-from .quarantine import DEFAULT_CAP, Quarantine
 from .redis_client import SentinelUrl
-from .wakeup import InvalidMessage, parse_broadcast, parse_wakeup
-
-logger = logging.getLogger(__name__)
+from .wakeup_channel import SENTINEL_SCHEME, SentinelWakeupChannel, TlsWakeupChannel, WakeupChannel
 
 #: Our scheme for each scheme of a Redis URL. kombu takes a `+` in a scheme for two URLs in one,
 #: hence the hyphen.
-SCHEMES = {"redis": "llmq-redis", "rediss": "llmq-rediss", "sentinel": "llmq-sentinel"}
-_REPLY_QUEUE = re.compile(r".+\.reply\.[^.]+\.pidbox")
+SCHEMES = {"redis": "llmq-redis", "rediss": "llmq-rediss", "sentinel": SENTINEL_SCHEME}
 
 
 def register_transport() -> None:
@@ -58,214 +45,6 @@ def broker_url(redis_url: str) -> str:
     )
 
 
-class MessageRefused(Exception):
-    """Redis answered a publish with an error; trying again would not help."""
-
-
-class WakeupQoS(virtual.QoS):
-    """Remembers no delivery, so nothing waits for an acknowledgement and nothing is restored."""
-
-    restore_at_shutdown = False
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Nothing is kept."""
-
-    def ack(self, delivery_tag: str) -> None:
-        """Nothing was kept."""
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Nothing was kept; the ledger announces the job again."""
-
-
-# A mix-in for two of kombu's channels; what it finds on them is untyped.
-_Mixin: Any = object
-
-
-class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
-    """Consumes without acknowledging, and delivers nothing that was not checked first."""
-
-    QoS = WakeupQoS
-    do_restore = False
-    _publisher: Any = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # kombu replaces its own QoS by an option; ours has no other form.
-        self.QoS = WakeupQoS
-
-    @property
-    def quarantine(self) -> Quarantine:
-        cap = self.connection.client.transport_options.get("quarantine_cap", DEFAULT_CAP)
-        return Quarantine(redis.Redis(connection_pool=self.pool), cap)
-
-    @contextmanager
-    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        # kombu makes a new client for each message; that costs more than sending it.
-        if self._publisher is None or self._publisher.connection_pool is not self.pool:
-            self._publisher = self._create_client()
-        yield client or self._publisher
-
-    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
-        return super().basic_consume(queue, True, *args, **kwargs)
-
-    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        """Nothing waits for it."""
-
-    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Nothing waits for it."""
-
-    def _basic_cancel(self, consumer_tag: str) -> Any:
-        cancelled = super()._basic_cancel(consumer_tag)
-        if self._in_poll and not self.active_queues:
-            self._settle_pop()
-        return cancelled
-
-    def _settle_pop(self) -> None:
-        # The pop in flight may still take a message; left in the socket it would wait there
-        # for as long as this worker drains.
-        connection: Any = self._in_poll
-        try:
-            if connection.can_read(timeout=self.brpop_timeout + 1):
-                self._brpop_read()
-            else:
-                connection.disconnect()
-        except Empty:
-            return
-        except (redis.RedisError, OSError) as error:
-            logger.warning("Redis went away while consuming was being stopped: %s", type(error).__name__)
-
-    def _brpop_read(self, **options: Any) -> bool:
-        try:
-            reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
-        except self.ResponseError as error:
-            if not _is_wrong_type(error):
-                raise
-            # Otherwise every pop of every worker would fail until somebody removes the key.
-            for queue in self.active_queues:
-                for priority in self.priority_steps:
-                    self.quarantine.add_key(self.global_keyprefix + self._q_for_pri(queue, priority))
-            raise Empty from None
-        except self.connection_errors:
-            # Disconnected, the next iteration connects anew.
-            self.client.connection.disconnect()
-            raise
-        finally:
-            self._in_poll = None
-            self._flush_brpop_reauth()
-        if not reply:
-            raise Empty
-        key, item = reply
-        self._take(bytes_to_str(key), item)
-        return True
-
-    def _take(self, key: str, item: bytes) -> None:
-        queue = key.rsplit(self.sep, 1)[0]
-        self._queue_cycle.rotate(queue)
-        deliver = self.connection._callbacks.get(queue)
-        if deliver is None or self._closing:
-            self._give_back(key, item)
-            return
-        try:
-            if _REPLY_QUEUE.fullmatch(queue):
-                envelope = parse_broadcast(item, "reply.pidbox")
-            else:
-                envelope = parse_wakeup(item, queue)
-        except InvalidMessage as error:
-            self.quarantine.add(item, queue, str(error))
-        else:
-            deliver(envelope)
-
-    def _give_back(self, key: str, item: bytes) -> None:
-        # To the end that is popped: its turn had come.
-        try:
-            with self.conn_or_acquire() as client:
-                client.rpush(key, item)
-        except redis.RedisError as error:
-            logger.warning("A message could not be put back on %r: %s", key, type(error).__name__)
-
-    def _receive_one(self, c: Any) -> bool:
-        try:
-            response = c.parse_response()
-        except self.connection_errors:
-            self._in_listen = None
-            raise
-        if not isinstance(response, list | tuple):
-            return False
-        message = self._handle_message(c, response)
-        if not bytes_to_str(message["type"]).endswith("message") or not message["data"]:
-            return False
-        self._take_broadcast(bytes_to_str(message["channel"]), message["data"])
-        return True
-
-    def _take_broadcast(self, channel: str, item: bytes) -> None:
-        name = channel.partition(".")[2] if channel.startswith("/") else channel
-        exchange = name.split("/", 1)[0]
-        try:
-            envelope = parse_broadcast(item, exchange)
-            if exchange not in self._fanout_to_queue:
-                raise InvalidMessage("nobody listens to this exchange")
-        except InvalidMessage as error:
-            self.quarantine.add(item, channel, str(error))
-            return
-        try:
-            self._deliver_fanout_message(envelope, exchange)
-        except (redis.RedisError, OSError):
-            raise
-        except Exception as error:
-            # One more command that nobody can carry out must not stop the worker.
-            self.quarantine.add(item, channel, f"{type(error).__name__} in its handler")
-
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
-        try:
-            super()._put(queue, message, **kwargs)
-        except self.ResponseError as error:
-            # kombu would repeat a reply to a command for ever, without a pause.
-            raise MessageRefused(f"{queue}: {error}") from error
-
-    def _size(self, queue: str) -> int:
-        try:
-            return int(super()._size(queue))
-        except self.ResponseError as error:
-            if not _is_wrong_type(error):
-                raise
-            # Declaring a queue asks for it; the pop that follows moves the key away.
-            return 0
-
-    def get_table(self, exchange: str) -> Any:
-        try:
-            return super().get_table(exchange)
-        except self.ResponseError as error:
-            raise MessageRefused(f"{exchange}: {error}") from error
-
-
-class WakeupChannel(_Wakeups, kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
-    """A channel to one Redis server."""
-
-
-class TlsWakeupChannel(WakeupChannel):
-    """A channel over TLS that checks the server's certificate unless the URL says otherwise."""
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # kombu knows only its own scheme for TLS; without this ours would speak plain text.
-        self.connection.client.ssl = self.connection.client.ssl or {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]  # kombu's
-        return params
-
-
-class SentinelWakeupChannel(_Wakeups, kombu_redis.SentinelChannel):  # type: ignore[misc]  # kombu is untyped
-    """A channel to the master that Sentinel names."""
-
-    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        client = self.connection.client
-        ours = client.alt
-        # kombu takes only URLs of its own scheme for further sentinels.
-        client.alt = [url.replace(SCHEMES["sentinel"], "sentinel", 1) for url in ours]
-        try:
-            return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]  # kombu's
-        finally:
-            client.alt = ours
-
-
 class WakeupTransport(kombu_redis.Transport):
     """For `llmq-redis://`."""
 
@@ -282,7 +61,3 @@ class SentinelWakeupTransport(kombu_redis.SentinelTransport):
     """For `llmq-sentinel://`."""
 
     Channel = SentinelWakeupChannel
-
-
-def _is_wrong_type(error: Exception) -> bool:
-    return "WRONGTYPE" in str(error)
