@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 #: Parts of a delta that are text, and grow.
@@ -42,6 +42,10 @@ class AnswerAssembler:
         held = self._choices.get(choice)
         return held.content() if held else ""
 
+    def choices(self) -> list[dict[str, Any]]:
+        """The choices as far as they have come. Raises `UnnamedTool`."""
+        return [self._choices[index].plain() for index in sorted(self._choices)]
+
     def response(self) -> dict[str, Any]:
         """The answer.
 
@@ -57,7 +61,7 @@ class AnswerAssembler:
             "created": 0,
             **self._head,
             "object": "chat.completion",
-            "choices": [self._choices[index].plain() for index in sorted(self._choices)],
+            "choices": self.choices(),
         }
         if self.usage is not None:
             response["usage"] = self.usage
@@ -81,6 +85,8 @@ class _Choice:
                 size += _bytes(value)
             elif name == "tool_calls":
                 size += sum(self._call(piece).add(piece) for piece in value)
+            elif name == "thinking_blocks":
+                self._extra[name] = joined_thinking(self._extra.get(name) or [], value)
             elif name != "role":
                 self._extra[name] = merged(self._extra.get(name), value)
         for name, values in (entry.get("logprobs") or {}).items():
@@ -146,6 +152,19 @@ def merged(old: Any, new: Any) -> Any:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
     return copy.deepcopy(new)
+
+
+def joined_thinking(blocks: Sequence[Any], pieces: Sequence[Any]) -> list[Any]:
+    """Anthropic's thinking blocks, whose text comes in pieces that a signature ends."""
+    joined = list(blocks)
+    for piece in pieces:
+        last = joined[-1] if joined else {}
+        if last.get("type") == piece.get("type") == "thinking" and not last.get("signature"):
+            text = (last.get("thinking") or "") + (piece.get("thinking") or "")
+            joined[-1] = {**last, **piece, "thinking": text}
+        else:
+            joined.append(dict(piece))
+    return joined
 
 
 def merged_usage(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:

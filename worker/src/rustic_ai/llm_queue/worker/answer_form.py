@@ -24,13 +24,24 @@ def plain_response(response: object) -> dict[str, Any]:
         if not isinstance(message, dict):
             raise MalformedAnswer("the provider's answer has a choice without a message")
         choice.setdefault("index", index)
-        message.setdefault("role", "assistant")
-        message.setdefault("content", None)
-        lift_provider_fields(message)
-        lift_provider_fields(choice)
+        _tidy(choice, message)
     if not any(_usage_counted(plain)):
         plain.pop("usage", None)
     return plain
+
+
+def _tidy(choice: dict[str, Any], message: dict[str, Any]) -> None:
+    for name in [name for name, value in message.items() if value in ([], {})]:
+        del message[name]
+    message.setdefault("role", "assistant")
+    message.setdefault("content", None)
+    lift_provider_fields(message)
+    lift_provider_fields(choice)
+    for call in message.get("tool_calls") or ():
+        # A place in a stream, which has no meaning in a whole answer.
+        call.pop("index", None)
+    if message.get("tool_calls") and choice.get("finish_reason") == "stop":
+        choice["finish_reason"] = "tool_calls"
 
 
 def lift_provider_fields(holder: dict[str, Any]) -> None:

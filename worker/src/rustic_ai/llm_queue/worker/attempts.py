@@ -188,11 +188,10 @@ class _Run:
         return failure
 
     async def _post(self, target: Target) -> Completion:
-        timeout_s = max(self._deadline_s - self._clock(), 0.001)
         self._log.call_under_way = True
         if self._sink is None:
-            return await self._provider.complete(self._call, target, timeout_s=timeout_s)
-        async with self._provider.stream(self._call, target, timeout_s=timeout_s) as stream:
+            return await self._provider.complete(self._call, target)
+        async with self._provider.stream(self._call, target) as stream:
             async for chunk in stream.chunks():
                 self._log.usage = Usage.of(stream.assembler.usage)
                 self._log.streamed_bytes = stream.assembler.text_bytes

@@ -74,19 +74,18 @@ class Provider:
         provider = target.provider if target else None
         return classify(error, model=model, provider=provider, scrubber=self._scrubber.knowing(secrets))
 
-    async def complete(self, call: CompletionCall, target: Target, *, timeout_s: float) -> Completion:
+    async def complete(self, call: CompletionCall, target: Target) -> Completion:
         """One call, answered whole. Raises what `failure` explains."""
-        response = await litellm.acompletion(**self._arguments(call, target, timeout_s))
+        response = await litellm.acompletion(**self._arguments(call, target))
         return self._completion(plain_response(response), target)
 
     @asynccontextmanager
-    async def stream(
-        self, call: CompletionCall, target: Target, *, timeout_s: float
-    ) -> AsyncIterator[ProviderStream]:
+    async def stream(self, call: CompletionCall, target: Target) -> AsyncIterator[ProviderStream]:
         """One call, answered in chunks. Leaving the context closes the provider's connection."""
-        arguments = self._arguments(call, target, timeout_s)
+        arguments = self._arguments(call, target)
         wrapper = await litellm.acompletion(**arguments, stream=True, stream_options={"include_usage": True})
-        stream = ProviderStream(wrapper, target, self._settings)
+        mocked = bool(call.params.get("mock_response"))
+        stream = ProviderStream(wrapper, target, self._settings, mocked=mocked)
         try:
             yield stream
         finally:
@@ -109,11 +108,13 @@ class Provider:
         name = str(target.options.get("model", target.model))
         return Completion(response, Usage.of(usage), cost_usd(name, target.provider, usage))
 
-    def _arguments(self, call: CompletionCall, target: Target, timeout_s: float) -> dict[str, Any]:
+    def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
         return {
             **checked_parameters(call.params),
             **target.options,
-            "timeout": timeout_s,
+            # The deadline is kept by our own clock: LiteLLM would open a client, with connections of
+            # its own, for every other timeout.
+            "timeout": self._settings.max_timeout.total_seconds(),
             # By default one 500 becomes three POSTs.
             "num_retries": 0,
             "max_retries": 0,
@@ -124,9 +125,11 @@ class ProviderStream:
     """The chunks of one call, in the order in which they come."""
 
     def __init__(
-        self, wrapper: litellm.CustomStreamWrapper, target: Target, settings: WorkerSettings
+        self, wrapper: litellm.CustomStreamWrapper, target: Target, settings: WorkerSettings, *, mocked: bool
     ) -> None:
         self._wrapper = wrapper
+        #: LiteLLM plays a `mock_response` without an ending.
+        self._mocked = mocked
         self._target = target
         self._idle_s = settings.stream_idle.total_seconds()
         self._max_bytes = settings.stream_max_bytes
@@ -154,6 +157,10 @@ class ProviderStream:
             if getattr(self._wrapper.completion_stream, "_json_buffer", None):
                 # LiteLLM waits for the rest of a broken chunk until the stream is over.
                 raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
+            if self._mocked:
+                ending = reader.ending()
+                self.assembler.add(ending)
+                yield ending
         except ProviderFault:
             raise
         except Exception as error:

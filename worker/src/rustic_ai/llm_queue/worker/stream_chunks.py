@@ -44,11 +44,22 @@ class ChunkReader:
             raw = processed.model_dump(exclude_none=True)
         return self._plain(raw)
 
+    def ending(self) -> dict[str, Any]:
+        """A last chunk with a finish reason, for a stream of which it is known that it is whole."""
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        return self._chunk([choice], {})
+
     def _plain(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         choices = [choice for entry in raw.get("choices") or () if (choice := self._choice(entry))]
         usage = _usage(raw.get("usage"))
         if not choices and usage is None:
             return None
+        chunk = self._chunk(choices, raw)
+        if usage is not None:
+            chunk["usage"] = usage
+        return chunk
+
+    def _chunk(self, choices: list[dict[str, Any]], raw: Mapping[str, Any]) -> dict[str, Any]:
         # Some providers name no id, and LiteLLM makes up another one with every chunk.
         self._id = self._id or raw.get("id") or self._made_up_id
         self._created = self._created or raw.get("created") or int(time.time())
@@ -62,8 +73,6 @@ class ChunkReader:
         for name in ("system_fingerprint", "service_tier", "citations"):
             if raw.get(name) is not None:
                 chunk[name] = raw[name]
-        if usage is not None:
-            chunk["usage"] = usage
         return chunk
 
     def _choice(self, entry: Mapping[str, Any]) -> dict[str, Any] | None:
