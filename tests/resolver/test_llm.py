@@ -22,9 +22,10 @@ from rustic_ai.llm_queue.resolver import (
     RateLimitError,
     ResponseProcessingError,
 )
-from rustic_ai.llm_queue.resolver.engine import QueueGone
+from rustic_ai.llm_queue.resolver.engine import QueueGone, WaitTimeout
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered
+from rustic_ai.llm_queue.tasks.owner import Owner
 from support.wait import async_wait_until, wait_until
 
 MakeLLM = Callable[..., QueueLLM]
@@ -119,10 +120,10 @@ def test_an_answer_that_is_none_is_an_error(queue: InMemoryQueue, make_llm: Make
 
 def test_the_job_says_what_the_properties_say(queue: InMemoryQueue, make_llm: MakeLLM) -> None:
     queue.answer("Paris")
-    own = {"queue": "batch", "priority": 6, "on_worker_loss": "fail", "stream_ttl_s": 9, "timeout": 2.5}
+    own = {"queue": "batch", "priority": 6, "on_worker_loss": "fail", "timeout": 2.5}
     make_llm("agent-7", **own).completion(HI)
     [job] = queue.jobs
-    assert (job.queue, job.priority, job.on_worker_loss, job.stream_ttl_s) == ("batch", 6, "fail", 9)
+    assert (job.queue, job.priority, job.on_worker_loss) == ("batch", 6, "fail")
     assert (job.timeout_ms, str(job.owner), job.model) == (2500, "org/guild/agent-7", "gpt-4")
 
 
@@ -199,6 +200,38 @@ def test_a_repeated_submit_is_the_same_job(queue: InMemoryQueue, make_llm: MakeL
     assert len(queue.jobs) == 1
     with pytest.raises(IdempotencyConflict, match="another request"):
         llm.submit(HI, "gpt-4o", idempotency_key="order-1")
+
+
+@pytest.mark.parametrize("key", ["", 7])
+def test_an_idempotency_key_that_is_none_is_refused(
+    queue: InMemoryQueue, make_llm: MakeLLM, key: Any
+) -> None:
+    with pytest.raises(InvalidRequest, match="idempotency_key"):
+        make_llm().submit(HI, idempotency_key=key)
+    assert queue.jobs == []
+
+
+def test_a_repeated_submit_does_not_shorten_the_first(queue: InMemoryQueue, make_llm: MakeLLM) -> None:
+    queue.hang()
+    llm, hasty = make_llm(), HI.model_copy(update={"timeout": 0.01})
+    llm.submit(HI, idempotency_key="order-1")
+    again = llm.submit(hasty, idempotency_key="order-1")
+    with pytest.raises(TimeoutError, match="goes on"):
+        again.result(timeout_s=0.1)
+
+
+def test_a_result_that_is_no_longer_kept_is_not_waited_for(
+    queue: InMemoryQueue, make_llm: MakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(job_id: str, owner: Owner, *, deadline_s: float) -> None:
+        assert deadline_s < 5
+        raise WaitTimeout(job_id)
+
+    queue.answer("Paris")
+    handle = make_llm().submit(HI)
+    monkeypatch.setattr(queue, "outcome", nothing)
+    with pytest.raises(JobNotFound, match="no longer kept"):
+        handle.result()
 
 
 def test_an_answer_is_held_against_its_schema_when_that_is_asked_for(

@@ -4,7 +4,6 @@ import copy
 from enum import Enum
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -36,7 +35,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, ToolsManager, ToolSpec
 
-from rustic_ai.llm_queue.resolver import InvalidRequest, Properties
+from rustic_ai.llm_queue.resolver import Properties
 from rustic_ai.llm_queue.resolver.request import build_call, estimated_tokens, timeout_s
 from rustic_ai.llm_queue.tasks.request import CompletionCall
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
@@ -47,11 +46,6 @@ HI = [UserMessage(content="Hi")]
 class Place(BaseModel):
     city: str
     country: str | None = None
-
-
-class Outer:
-    class Inner(BaseModel):
-        places: list[Place]
 
 
 class PlaceTools(Toolset):
@@ -75,12 +69,6 @@ def call_of(
 
 def params_of(**fields: Any) -> dict[str, Any]:
     return call_of(ChatCompletionRequest(**{"messages": HI, **fields})).params
-
-
-def refusal(prompt: Any, model: Any = None, /, settings: QueueSettings | None = None) -> str:
-    with pytest.raises(InvalidRequest) as caught:
-        build_call(Properties(model="gpt-4"), prompt, model, settings=settings or QueueSettings())
-    return str(caught.value)
 
 
 def tool(name: str, **parameters: Any) -> ChatCompletionTool:
@@ -230,54 +218,6 @@ def test_a_requests_tool_replaces_its_namesake() -> None:
     assert only["function"]["parameters"]["description"] == "own"
 
 
-STRICT = {
-    "title": "A place",
-    "type": "object",
-    "properties": {"city": {"type": "string"}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-
-
-def test_a_json_schema_is_wrapped_once_and_left_as_it_is() -> None:
-    wrapped = params_of(response_format=STRICT)["response_format"]
-    assert wrapped == {
-        "type": "json_schema",
-        "json_schema": {"name": "A_place", "schema": STRICT, "strict": True},
-    }
-    assert params_of(response_format=wrapped)["response_format"] == wrapped
-
-
-@pytest.mark.parametrize("given", [{"type": "json_object"}, {"type": "text"}])
-def test_what_the_api_takes_passes(given: dict[str, Any]) -> None:
-    assert params_of(response_format=given)["response_format"] == given
-
-
-def test_a_schema_that_strict_mode_would_refuse_is_not_called_strict() -> None:
-    loose = {"type": "object", "properties": {"a": {"type": "string"}}}
-    assert params_of(response_format=loose)["response_format"]["json_schema"] == {
-        "name": "response",
-        "schema": loose,
-        "strict": False,
-    }
-
-
-def test_a_pydantic_class_is_found_by_its_name_nested_ones_too() -> None:
-    wrapped = params_of(response_format=f"{__name__}.Outer.Inner")["response_format"]["json_schema"]
-    assert (wrapped["name"], wrapped["strict"]) == ("Inner", True)
-    place = wrapped["schema"]["$defs"]["Place"]
-    assert place["additionalProperties"] is False
-    assert place["required"] == ["city", "country"]
-    assert "additionalProperties" not in Outer.Inner.model_json_schema()
-
-
-@pytest.mark.parametrize("name", ["no.such.Class", "Unqualified", "json.JSONDecoder", "json.loads", ""])
-def test_an_unknown_class_is_refused(name: str) -> None:
-    message = refusal(ChatCompletionRequest(messages=HI, response_format=name))
-    assert "response_format" in message
-    assert name in message
-
-
 def test_models_and_endpoints() -> None:
     call = call_of(base_url="https://llm.example", fallback_models=["a", "b"], max_retries=4)
     assert (call.model, call.fallback_models, call.max_retries) == ("gpt-4", ("a", "b"), 4)
@@ -307,58 +247,6 @@ def test_nothing_of_the_callers_is_changed() -> None:
     call.params["tools"][0]["function"]["parameters"]["properties"].clear()
     call.params["messages"][1]["content"] = "changed"
     assert (prompt, properties) == (before, properties_before)
-
-
-def test_a_prompt_that_is_none_is_refused() -> None:
-    assert "dict" in refusal({"messages": []})
-    assert "messages" in refusal(ChatCompletionRequest(messages=HI).model_copy(update={"messages": []}))
-
-
-@pytest.mark.parametrize("model", ["", "  ", 4])
-def test_a_model_that_is_none_is_refused(model: Any) -> None:
-    assert "model" in refusal(ChatCompletionRequest(messages=HI), model)
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        ChatCompletionRequest(messages=[UserMessage.model_construct(content="a\ud800b")]),
-        ChatCompletionRequest(messages=HI, response_format={"title": "\udfff"}),
-        ChatCompletionRequest(messages=HI, tools=[tool("t", description="x")]).model_copy(
-            update={"user": "\ud800"}
-        ),
-    ],
-)
-def test_text_that_is_not_unicode_is_refused(prompt: ChatCompletionRequest) -> None:
-    assert "not valid Unicode" in refusal(prompt)
-
-
-def test_numbers_that_are_none_and_bottomless_nesting_are_refused() -> None:
-    assert "finite" in refusal(ChatCompletionRequest(messages=HI, response_format={"minimum": float("nan")}))
-    deep: dict[str, Any] = {}
-    for _ in range(100):
-        deep = {"a": deep}
-    assert "nested" in refusal(ChatCompletionRequest(messages=HI, response_format=deep))
-
-
-def test_a_request_beyond_the_limit_is_refused_with_both_sizes() -> None:
-    prompt = ChatCompletionRequest(messages=[UserMessage(content="é" * 2000)])
-    message = refusal(prompt, settings=QueueSettings(max_body_bytes=4000))
-    assert "4,000" in message
-    assert "4,1" in message
-    assert "LLM_QUEUE_MAX_BODY_BYTES" in message
-
-
-@pytest.mark.parametrize("asked", [0, 1801, float("nan"), float("inf")])
-def test_a_timeout_out_of_bounds_is_refused(asked: float) -> None:
-    prompt = ChatCompletionRequest(messages=HI).model_copy(update={"timeout": asked})
-    with pytest.raises(InvalidRequest, match="LLM_QUEUE_MAX_TIMEOUT"):
-        timeout_s(Properties(model="m"), prompt, QueueSettings())
-
-
-@pytest.mark.parametrize("asked", [-1, 101])
-def test_retries_out_of_bounds_are_refused(asked: int) -> None:
-    assert "max_retries" in refusal(ChatCompletionRequest(messages=HI, max_retries=asked))
 
 
 def test_tokens_are_guessed_from_the_text_alone() -> None:

@@ -90,6 +90,7 @@ class JobHandle:
 
     async def _result(self, engine: EnginePort, timeout_s: float | None) -> QueueChatCompletionResponse:
         from .engine import WaitTimeout
+        from .exceptions import JobNotFound
 
         record = await self._record(engine)
         longest_s = self._longest_wait_s(record)
@@ -99,6 +100,8 @@ class JobHandle:
         except WaitTimeout:
             if wait_s < longest_s:
                 raise TimeoutError(f"job {self._id} has not ended after {wait_s:g} s; it goes on") from None
+            if record.state.final:
+                raise JobNotFound("The job's result is no longer kept.", job_id=self._id) from None
             raise await overdue(engine, record.job, record.job.timeout_ms / 1000) from None
         return self._reading.read(outcome, self._id, record.job.model)
 

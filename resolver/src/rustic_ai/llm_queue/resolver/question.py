@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import lru_cache
 
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
+from ..tasks import keys
 from ..tasks.attempt import AttemptRecord
 from ..tasks.job import Job, JobState, seal_call
 from ..tasks.owner import Owner
@@ -40,9 +42,11 @@ class Question:
         owner: Owner,
         prompt: ChatCompletionRequest,
         model: str | None,
+        *,
+        stream: bool = False,
     ) -> Question:
         """Raises `InvalidRequest`."""
-        call = build_call(properties, prompt, model, settings=settings)
+        call = build_call(properties, prompt, model, settings=settings, stream=stream)
         longest_s = timeout_s(properties, prompt, settings)
         job_id = str(uuid.uuid4())
         sealed, fingerprints = seal_call(call, _sealer(settings), job_id=job_id, owner=owner)
@@ -54,7 +58,8 @@ class Question:
             priority=properties.priority,
             timeout_ms=max(1, round(longest_s * 1000)),
             on_worker_loss=properties.on_worker_loss,
-            stream_ttl_s=properties.stream_ttl_s,
+            stream=stream,
+            stream_ttl_s=_stream_ttl_s(properties, settings) if stream else None,
             estimated_tokens=estimated_tokens(call),
             request=sealed,
             fingerprints=fingerprints,
@@ -90,12 +95,18 @@ class Question:
         from .engine import QueueGone, SubmitConflict
         from .exceptions import IdempotencyConflict, QueueUnavailable
 
+        name = None if idempotency_key is None else _idempotency_name(self.job.owner, idempotency_key)
         try:
-            return await engine.submit(self.job, idempotency_key)
+            return await engine.submit(self.job, name)
         except QueueGone as error:
             raise QueueUnavailable(str(error), model=self.job.model) from None
         except SubmitConflict as error:
             raise IdempotencyConflict(str(error), model=self.job.model) from None
+
+
+def _stream_ttl_s(properties: Properties, settings: QueueSettings) -> float:
+    own_s = properties.stream_ttl_s
+    return settings.stream_ttl.total_seconds() if own_s is None else own_s
 
 
 async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:
@@ -118,6 +129,19 @@ async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:
             state, attempts = f"worker {record.worker} had it", record.attempts
     message = f"No answer within the timeout of {waited_s:g} s: {state}."
     return JobTimeout(message, job_id=job.id, model=job.model, attempts=attempts)
+
+
+def _idempotency_name(owner: Owner, key: str) -> str:
+    """Where the ledger keeps the caller's key: one agent's is nothing to another's."""
+    if not isinstance(key, str) or not key:
+        from .exceptions import InvalidRequest
+
+        raise InvalidRequest("idempotency_key: give a text that is not empty, or None")
+    hashes = (
+        hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        for text in (owner.model_dump_json(), key)
+    )
+    return keys.idempotency_key(*hashes)
 
 
 @lru_cache(maxsize=8)
