@@ -27,6 +27,10 @@ from ..tasks.redis_client import OUTAGE_ERRORS, connect
 from ..tasks.result import decode_result, encode_result
 from ..tasks.settings import QueueSettings
 from .background_loop import BackgroundLoop
+from .outcome_source import OutcomeSource
+from .stream_reader import StreamReader
+from .stream_source import StreamSource
+from .subscriptions import Subscriptions
 from .waiter import ResultWaiter, Watch
 
 logger = logging.getLogger(__name__)
@@ -65,12 +69,13 @@ class Engine:
         self._redis_timeout_s = settings.redis_timeout.total_seconds()
         self._redis: Redis = connect(settings.redis_url, outage_s=self._redis_timeout_s)
         patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
-        # The waiter makes its connection anew by itself, so that it can read what it missed.
+        # The subscriptions make their connection anew by themselves, to say that something was missed.
         waiting = connect(settings.redis_url, outage_s=0)
         self._clients = (self._redis, patient, waiting)
         self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
-        self._waiter = ResultWaiter(waiting)
+        self._subscriptions = Subscriptions(waiting)
+        self._waiter = ResultWaiter(self._subscriptions, waiting)
         self._celery: Celery = make_celery_app(settings)
         self._publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="llm-queue-publish")
         self._chores: set[asyncio.Task[None]] = set()
@@ -119,6 +124,7 @@ class Engine:
         for chore in self._chores:
             chore.cancel()
         await self._waiter.close()
+        await self._subscriptions.close()
         for client in self._clients:
             await client.aclose()
 
@@ -161,6 +167,24 @@ class Engine:
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
+    def stream(self, job: Job, *, ended: bool = False) -> StreamSource:
+        """Where the job's stream comes from; a job that is none comes whole, at its end.
+
+        Args:
+            ended: the job is known to have ended.
+        """
+        if not job.stream:
+            return OutcomeSource(self, job)
+        return StreamReader(
+            job.id,
+            job.owner,
+            subscriptions=self._subscriptions,
+            ledger=self._ledger,
+            sealer=self._sealer,
+            fetch_outcome=lambda: self._outcome_now(job.id, job.owner),
+            ended=ended,
+        )
+
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
         """Cancel the job. Raises `QueueGone`."""
         meta = self._cancelled_meta(job_id, owner, by)
@@ -199,6 +223,10 @@ class Engine:
             return cast("str | None", await self._redis.get(keys.result_key(job_id)))
         except OUTAGE_ERRORS:
             return None
+
+    async def _outcome_now(self, job_id: str, owner: Owner) -> Outcome | None:
+        raw = cast("str | None", await self._redis.get(keys.result_key(job_id)))
+        return None if raw is None else self._stored_outcome(raw, job_id, owner)
 
     def _stored_outcome(self, raw: str, job_id: str, owner: Owner) -> Outcome:
         try:

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from ..tasks.outcome import Outcome
     from ..tasks.owner import Owner
     from ..tasks.settings import QueueSettings
+    from .stream_source import StreamSource
 
 
 class EnginePort(Protocol):
     """What a `QueueLLM` asks of the queue: `Engine` on Redis, or `InMemoryQueue` in a test.
 
-    `submit`, `outcome`, `cancel`, `abandon` and `record` run on the engine's own event loop.
+    All but `call` and `acall` runs on the engine's own event loop.
     """
 
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T: ...
@@ -23,6 +24,7 @@ class EnginePort(Protocol):
     async def outcome(self, job_id: str, owner: Owner, *, deadline_s: float | None) -> Outcome: ...
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict: ...
     def abandon(self, job_id: str, owner: Owner) -> None: ...
+    def stream(self, job: Job, *, ended: bool = False) -> StreamSource: ...
     async def record(self, job_id: str) -> JobRecord | None: ...
 
 

@@ -27,6 +27,7 @@
     - InvalidRecord
   + APIConnectionError                1003
     - QueueUnavailable
+    - StreamRestarted
     - APITimeoutError                 1004
       . JobTimeout                    the call's own deadline
       . StreamIdle
@@ -36,7 +37,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 import openai
@@ -44,6 +45,9 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAP
 
 from ..tasks.attempt import AttemptRecord
 from ..tasks.error_kind import ErrorKind
+
+if TYPE_CHECKING:
+    from .response import QueueChatCompletionResponse
 
 #: Where a response has to come from that never came over HTTP.
 _NO_URL = "https://llm-queue.invalid/v1/chat/completions"
@@ -189,7 +193,17 @@ class JobNotFound(NotFoundError):
 
 
 class StreamExpired(NotFoundError):
-    """The stream is no longer kept."""
+    """The stream is no longer kept.
+
+    Attributes:
+        result: the answer, where it is kept longer than its stream was; otherwise None.
+    """
+
+    def __init__(
+        self, message: str = "", *, result: QueueChatCompletionResponse | None = None, **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
+        self.result = result
 
 
 class ConflictError(QueueError, openai.ConflictError):
@@ -253,6 +267,10 @@ class APIConnectionError(QueueError, openai.APIConnectionError):
 
 class QueueUnavailable(APIConnectionError):
     """The queue could not be reached."""
+
+
+class StreamRestarted(APIConnectionError):
+    """The answer began anew after its first words, and this reader refuses that."""
 
 
 class APITimeoutError(APIConnectionError, openai.APITimeoutError):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import math
 import time
 
 from ..tasks.job import JobRecord, JobState
 from ..tasks.owner import Owner
 from ..tasks.settings import QueueSettings
 from .engine_port import EnginePort, engine_for
+from .open_stream import OpenStream, open_known
 from .question import overdue
 from .reading import Reading
 from .response import QueueChatCompletionResponse
+from .stream import AsyncCompletionStream, CompletionStream, StreamOptions
+from .streamed_answer import OnRestart
 
 #: A job that has ended has its result beside it: no need to wait longer for that.
 _ENDED_WITHIN_S = 2.0
@@ -84,6 +88,57 @@ class JobHandle:
         """`cancel`, from an event loop."""
         engine = engine_for(self._settings)
         return await engine.acall(lambda: self._cancel(engine))
+
+    def stream(
+        self,
+        *,
+        from_start: bool = True,
+        on_restart: OnRestart | None = None,
+        refuse_restarts: bool = False,
+    ) -> CompletionStream:
+        """Follow the job, from this or any process, or replay it after its end.
+
+        A job that was not submitted as a stream comes in one chunk, at its end.
+
+        Args:
+            from_start: False leaves out what came before; `text` has it all the same.
+            on_restart: called when the text begins anew.
+            refuse_restarts: raise `StreamRestarted` instead.
+
+        Raises `StreamExpired`, with the answer where it is kept still, once the stream's TTL is over.
+        Leaving the stream does not cancel the job.
+        """
+        engine = engine_for(self._settings)
+        options = StreamOptions(
+            on_restart=on_restart, refuse_restarts=refuse_restarts, skip_past=not from_start
+        )
+        return CompletionStream(engine, lambda: self._open_stream(engine), options)
+
+    def async_stream(
+        self,
+        *,
+        from_start: bool = True,
+        on_restart: OnRestart | None = None,
+        refuse_restarts: bool = False,
+    ) -> AsyncCompletionStream:
+        """`stream`, from an event loop."""
+        engine = engine_for(self._settings)
+        options = StreamOptions(
+            on_restart=on_restart, refuse_restarts=refuse_restarts, skip_past=not from_start
+        )
+        return AsyncCompletionStream(engine, lambda: self._open_stream(engine), options)
+
+    async def _open_stream(self, engine: EnginePort) -> OpenStream:
+        record = await self._record(engine)
+        # Of a job that has ended everything is there: its reader has all the time it wants.
+        wait_s = math.inf if record.state.final else self._longest_wait_s(record)
+        return await open_known(
+            engine,
+            record,
+            self._reading,
+            ends_at=time.monotonic() + wait_s,
+            join_s=self._settings.redis_timeout.total_seconds(),
+        )
 
     async def _status(self, engine: EnginePort) -> JobState:
         return (await self._record(engine)).state

@@ -11,9 +11,12 @@ from ..tasks.owner import Owner
 from ..tasks.settings import QueueSettings
 from .engine_port import EnginePort, engine_for
 from .handle import JobHandle
+from .open_stream import open_new
 from .properties import Properties
 from .question import Question
 from .response import QueueChatCompletionResponse
+from .stream import AsyncCompletionStream, CompletionStream, Opening, StreamOptions
+from .streamed_answer import OnRestart
 
 
 class QueueLLM(LLM):
@@ -49,25 +52,73 @@ class QueueLLM(LLM):
         question, engine = self._pose(prompt, model), self._engine()
         return await engine.acall(lambda: question.answer(engine))
 
+    def stream(
+        self,
+        prompt: ChatCompletionRequest,
+        model: str | None = None,
+        *,
+        detach: bool = False,
+        on_restart: OnRestart | None = None,
+        refuse_restarts: bool = False,
+    ) -> CompletionStream:
+        """The completion as it comes: `with llm.stream(prompt) as stream: for chunk in stream: ...`.
+
+        Args:
+            model: in place of the properties' model.
+            detach: leaving the context before the end lets the job go on, instead of cancelling it.
+            on_restart: called when the text begins anew, after a retry, a fallback or a lost worker.
+            refuse_restarts: raise `StreamRestarted` instead.
+
+        Raises `InvalidRequest` before anything is queued.
+        """
+        question, engine = self._pose(prompt, model, stream=True), self._engine()
+        options = StreamOptions(detach=detach, on_restart=on_restart, refuse_restarts=refuse_restarts)
+        return CompletionStream(engine, self._opening(question, engine), options)
+
+    def async_stream(
+        self,
+        prompt: ChatCompletionRequest,
+        model: str | None = None,
+        *,
+        detach: bool = False,
+        on_restart: OnRestart | None = None,
+        refuse_restarts: bool = False,
+    ) -> AsyncCompletionStream:
+        """`stream`, from an event loop: `async with ... as stream: async for chunk in stream: ...`."""
+        question, engine = self._pose(prompt, model, stream=True), self._engine()
+        options = StreamOptions(detach=detach, on_restart=on_restart, refuse_restarts=refuse_restarts)
+        return AsyncCompletionStream(engine, self._opening(question, engine), options)
+
     def submit(
-        self, prompt: ChatCompletionRequest, model: str | None = None, *, idempotency_key: str | None = None
+        self,
+        prompt: ChatCompletionRequest,
+        model: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        stream: bool = False,
     ) -> JobHandle:
         """Queue the request and return at once.
 
         Args:
+            stream: have the answer streamed, for the handle's `stream` here or in other processes.
             idempotency_key: makes a repeated submit the same job. Raises `IdempotencyConflict` when
                 it came with another request before.
         """
-        question, engine = self._pose(prompt, model), self._engine()
+        question, engine = self._pose(prompt, model, stream=stream), self._engine()
         ends_at = time.monotonic() + question.timeout_s
         job_id = engine.call(lambda: question.submit(engine, idempotency_key))
         return self._handle(question, job_id, ends_at)
 
     async def async_submit(
-        self, prompt: ChatCompletionRequest, model: str | None = None, *, idempotency_key: str | None = None
+        self,
+        prompt: ChatCompletionRequest,
+        model: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        stream: bool = False,
     ) -> JobHandle:
         """`submit`, from an event loop."""
-        question, engine = self._pose(prompt, model), self._engine()
+        question, engine = self._pose(prompt, model, stream=stream), self._engine()
         ends_at = time.monotonic() + question.timeout_s
         job_id = await engine.acall(lambda: question.submit(engine, idempotency_key))
         return self._handle(question, job_id, ends_at)
@@ -88,8 +139,12 @@ class QueueLLM(LLM):
     def __repr__(self) -> str:
         return f"QueueLLM(model={self.model!r}, owner={str(self._owner)!r})"
 
-    def _pose(self, prompt: ChatCompletionRequest, model: str | None) -> Question:
-        return Question.pose(self._properties, self._settings, self._owner, prompt, model)
+    def _pose(self, prompt: ChatCompletionRequest, model: str | None, *, stream: bool = False) -> Question:
+        return Question.pose(self._properties, self._settings, self._owner, prompt, model, stream=stream)
+
+    def _opening(self, question: Question, engine: EnginePort) -> Opening:
+        join_s = self._settings.redis_timeout.total_seconds()
+        return lambda: open_new(engine, question, join_s=join_s)
 
     def _engine(self) -> EnginePort:
         return engine_for(self._settings)

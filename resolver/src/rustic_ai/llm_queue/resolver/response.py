@@ -86,7 +86,7 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
             **answered.response,
             "model": answered.response.get("model") or answered.model,
             "choices": [_choice(raw, at) for at, raw in enumerate(answered.response.get("choices") or ())],
-            "usage": _usage(answered.response.get("usage")),
+            "usage": usage_json(answered.response.get("usage")),
             "input_messages": None if input_messages is None else [m.model_copy() for m in input_messages],
             "attempts": account.attempts,
             "job_id": job_id,
@@ -105,6 +105,19 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
         return _blank, (), self.__getstate__()
 
 
+def finish_reason(raw: object) -> FinishReason:
+    """Core's word for a reason in a provider's own; one that nobody knows is `stop`."""
+    if raw in list(FinishReason):
+        return FinishReason(raw)
+    return _FINISH_REASONS.get(str(raw).lower(), FinishReason.stop)
+
+
+def usage_json(raw: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A provider's usage with every count that core asks for; 0 for those it did not give."""
+    counts = {name: (raw or {}).get(name) or 0 for name in CompletionUsage.model_fields}
+    return {**(raw or {}), **counts}
+
+
 def _blank() -> QueueChatCompletionResponse:
     return QueueChatCompletionResponse.__new__(QueueChatCompletionResponse)
 
@@ -113,8 +126,7 @@ def _choice(raw: Mapping[str, Any], at: int) -> dict[str, Any]:
     choice = {**raw, "index": raw.get("index") if raw.get("index") is not None else at}
     reason = raw.get("finish_reason")
     if reason not in list(FinishReason):
-        known = _FINISH_REASONS.get(str(reason).lower(), FinishReason.stop)
-        choice["finish_reason"] = known
+        choice["finish_reason"] = finish_reason(reason)
         fields = raw.get("provider_specific_fields") or {}
         choice["provider_specific_fields"] = {**fields, "finish_reason": reason}
     choice["message"] = _message(raw.get("message") or {})
@@ -156,7 +168,3 @@ def _logprobs(raw: Any) -> Any:
                 entry["bytes"] = entry.get("bytes") or []
     return tidy
 
-
-def _usage(raw: Mapping[str, Any] | None) -> dict[str, Any]:
-    counts = {name: (raw or {}).get(name) or 0 for name in CompletionUsage.model_fields}
-    return {**(raw or {}), **counts}

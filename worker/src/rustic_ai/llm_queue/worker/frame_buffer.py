@@ -19,6 +19,8 @@ class FrameBuffer:
         self._chunks: list[dict[str, Any]] = []
         #: Roughly what a frame of them would weigh.
         self.bytes = 0
+        #: Whether they say anything to wait for; who speaks, as most streams begin, is nothing.
+        self.speaks = False
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
@@ -32,10 +34,11 @@ class FrameBuffer:
             self._chunks.append(chunk)
             self.bytes += _CHUNK_BYTES
         self.bytes += sum(_weight(choice["delta"]) for choice in chunk["choices"])
+        self.speaks = self.speaks or any(_speaks(choice) for choice in chunk["choices"])
 
     def take(self) -> list[dict[str, Any]]:
         """All of them; the buffer is empty then."""
-        chunks, self._chunks, self.bytes = self._chunks, [], 0
+        chunks, self._chunks, self.bytes, self.speaks = self._chunks, [], 0, False
         return chunks
 
 
@@ -72,6 +75,10 @@ def _joined(before: dict[str, Any], chunk: Mapping[str, Any], place: _Place) -> 
         arguments = first[0]["function"]["arguments"] + second[0]["function"]["arguments"]
         value = [{**first[0], "function": {"arguments": arguments}}]
     return {**before, "choices": [{"index": index, "delta": {part: value}, "finish_reason": None}]}
+
+
+def _speaks(choice: Mapping[str, Any]) -> bool:
+    return choice["finish_reason"] is not None or bool(choice["delta"].keys() - {"role"})
 
 
 def _weight(delta: Mapping[str, Any]) -> int:

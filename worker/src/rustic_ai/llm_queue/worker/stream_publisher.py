@@ -77,7 +77,7 @@ class StreamPublisher:
         self._buffer.add(chunk)
         if self._is_due():
             self._due.set()
-        elif self._timer is None:
+        elif self._timer is None and self._buffer.speaks:
             self._timer = self._loop.call_at(self._next_at, self._time_is_up)
         while self._buffer.bytes >= _MOST_WAITING_BYTES and not self._muted:
             self._room.clear()
@@ -105,8 +105,10 @@ class StreamPublisher:
     def _is_due(self) -> bool:
         if self._restart is not None:
             return True
-        full = self._closing or self._buffer.bytes >= self._flush_bytes
-        return bool(self._buffer) and (full or self._loop.time() >= self._next_at)
+        if self._closing:
+            return bool(self._buffer)
+        full = self._buffer.bytes >= self._flush_bytes
+        return self._buffer.speaks and (full or self._loop.time() >= self._next_at)
 
     def _time_is_up(self) -> None:
         self._timer = None

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from ..tasks.job import Job, JobRecord
+from .engine_port import EnginePort
+from .question import Question, overdue
+from .reading import Reading
+from .stream_source import StreamEvent, StreamSource
+
+#: What Redis has of a stream is still read when the deadline has passed.
+_LAST_READ_S = 0.5
+
+
+@dataclass
+class OpenStream:
+    """A stream that is being read. Lives on the engine's event loop."""
+
+    engine: EnginePort
+    source: StreamSource
+    job: Job
+    reading: Reading
+    #: The deadline on this process's monotonic clock.
+    ends_at: float
+    #: The job is this reader's own: without the reader nobody wants its answer.
+    own: bool
+
+    async def next(self, number: int) -> tuple[StreamEvent, ...]:
+        """The batch of this number. Raises `JobTimeout` past the deadline."""
+        try:
+            async with asyncio.timeout(max(self.ends_at - time.monotonic(), _LAST_READ_S)):
+                return await self.source.next(number)
+        except TimeoutError:
+            error = await overdue(self.engine, self.job, self.job.timeout_ms / 1000)
+            if self.own:
+                self.engine.abandon(self.job.id, self.job.owner)
+            raise error from None
+
+    async def cancel(self) -> bool:
+        """Cancel the job. False when it had ended before. Raises `QueueUnavailable`."""
+        from .engine import QueueGone
+        from .exceptions import QueueUnavailable
+
+        try:
+            verdict = await self.engine.cancel(self.job.id, self.job.owner)
+        except QueueGone as error:
+            self.engine.abandon(self.job.id, self.job.owner)
+            raise QueueUnavailable(str(error), job_id=self.job.id) from None
+        return verdict in ("cancelled", "cancelling")
+
+    async def close(self, *, cancel: bool) -> None:
+        """Stop reading; with `cancel` the job ends, too, as soon as Redis can be told."""
+        from .exceptions import QueueUnavailable
+
+        try:
+            if cancel:
+                await self.cancel()
+        except QueueUnavailable:
+            pass  # it is tried on in the background
+        finally:
+            await self.source.close()
+
+
+async def open_new(engine: EnginePort, question: Question, *, join_s: float) -> OpenStream:
+    """Listen to a stream, and only then submit its job. Raises `QueueUnavailable`."""
+    source = engine.stream(question.job)
+    ends_at = time.monotonic() + question.timeout_s
+    try:
+        await source.join(min(join_s, question.timeout_s))
+        await question.submit(engine)
+    except BaseException:
+        await source.close()
+        raise
+    return OpenStream(engine, source, question.job, question.reading, ends_at, own=True)
+
+
+async def open_known(
+    engine: EnginePort, record: JobRecord, reading: Reading, *, ends_at: float, join_s: float
+) -> OpenStream:
+    """Listen to the stream of a job that was submitted here or elsewhere."""
+    source = engine.stream(record.job, ended=record.state.final)
+    try:
+        await source.join(join_s)
+    except BaseException:
+        await source.close()
+        raise
+    return OpenStream(engine, source, record.job, reading, ends_at, own=False)

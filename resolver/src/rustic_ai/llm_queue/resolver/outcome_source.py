@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..tasks.job import Job
+from .stream_source import CaughtUp, Ended, StreamEvent
+
+if TYPE_CHECKING:
+    from .engine_port import EnginePort
+
+
+class OutcomeSource:
+    """The stream of a job that is none: its end."""
+
+    def __init__(self, engine: EnginePort, job: Job) -> None:
+        self._engine, self._job = engine, job
+
+    async def join(self, timeout_s: float) -> None:
+        """There is nothing to be missed."""
+
+    async def next(self, number: int) -> tuple[StreamEvent, ...]:
+        outcome = await self._engine.outcome(self._job.id, self._job.owner, deadline_s=None)
+        return CaughtUp(), Ended(outcome)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
