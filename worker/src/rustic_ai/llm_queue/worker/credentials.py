@@ -69,7 +69,7 @@ class Credentials:
         """Raises `PolicyViolation` when the job may not run as it is, before anything is sent."""
         endpoint = call.endpoint
         _check_endpoint(endpoint)
-        for model in (call.model, *call.fallback_models):
+        for model in (_owner_model(call), call.model, *call.fallback_models):
             if model not in self._config_names:
                 _check_model(model)
         if endpoint.base_url is not None:
@@ -82,12 +82,12 @@ class Credentials:
         """
         endpoint = call.endpoint
         own = endpoint.base_url is not None or endpoint.api_key is not None
-        if model in self._config_names and not (own and model == call.model):
+        if model in self._config_names and not (own and model == _owner_model(call)):
             return Target(model, None, {"model": model}, routed=True)
         name = _alias(model)
         primary = self._primary_provider(call)
         # A fallback that names no provider is served where the primary model is.
-        provider = primary if model == call.model else provider_of(name) or primary
+        provider = primary if model == _owner_model(call) else provider_of(name) or primary
         options: dict[str, Any] = {"model": name}
         if provider is not None and provider == primary:
             options |= self._endpoint_options(provider, endpoint)
@@ -96,7 +96,7 @@ class Credentials:
         return Target(model, provider, options)
 
     def _primary_provider(self, call: CompletionCall) -> str | None:
-        return provider_of(_alias(call.model), call.endpoint.custom_llm_provider)
+        return provider_of(_alias(_owner_model(call)), call.endpoint.custom_llm_provider)
 
     def _endpoint_options(self, provider: str | None, endpoint: Endpoint) -> dict[str, Any]:
         key = endpoint.api_key.get_secret_value() if endpoint.api_key else None
@@ -147,6 +147,11 @@ class Credentials:
                 f"no API key for {provider}: set {names[0]} on the worker, or give api_key with the model"
             )
         return {"api_key": key or _PLACEHOLDER_KEY}
+
+
+def _owner_model(call: CompletionCall) -> str:
+    """The model whose provider the endpoint belongs to, which a call may override."""
+    return call.endpoint_model or call.model
 
 
 def _alias(model: str) -> str:
