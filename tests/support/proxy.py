@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 from support.certificate import Certificate
@@ -41,6 +41,11 @@ class TcpProxy:
         self.decide = decide
         self._filtering = decide is not None
         self.accepted = 0
+        #: A client that sends these bytes gets no further on that connection: neither they nor
+        #: anything after them passes. May be changed at any time.
+        self.stall_on: bytes | None = None
+        #: How many connections have been brought to a stop by `stall_on`.
+        self.stalled = 0
         self._tls = _server_context(certificate) if certificate else None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
@@ -79,6 +84,10 @@ class TcpProxy:
         What is sent meanwhile waits in the kernel's buffers, as if it were being retransmitted.
         """
         self._run(self._set_open(open_=False))
+
+    def strand(self) -> None:
+        """Half-open for good: on connections there are nothing ever passes again; new ones work."""
+        self._run(self._strand())
 
     def heal(self) -> None:
         """End a blackhole: what was held goes on."""
@@ -133,6 +142,11 @@ class TcpProxy:
         else:
             self._open.clear()
 
+    async def _strand(self) -> None:
+        await self._set_open(open_=False)
+        self._open = asyncio.Event()
+        self._open.set()
+
     async def _cut(self) -> int:
         links = list(self._links)
         for transport in list(self._transports):
@@ -160,14 +174,17 @@ class TcpProxy:
             writer.close()
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._opened()
+        gate = self._open
+        assert gate is not None, "the proxy has not been started"
+        await gate.wait()
         target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         self._transports.add(target_writer.transport)
         push_filter = PushFilter(self._fate) if self._filtering else None
         try:
             async with asyncio.TaskGroup() as directions:
-                directions.create_task(self._forward(reader, target_writer, None))
-                directions.create_task(self._forward(target_reader, writer, push_filter))
+                directions.create_task(self._forward(reader, target_writer, gate, self._let_pass))
+                feed = push_filter.feed if push_filter else None
+                directions.create_task(self._forward(target_reader, writer, gate, feed))
         except* OSError:
             writer.transport.abort()
             target_writer.transport.abort()
@@ -178,17 +195,27 @@ class TcpProxy:
     def _fate(self, channel: str, payload: bytes) -> Fate:
         return self.decide(channel, payload) if self.decide else Fate.DELIVER
 
+    def _let_pass(self, data: bytes) -> bytes | None:
+        if self.stall_on is None or self.stall_on not in data:
+            return data
+        self.stalled += 1
+        return None
+
     async def _forward(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, push_filter: PushFilter | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        gate: asyncio.Event,
+        feed: Callable[[bytes], bytes | None] | None,
     ) -> None:
-        """Pass bytes on, each `latency_s` after it came, in order; then the ending."""
+        """Pass on what `feed` makes of it, each part `latency_s` after it came, in order; then the ending."""
         delayed: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=1024)
 
         async def deliver() -> None:
             while True:
                 due, data = await delayed.get()
                 await asyncio.sleep(max(0.0, due - self._loop.time()))
-                await self._opened()
+                await gate.wait()
                 if not data:
                     if writer.can_write_eof():
                         writer.write_eof()
@@ -201,17 +228,15 @@ class TcpProxy:
         async with asyncio.TaskGroup() as group:
             group.create_task(deliver())
             while True:
-                await self._opened()
+                await gate.wait()
                 data = await reader.read(_CHUNK_BYTES)
-                passed = push_filter.feed(data) if push_filter and data else data
-                if passed or not data:
+                passed = feed(data) if feed and data else data
+                if passed is None:
+                    await asyncio.Event().wait()  # until the connection is cut
+                elif passed or not data:
                     await delayed.put((self._loop.time() + self.latency_s, passed))
                 if not data:
                     return
-
-    async def _opened(self) -> None:
-        assert self._open is not None, "the proxy has not been started"
-        await self._open.wait()
 
 
 def _server_context(certificate: Certificate) -> ssl.SSLContext:

@@ -1,0 +1,28 @@
+"""Fixtures of the fault tests: workers on a server of the test's own, forked where LiteLLM is loaded."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from faults.callers import Callers
+from faults.nursery import Nursery
+from faults.scene import Scene
+from support.provider import ProviderStub
+from support.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where workers are forked from: their start then costs half a second."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def scene(own_valkey: ValkeyServer, provider: ProviderStub, nursery: Nursery) -> Iterator[Scene]:
+    """A queue on a server of its own (with an append-only file), without workers."""
+    with Callers(own_valkey.url) as callers:
+        scene = Scene(own_valkey, provider, nursery, callers, url=own_valkey.url)
+        yield scene
+        for worker in scene.workers:
+            worker.kill()

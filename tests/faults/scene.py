@@ -1,0 +1,191 @@
+"""A queue, its workers, a provider and their callers; what is done to them, and the history of it all."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from faults.callers import Callers
+from faults.history import History, Hit, JobEnd, WorkerFault
+from faults.nursery import Nursery, NurseryWorker
+from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.tasks.job import PRIORITIES
+from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
+from support.leaks import lasting_keys
+from support.provider import ProviderStub
+from support.scratch import scratch_dir
+from support.valkey import ValkeyServer
+from support.wait import wait_until
+
+#: Short enough for tests to be quick, long enough for a busy machine to renew in time.
+QUICK = {
+    "LLM_QUEUE_LEASE": "2s",
+    "LLM_QUEUE_BEAT": "500ms",
+    "LLM_QUEUE_REAP_EVERY": "300ms",
+    "LLM_QUEUE_RETRY_BASE": "100ms",
+    "LLM_QUEUE_RETRY_CAP": "500ms",
+}
+QUICK_LEASE_S = 2.0
+_PLAIN_WORKER = ("--without-gossip", "--without-mingle")
+
+
+@dataclass
+class Scene:
+    """What one test needs; made by the fixture `scene`."""
+
+    server: ValkeyServer
+    provider: ProviderStub
+    nursery: Nursery
+    callers: Callers
+    #: The URL workers and callers use, where it is not the server's own.
+    url: str
+    workers: list[NurseryWorker] = field(default_factory=list)
+    faults: list[WorkerFault] = field(default_factory=list)
+
+    def start_worker(
+        self, *, url: str | None = None, wait: bool = True, quick: bool = True, **env: str
+    ) -> NurseryWorker:
+        """Start one more worker; settings are without their prefix, such as ``DRAIN="1s"``."""
+        settings = {f"LLM_QUEUE_{name}": value for name, value in env.items()}
+        worker = NurseryWorker(
+            self.nursery,
+            {
+                "LLM_QUEUE_REDIS_URL": url or self.url,
+                **(QUICK if quick else {}),
+                **self.provider.env(),
+                **settings,
+            },
+            args=_PLAIN_WORKER,
+            log_path=scratch_dir("worker") / "worker.log",
+        )
+        self.workers.append(worker)
+        worker.launch()
+        if wait:
+            worker.wait_ready()
+        return worker
+
+    # What is done to workers, put on record
+
+    def kill(self, worker: NurseryWorker) -> float:
+        """SIGKILL; returns when."""
+        at = time.monotonic()
+        worker.kill()
+        self.note("killed", at, time.monotonic())
+        return at
+
+    @contextmanager
+    def frozen(self, worker: NurseryWorker) -> Iterator[None]:
+        """SIGSTOP for the length of the block."""
+        at = time.monotonic()
+        worker.freeze()
+        try:
+            yield
+        finally:
+            worker.thaw()
+            # It takes a beat to learn that it has lost its jobs.
+            self.note("frozen", at, time.monotonic() + 1.0)
+
+    def note(self, hit: Hit, from_s: float, until_s: float) -> None:
+        """Put on record what was done to a worker."""
+        self.faults.append(WorkerFault(hit, from_s, until_s))
+
+    # How far it all is
+
+    def state_of(self, tag: str) -> str | None:
+        """The ledger's state of the job that asks with this tag, found by its prompt."""
+        with self.server.client() as client:
+            for key in client.scan_iter(f"{keys.JOB_PREFIX}*", count=1000):
+                state, request = client.hmget(key, "state", "request")
+                if request and f"#{tag}" in request:
+                    return str(state)
+        return None
+
+    def running(self) -> int:
+        """Jobs that workers hold."""
+        with self.server.client() as client:
+            return int(client.zcard(keys.LEASES))
+
+    def waiting(self) -> int:
+        """Jobs on the queue."""
+        with self.server.client() as client:
+            return sum(int(client.zcard(keys.queued_key(DEFAULT_QUEUE, one))) for one in PRIORITIES)
+
+    def messages(self) -> int:
+        """Wake-ups in Celery's lists."""
+        with self.server.client() as client:
+            return sum(int(client.llen(keys.message_list(DEFAULT_QUEUE, one))) for one in PRIORITIES)
+
+    def wait_running(self, count: int, timeout_s: float = 20.0) -> None:
+        """Wait until workers hold at least so many jobs, each with its call at the provider."""
+        self.until(lambda: self.running() >= count, f"{count} jobs to run", timeout_s)
+        self.until(lambda: self.provider.open_calls >= count, f"{count} calls at the provider", timeout_s)
+
+    def until(self, predicate: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
+        """Wait; a failure carries the ends of the workers' logs."""
+        try:
+            wait_until(predicate, timeout_s, what)
+        except AssertionError as failure:
+            for worker in self.workers:
+                failure.add_note(f"--- {worker}\n{worker.log_tail(25)}")
+            raise
+
+    # The history
+
+    def history(self, timeout_s: float = 90.0) -> History:
+        """Wait until all calls have ended and the queue is at rest, then tell what happened."""
+        calls = self.callers.wait(timeout_s)
+        leftovers = self._settle()
+        return History(
+            calls=list(calls),
+            requests=[one for one in self.provider.requests() if one.provider != "unknown"],
+            faults=list(self.faults),
+            jobs=self._jobs(),
+            leftovers=leftovers,
+        )
+
+    def _settle(self) -> list[str]:
+        try:
+            wait_until(lambda: not self._leftovers(), 15.0)
+        except AssertionError:
+            return self._leftovers()
+        return []
+
+    def _leftovers(self) -> list[str]:
+        with self.server.client() as client:
+            counts = {
+                "jobs waiting": self.waiting(),
+                "wake-ups": self.messages(),
+                "leases": client.zcard(keys.LEASES),
+                "deadlines": client.zcard(keys.DEADLINES),
+                "unacked messages": client.hlen("unacked") + client.zcard("unacked_index"),
+                "calls at the provider": self.provider.open_calls,
+            }
+            lasting = lasting_keys(client)
+        found = [f"{count} {what}" for what, count in counts.items() if count]
+        return found + [f"key without a TTL: {key}" for key in lasting]
+
+    def _jobs(self) -> dict[str, JobEnd]:
+        ends = {}
+        with self.server.client() as client:
+            for key in client.scan_iter(f"{keys.JOB_PREFIX}*", count=1000):
+                job_id = str(key).removeprefix(keys.JOB_PREFIX)
+                ends[job_id] = _job_end(client, job_id)
+        return ends
+
+
+_RESULT_KINDS = {"SUCCESS": "answered", "REVOKED": "cancelled"}
+
+
+def _job_end(client: redis.Redis, job_id: str) -> JobEnd:
+    state, epoch, handbacks = client.hmget(keys.job_key(job_id), "state", "epoch", "handbacks")
+    raw = client.get(keys.result_key(job_id))
+    result = None
+    if isinstance(raw, str):
+        meta = json.loads(raw)
+        sealed = str(meta["sealed"]).partition(":")[2]
+        result = json.loads(sealed)["kind"] if sealed.startswith("{") else _RESULT_KINDS.get(meta["status"])
+    return JobEnd(state=str(state), result=result, epoch=int(epoch or 0), handbacks=int(handbacks or 0))
