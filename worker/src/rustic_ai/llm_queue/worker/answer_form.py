@@ -25,6 +25,8 @@ def plain_response(response: object) -> dict[str, Any]:
             raise MalformedAnswer("the provider's answer has a choice without a message")
         choice.setdefault("index", index)
         _tidy(choice, message)
+    for name in [name for name, value in plain.items() if value in ([], {})]:
+        del plain[name]
     if not any(_usage_counted(plain)):
         plain.pop("usage", None)
     return plain

@@ -9,29 +9,38 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import httpx._models
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.cohere.chat.v2_transformation import CohereV2ChatConfig
-from litellm.llms.cohere.common_utils import CohereError
 from litellm.llms.openai import openai as openai_handler
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
 
+from . import cohere_correction
+from .event_lines import EventLines
+
 _DATA = "data:"
 _DONE = "[DONE]"
+_gemini_choice_by_litellm: Callable[..., Any] = VertexGeminiConfig._create_streaming_choice
 
 
 def correct_litellm() -> None:
     """Apply all corrections. Doing it twice is safe."""
-    # With `drop_params`, a 422 of OpenAI's is answered with a second POST; no option turns it off.
-    setattr(openai_handler, "drop_params_from_unprocessable_entity_error", _raise_it)  # noqa: B010 - not exported
-    # A broken chunk is skipped, and "[DONE]", even inside a text, counts as a finish reason.
-    setattr(BaseModelResponseIterator, "_handle_string_chunk", _read_line)  # noqa: B010 - mypy forbids the plain form
-    # Cohere's endings and tool calls are looked for in fields that Cohere does not send.
-    setattr(CohereV2ChatConfig, "get_model_response_iterator", _cohere_stream)  # noqa: B010 - as above
-    # Every chunk of Gemini's is said to be the last.
-    if not hasattr(_gemini_choice, "original"):
-        setattr(_gemini_choice, "original", VertexGeminiConfig._create_streaming_choice)  # noqa: B010 - as above
-        setattr(VertexGeminiConfig, "_create_streaming_choice", staticmethod(_gemini_choice))  # noqa: B010 - as above
+    for owner, name, correction in (
+        # An answer with a U+2028 in it, unescaped as JSON allows, is torn apart.
+        (httpx._models, "LineDecoder", EventLines),
+        # With `drop_params`, a 422 of OpenAI's is answered with a second POST; no option turns it off.
+        (openai_handler, "drop_params_from_unprocessable_entity_error", _raise_it),
+        # A broken chunk is skipped, and "[DONE]", even inside a text, counts as a finish reason.
+        (BaseModelResponseIterator, "_handle_string_chunk", _read_line),
+        # Every chunk of Gemini's is said to be the last.
+        (VertexGeminiConfig, "_create_streaming_choice", staticmethod(_gemini_choice)),
+        (CohereV2ChatConfig, "transform_response", cohere_correction.read_answer),
+        (CohereV2ChatConfig, "get_model_response_iterator", cohere_correction.read_stream),
+    ):
+        if not hasattr(owner, name):
+            raise RuntimeError(f"this release of LiteLLM has no {name}: review the corrections for it")
+        setattr(owner, name, correction)
 
 
 def _raise_it(error: Exception, data: object) -> object:
@@ -43,82 +52,16 @@ def _read_line(self: BaseModelResponseIterator, str_line: str) -> GenericStreami
     line = str_line.strip()
     payload = line.removeprefix(_DATA).strip() if line.startswith(_DATA) else line
     if not payload or payload == _DONE or not line.startswith((_DATA, "{")):
-        return _nothing()
+        return GenericStreamingChunk(
+            text="", is_finished=False, finish_reason="", usage=None, index=0, tool_use=None
+        )
     return self.chunk_parser(json.loads(payload))
 
 
-def _nothing() -> GenericStreamingChunk:
-    return GenericStreamingChunk(
-        text="", is_finished=False, finish_reason="", usage=None, index=0, tool_use=None
-    )
-
-
 def _gemini_choice(
-    chat_completion_message: Any, candidate: Mapping[str, Any], *rest: Any, **named: Any
+    chat_completion_message: Any, candidate: Mapping[str, Any], *args: Any, **named: Any
 ) -> Any:
-    original: Callable[..., Any] = getattr(_gemini_choice, "original")  # noqa: B009 - a function's attribute
-    choice = original(chat_completion_message, candidate, *rest, **named)
+    choice = _gemini_choice_by_litellm(chat_completion_message, candidate, *args, **named)
     if not candidate.get("finishReason"):
         choice.finish_reason = None
     return choice
-
-
-def _cohere_stream(
-    self: CohereV2ChatConfig, streaming_response: Any, sync_stream: bool, json_mode: bool | None = False
-) -> BaseModelResponseIterator:
-    return CohereStream(streaming_response, sync_stream, json_mode)
-
-
-class CohereStream(BaseModelResponseIterator):
-    """Cohere's v2 stream, read by its documentation."""
-
-    def chunk_parser(self, chunk: dict[str, Any]) -> GenericStreamingChunk:
-        """Raises `CohereError` for an error that comes inside the stream."""
-        parsed = _nothing()
-        parsed["index"] = 0
-        delta = chunk.get("delta") or {}
-        message = delta.get("message") or {}
-        match chunk.get("type"):
-            case "content-start" | "content-delta":
-                content = message.get("content") or {}
-                parsed["text"] = content.get("text") or ""
-                if thinking := content.get("thinking"):
-                    parsed["provider_specific_fields"] = {"reasoning_content": thinking}
-            case "tool-call-start" | "tool-call-delta":
-                parsed["tool_use"] = _cohere_call(message.get("tool_calls") or {}, chunk.get("index") or 0)
-            case "message-end":
-                if delta.get("error") or delta.get("finish_reason") in ("ERROR", "TIMEOUT"):
-                    raise _cohere_error(delta.get("error") or delta["finish_reason"])
-                parsed["finish_reason"] = delta.get("finish_reason") or ""
-                parsed["is_finished"] = bool(parsed["finish_reason"])
-                parsed["usage"] = _cohere_usage(delta.get("usage") or {})
-            case None if "message" in chunk:
-                raise _cohere_error(chunk["message"])
-        return parsed
-
-
-def _cohere_error(what: object) -> Exception:
-    make: Callable[..., Exception] = CohereError
-    return make(500, str(what))
-
-
-def _cohere_call(call: Mapping[str, Any], index: int) -> Any:
-    function = call.get("function") or {}
-    return {
-        "index": index,
-        "id": call.get("id"),
-        "type": "function",
-        "function": {"name": function.get("name"), "arguments": function.get("arguments") or ""},
-    }
-
-
-def _cohere_usage(usage: Mapping[str, Any]) -> Any:
-    tokens = usage.get("tokens") or {}
-    prompt, completion = int(tokens.get("input_tokens") or 0), int(tokens.get("output_tokens") or 0)
-    if not tokens:
-        return None
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }

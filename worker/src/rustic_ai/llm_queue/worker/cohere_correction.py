@@ -1,0 +1,99 @@
+"""Cohere's v2 answers, read by Cohere's documentation.
+
+This release of LiteLLM looks for a stream's endings and tool calls in fields that Cohere does not
+send, and leaves out of a whole answer its finish reason, and its text beside tool calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from litellm.litellm_core_utils.core_helpers import map_finish_reason
+from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
+from litellm.llms.cohere.chat.v2_transformation import CohereV2ChatConfig
+from litellm.llms.cohere.common_utils import CohereError
+from litellm.types.utils import GenericStreamingChunk, ModelResponse
+
+_FAILED = ("ERROR", "TIMEOUT")
+_read_by_litellm: Callable[..., ModelResponse] = CohereV2ChatConfig.transform_response
+
+
+def read_answer(self: CohereV2ChatConfig, **given: Any) -> ModelResponse:
+    """In the place of `CohereV2ChatConfig.transform_response`."""
+    response = _read_by_litellm(self, **given)
+    answer: Mapping[str, Any] = given["raw_response"].json()
+    reason = answer.get("finish_reason")
+    if reason in _FAILED:
+        raise _error(answer.get("message") if isinstance(answer.get("message"), str) else reason)
+    choice: Any = response.choices[0]
+    if reason:
+        choice.finish_reason = map_finish_reason(reason)
+    parts = (answer.get("message") or {}).get("content") or []
+    choice.message.content = "".join(part.get("text") or "" for part in parts) or None
+    if thinking := "".join(part.get("thinking") or "" for part in parts):
+        choice.message.reasoning_content = thinking
+    return response
+
+
+def read_stream(
+    self: CohereV2ChatConfig, streaming_response: Any, sync_stream: bool, json_mode: bool | None = False
+) -> BaseModelResponseIterator:
+    """In the place of `CohereV2ChatConfig.get_model_response_iterator`."""
+    return CohereStream(streaming_response, sync_stream, json_mode)
+
+
+class CohereStream(BaseModelResponseIterator):
+    """The events of a stream, each as a chunk in LiteLLM's form."""
+
+    def chunk_parser(self, chunk: dict[str, Any]) -> GenericStreamingChunk:
+        """Raises `CohereError` for an error that comes inside the stream."""
+        parsed = GenericStreamingChunk(
+            text="", is_finished=False, finish_reason="", usage=None, index=0, tool_use=None
+        )
+        delta = chunk.get("delta") or {}
+        message = delta.get("message") or {}
+        match chunk.get("type"):
+            case "content-start" | "content-delta":
+                content = message.get("content") or {}
+                parsed["text"] = content.get("text") or ""
+                if thinking := content.get("thinking"):
+                    parsed["provider_specific_fields"] = {"reasoning_content": thinking}
+            case "tool-call-start" | "tool-call-delta":
+                parsed["tool_use"] = _call(message.get("tool_calls") or {}, chunk.get("index") or 0)
+            case "message-end":
+                if delta.get("error") or delta.get("finish_reason") in _FAILED:
+                    raise _error(delta.get("error") or delta["finish_reason"])
+                parsed["finish_reason"] = delta.get("finish_reason") or ""
+                parsed["is_finished"] = bool(parsed["finish_reason"])
+                parsed["usage"] = _usage(delta.get("usage") or {})
+            case None if "message" in chunk:
+                raise _error(chunk["message"])
+        return parsed
+
+
+def _error(what: object) -> Exception:
+    make: Callable[..., Exception] = CohereError
+    return make(500, str(what))
+
+
+def _call(call: Mapping[str, Any], index: int) -> Any:
+    function = call.get("function") or {}
+    return {
+        "index": index,
+        "id": call.get("id"),
+        "type": "function",
+        "function": {"name": function.get("name"), "arguments": function.get("arguments") or ""},
+    }
+
+
+def _usage(usage: Mapping[str, Any]) -> Any:
+    tokens = usage.get("tokens")
+    if not tokens:
+        return None
+    prompt, completion = int(tokens.get("input_tokens") or 0), int(tokens.get("output_tokens") or 0)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
