@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ..tasks.attempt import AttemptRecord as AttemptRecord
     from ..tasks.error_kind import ErrorKind as ErrorKind
     from ..tasks.job import JobState as JobState
+    from .chunk import ChatCompletionChunk as ChatCompletionChunk
+    from .chunk import ChoiceDelta as ChoiceDelta
+    from .chunk import ChunkChoice as ChunkChoice
+    from .chunk import FunctionDelta as FunctionDelta
+    from .chunk import ToolCallDelta as ToolCallDelta
     from .configuration_error import ConfigurationError as ConfigurationError
     from .exceptions import APIConnectionError as APIConnectionError
     from .exceptions import APITimeoutError as APITimeoutError
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from .exceptions import ResponseProcessingError as ResponseProcessingError
     from .exceptions import StreamExpired as StreamExpired
     from .exceptions import StreamIdle as StreamIdle
+    from .exceptions import StreamRestarted as StreamRestarted
     from .exceptions import StreamTooLarge as StreamTooLarge
     from .exceptions import UnprocessableEntityError as UnprocessableEntityError
     from .exceptions import WorkerFault as WorkerFault
@@ -50,11 +56,15 @@ if TYPE_CHECKING:
     from .resolver import QueueLLMResolver as QueueLLMResolver
     from .response import QueueChatCompletionResponse as QueueChatCompletionResponse
     from .response import QueueUsage as QueueUsage
+    from .stream import AsyncCompletionStream as AsyncCompletionStream
+    from .stream import CompletionStream as CompletionStream
+    from .stream_order import Restarted as Restarted
 
 _HOMES = {
     "..tasks.attempt": ("AttemptRecord",),
     "..tasks.error_kind": ("ErrorKind",),
     "..tasks.job": ("JobState",),
+    ".chunk": ("ChatCompletionChunk", "ChoiceDelta", "ChunkChoice", "FunctionDelta", "ToolCallDelta"),
     ".configuration_error": ("ConfigurationError",),
     ".exceptions": (
         "APIConnectionError",
@@ -83,6 +93,7 @@ _HOMES = {
         "ResponseProcessingError",
         "StreamExpired",
         "StreamIdle",
+        "StreamRestarted",
         "StreamTooLarge",
         "UnprocessableEntityError",
         "WorkerFault",
@@ -93,6 +104,8 @@ _HOMES = {
     ".properties": ("Properties",),
     ".resolver": ("QueueLLMResolver",),
     ".response": ("QueueChatCompletionResponse", "QueueUsage"),
+    ".stream": ("AsyncCompletionStream", "CompletionStream"),
+    ".stream_order": ("Restarted",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

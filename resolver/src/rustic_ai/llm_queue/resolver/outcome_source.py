@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..tasks.job import Job
+from ..tasks.outcome import Outcome
 from .stream_source import CaughtUp, Ended, StreamEvent
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ class OutcomeSource:
         """There is nothing to be missed."""
 
     async def next(self, number: int) -> tuple[StreamEvent, ...]:
-        outcome = await self._engine.outcome(self._job.id, self._job.owner, deadline_s=None)
-        return CaughtUp(), Ended(outcome)
+        return CaughtUp(), Ended(await self._outcome())
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+    async def _outcome(self) -> Outcome:
+        return await self._engine.outcome(self._job.id, self._job.owner, deadline_s=None)

@@ -107,7 +107,7 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
 
 def finish_reason(raw: object) -> FinishReason:
     """Core's word for a reason in a provider's own; one that nobody knows is `stop`."""
-    if raw in list(FinishReason):
+    if isinstance(raw, str) and raw in list(FinishReason):
         return FinishReason(raw)
     return _FINISH_REASONS.get(str(raw).lower(), FinishReason.stop)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -144,8 +145,7 @@ class CompletionStream(_Stream):
         while (chunk := self._next_known()) is None:
             if self._ended:
                 raise StopIteration
-            number = self._batches + 1
-            self._take(self._engine.call(lambda number=number: opened.next(number)))
+            self._take(self._engine.call(partial(opened.next, self._batches + 1)))
         return chunk
 
     def result(self) -> QueueChatCompletionResponse:
@@ -182,8 +182,7 @@ class AsyncCompletionStream(_Stream):
         while (chunk := self._next_known()) is None:
             if self._ended:
                 raise StopAsyncIteration
-            number = self._batches + 1
-            self._take(await self._engine.acall(lambda number=number: opened.next(number)))
+            self._take(await self._engine.acall(partial(opened.next, self._batches + 1)))
         return chunk
 
     async def result(self) -> QueueChatCompletionResponse:

@@ -9,7 +9,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from ..tasks.keys import KEY_PREFIX
+from ..tasks.names import KEY_PREFIX
 from ..tasks.redis_client import OUTAGE_ERRORS
 
 logger = logging.getLogger(__name__)

@@ -37,6 +37,8 @@ from ..tasks.result import outcome_state
 from ..tasks.settings import QueueSettings
 from .background_loop import BackgroundLoop
 from .engine_port import EnginePort, stand_in
+from .scripted_source import ScriptedSource
+from .stream_source import StreamSource
 
 if TYPE_CHECKING:
     from ..tasks.ledger import CancelVerdict
@@ -156,6 +158,9 @@ class InMemoryQueue:
                 return await self._runs[job_id].outcome()
         except TimeoutError:
             raise WaitTimeout(job_id) from None
+
+    def stream(self, job: Job, *, ended: bool = False) -> StreamSource:
+        return ScriptedSource(self, job)
 
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
         run = self._runs.get(job_id)
