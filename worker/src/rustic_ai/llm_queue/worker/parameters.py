@@ -70,5 +70,16 @@ def checked_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def fitting_parameters(params: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """The parameters without what LiteLLM's `drop_params` lets through and the model would refuse.
+
+    Claude models since 4.1 take a temperature or a `top_p`, not both. The resolver sends both by
+    default, and a `top_p` of 1 changes nothing.
+    """
+    if "claude" in model.lower() and "temperature" in params and params.get("top_p") == 1:
+        return {name: value for name, value in params.items() if name != "top_p"}
+    return dict(params)
+
+
 def _refused(message: str) -> PolicyViolation:
     return PolicyViolation(ErrorKind.BAD_REQUEST, message)

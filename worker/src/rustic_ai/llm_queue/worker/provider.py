@@ -18,7 +18,7 @@ from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
 from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, StreamTruncated, classify
 from .model_router import ModelRouter
-from .parameters import checked_parameters
+from .parameters import checked_parameters, fitting_parameters
 from .router import read_litellm_config
 from .scrub import Scrubber
 from .stream_chunks import ChunkReader
@@ -110,7 +110,7 @@ class Provider:
 
     def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
         return {
-            **checked_parameters(call.params),
+            **fitting_parameters(checked_parameters(call.params), target.options.get("model", target.model)),
             **target.options,
             # The deadline is kept by our own clock: LiteLLM would open a client, with connections of
             # its own, for every other timeout.
