@@ -5,11 +5,22 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .contract import MAX_NESTING
 from .duration import Duration
 from .names import DEFAULT_QUEUE
+from .policy_file import PolicyFile, PolicyFileError
+from .private_hosts import AllowedHosts
 from .seal import KeyRing, Sealer
 
 ENV_PREFIX = "LLM_QUEUE_"
@@ -38,6 +49,15 @@ def check_redis_url(url: str) -> str:
     return url
 
 
+def split_list(value: Any) -> Any:
+    """A comma-separated setting as its entries; the rest is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    return tuple(entry.strip() for entry in value.split(",") if entry.strip())
+
+
+#: `a,b,c` in a variable, a list in a policy file.
+TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 #: May hold a password: kept out of every repr.
 RedisUrl = Annotated[str, AfterValidator(check_redis_url), Field(repr=False)]
 
@@ -64,10 +84,22 @@ class QueueSettings(BaseSettings):
     stream_ttl: Duration = Field(default=timedelta(hours=1), ge=timedelta(seconds=1))
     idempotency_ttl: Duration = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
 
+    #: A TOML file with any of the settings from here to `allowed_hosts`, and of the workers' own
+    #: policy. Agents check what they can see; a worker checks everything again.
+    policy: Path | None = None
     #: Largest request the queue takes, in bytes of JSON.
     max_body_bytes: int = Field(default=8_000_000, ge=1_000)
     #: Longest `timeout` a call may ask for.
     max_timeout: Duration = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
+    #: Deepest nesting of a request's JSON.
+    max_nesting: int = Field(default=MAX_NESTING, ge=8, le=MAX_NESTING)
+    #: Most choices a call may ask for.
+    max_n: int = Field(default=128, ge=1)
+    #: Most tokens an answer may have; also what is asked for where a call names no limit.
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    #: Private hosts that may be named in URLs of messages and in `base_url`: names, `*.suffix`,
+    #: addresses and networks.
+    allowed_hosts: TextList = ()
 
     #: How long a call may go without Redis before it fails with `QueueUnavailable`.
     redis_timeout: Duration = Field(default=timedelta(seconds=4), gt=timedelta(0))
@@ -77,6 +109,26 @@ class QueueSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_explain(error)) from None
+        except PolicyFileError as error:
+            raise SettingsError(f"{ENV_PREFIX}POLICY: {error}") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before the environment before the policy file."""
+        return init_settings, env_settings, PolicyFile(settings_cls)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_parse(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        AllowedHosts(entries)
+        return entries
 
     @model_validator(mode="after")
     def _keys_parse(self) -> Self:
@@ -88,6 +140,10 @@ class QueueSettings(BaseSettings):
 
     def key_ring(self) -> KeyRing:
         return KeyRing.load(self.sealing_keys.get_secret_value(), self.sealing_keys_file)
+
+    def private_hosts(self) -> AllowedHosts:
+        """The private hosts that calls may name."""
+        return AllowedHosts(self.allowed_hosts)
 
     def sealer(self) -> Sealer:
         """A sealer over the configured keys."""

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+#: The settings that may stand in a policy file; a variable of the environment wins over the file.
+POLICY_FIELDS = frozenset(
+    {"allowed_endpoints", "allowed_hosts", "allowed_models", "max_body_bytes", "max_n", "max_nesting",
+     "max_output_tokens", "max_running_per_guild", "max_timeout"}
+)  # fmt: skip
+
+
+class PolicyFileError(ValueError):
+    """The policy file cannot be used."""
+
+
+class PolicyFile(PydanticBaseSettingsSource):
+    """The TOML file named by the setting `policy`: one file for agents and workers.
+
+    Settings that only workers have are passed over on the agents' side.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Required by the base class; `__call__` answers for all fields at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = self.current_state.get("policy")
+        if not path:
+            return {}
+        given = _read(Path(path))
+        for name in given:
+            if name not in POLICY_FIELDS:
+                raise PolicyFileError(
+                    f"{name!r} is not a policy; there are {', '.join(sorted(POLICY_FIELDS))}"
+                )
+        return {name: value for name, value in given.items() if name in self.settings_cls.model_fields}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PolicyFileError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise PolicyFileError(f"{str(path)!r} is not TOML: {error}") from None
