@@ -17,6 +17,7 @@ from .contract import WIRE_VERSION, ContractViolation
 from .owner import Owner
 
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
 _PLAIN = "plain"
 _SEALED = "aes256gcm"
 
@@ -143,6 +144,15 @@ class Sealer:
             raise SealError("the sealed record is not base64") from None
         plaintext = self._ring.decrypt(key_id, blob, _associated(purpose, job_id, owner))
         return plaintext.decode()
+
+
+def plaintext_size(text: str) -> int:
+    """The bytes that are sealed in `text`, known without opening it."""
+    scheme, _, rest = text.partition(":")
+    if scheme == _SEALED:
+        encoded = len(rest) - rest.find(":") - 1
+        return encoded // 4 * 3 - _NONCE_BYTES - _TAG_BYTES
+    return len(rest.encode(errors="surrogatepass"))
 
 
 def make_key() -> str:

@@ -8,17 +8,24 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from ..tasks.duration import Duration
-from ..tasks.settings import QueueSettings
+from ..tasks.settings import QueueSettings, TextList, split_list
 from .allowed_endpoint import AllowedEndpoint
 
 _NONE = timedelta(0)
 _INSTANT = timedelta(milliseconds=1)
 
 
-def _split(value: Any) -> Any:
-    if not isinstance(value, str):
+def _endpoints(value: Any) -> Any:
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple):
         return value
-    return tuple(AllowedEndpoint.parse(entry) for entry in value.split(",") if entry.strip())
+    return tuple(_endpoint(entry) for entry in entries)
+
+
+def _endpoint(entry: Any) -> Any:
+    if isinstance(entry, dict) and set(entry) == {"provider", "base_url"}:
+        entry = f"{entry['provider']}={entry['base_url']}"
+    return AllowedEndpoint.parse(entry) if isinstance(entry, str) else entry
 
 
 class WorkerSettings(QueueSettings):
@@ -34,7 +41,12 @@ class WorkerSettings(QueueSettings):
     #: LiteLLM's own config file, whose `model_list` names become models of ours.
     litellm_config: Path | None = None
     #: `provider=base URL,…`: where a job may send this worker's own key.
-    allowed_endpoints: Annotated[tuple[AllowedEndpoint, ...], NoDecode, BeforeValidator(_split)] = ()
+    allowed_endpoints: Annotated[tuple[AllowedEndpoint, ...], NoDecode, BeforeValidator(_endpoints)] = ()
+    #: Patterns of the models a job may name, as `openai/*`: held against the name as the job gives it
+    #: and against `provider/model`.
+    allowed_models: TextList = ("*",)
+    #: Calls of one guild that run at once, over all workers; its further jobs wait.
+    max_running_per_guild: int | None = Field(default=None, ge=1)
 
     #: Pause before the first retry, and the longest pause, where the provider names none.
     retry_base: Duration = Field(default=timedelta(milliseconds=500), ge=_INSTANT)
