@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, UserMessage
 
-from rustic_ai.llm_queue.resolver import InvalidRequest, Properties
+from rustic_ai.llm_queue.resolver import InvalidRequest, LimitExceeded, Properties
 from rustic_ai.llm_queue.resolver.request import build_call, timeout_s
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
@@ -56,16 +56,26 @@ def test_numbers_that_are_none_and_bottomless_nesting_are_refused() -> None:
 
 def test_a_request_beyond_the_limit_is_refused_with_both_sizes() -> None:
     prompt = ChatCompletionRequest(messages=[UserMessage(content="é" * 2000)])
-    message = refusal(prompt, settings=QueueSettings(max_body_bytes=4000))
+    with pytest.raises(LimitExceeded) as caught:
+        build_call(Properties(model="gpt-4"), prompt, settings=QueueSettings(max_body_bytes=4000))
+    message = str(caught.value)
     assert "4,000" in message
     assert "4,1" in message
     assert "LLM_QUEUE_MAX_BODY_BYTES" in message
 
 
-@pytest.mark.parametrize("asked", [0, 1801, math.nan, math.inf])
-def test_a_timeout_out_of_bounds_is_refused(asked: float) -> None:
+@pytest.mark.parametrize(
+    ("asked", "refusal", "says"),
+    [
+        (0, InvalidRequest, "above 0"),
+        (math.nan, InvalidRequest, "above 0"),
+        (1801, LimitExceeded, "LLM_QUEUE_MAX_TIMEOUT"),
+        (math.inf, LimitExceeded, "LLM_QUEUE_MAX_TIMEOUT"),
+    ],
+)
+def test_a_timeout_out_of_bounds_is_refused(asked: float, refusal: type[Exception], says: str) -> None:
     prompt = ChatCompletionRequest(messages=HI).model_copy(update={"timeout": asked})
-    with pytest.raises(InvalidRequest, match="LLM_QUEUE_MAX_TIMEOUT"):
+    with pytest.raises(refusal, match=says):
         timeout_s(Properties(model="m"), prompt, QueueSettings())
 
 

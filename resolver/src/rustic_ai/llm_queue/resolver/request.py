@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, LLMMessage
 
 from ..tasks.contract import check_json_value
+from ..tasks.error_kind import ErrorKind
+from ..tasks.policy import PolicyViolation, check_body_size, check_limits, check_timeout
 from ..tasks.request import CompletionCall, Endpoint
 from ..tasks.settings import QueueSettings
 from .properties import DEFAULT_MAX_RETRIES, Properties
@@ -38,7 +40,8 @@ def build_call(
 ) -> CompletionCall:
     """The call that `prompt` and `properties` make together. Neither is changed.
 
-    A field of the prompt wins over a property, unless it is None. Raises `InvalidRequest`.
+    A field of the prompt wins over a property, unless it is None. Raises `InvalidRequest`, and for
+    what no worker would take `LimitExceeded` or `EndpointNotAllowed`.
     """
     if not isinstance(prompt, ChatCompletionRequest):
         _refuse(f"the prompt is a {type(prompt).__name__}; give a ChatCompletionRequest")
@@ -61,22 +64,26 @@ def build_call(
         _refuse("; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()))
     except ValueError as error:
         _refuse(str(error))
-    _check_size(call, settings)
+    try:
+        check_body_size(len(call.model_dump_json(exclude_defaults=True).encode()), settings)
+        check_limits(call, settings)
+    except PolicyViolation as violation:
+        _refuse_as(violation)
     return call
 
 
 def timeout_s(properties: Properties, prompt: ChatCompletionRequest, settings: QueueSettings) -> float:
-    """Seconds the call may take, everything included. Raises `InvalidRequest`."""
+    """Seconds the call may take, everything included. Raises `InvalidRequest`, `LimitExceeded`."""
     asked = prompt.timeout
     if asked is None:
         return properties.timeout_s(settings)
-    longest = settings.max_timeout.total_seconds()
     # Written so that NaN is refused, too.
-    if not 0 < asked <= longest:
-        _refuse(
-            f"timeout: {asked:g} s is not above 0 and at most {longest:g} s; "
-            "change it, or raise LLM_QUEUE_MAX_TIMEOUT"
-        )
+    if not asked > 0:
+        _refuse(f"timeout: {asked:g} s is not above 0")
+    try:
+        check_timeout(asked, settings)
+    except PolicyViolation as violation:
+        _refuse_as(violation)
     return asked
 
 
@@ -153,15 +160,6 @@ def _model(prompt: ChatCompletionRequest, model: object) -> str | None:
     return value.strip()
 
 
-def _check_size(call: CompletionCall, settings: QueueSettings) -> None:
-    size = len(call.model_dump_json(exclude_defaults=True).encode())
-    if size > settings.max_body_bytes:
-        _refuse(
-            f"the request is {size:,} bytes of JSON and the limit is {settings.max_body_bytes:,}; "
-            "shorten it, pass pictures and files by URL, or raise LLM_QUEUE_MAX_BODY_BYTES"
-        )
-
-
 def _text_length(content: object) -> int:
     if isinstance(content, str):
         return len(content)
@@ -185,3 +183,12 @@ def _refuse(message: str) -> Never:
     from .exceptions import InvalidRequest
 
     raise InvalidRequest(message)
+
+
+def _refuse_as(violation: PolicyViolation) -> Never:
+    """What the worker would answer, without asking it."""
+    from .failure import BY_KIND
+
+    if violation.kind is ErrorKind.BAD_REQUEST:
+        _refuse(str(violation))
+    raise BY_KIND[violation.kind](str(violation), kind=violation.kind) from None
