@@ -12,9 +12,15 @@ from rustic_ai.llm_queue import resolver
 from rustic_ai.llm_queue.resolver import exceptions
 
 EXPECTED = {
+    "AsyncCompletionStream",
     "AttemptRecord",
+    "ChatCompletionChunk",
+    "ChoiceDelta",
+    "ChunkChoice",
+    "CompletionStream",
     "ConfigurationError",
     "ErrorKind",
+    "FunctionDelta",
     "JobHandle",
     "JobState",
     "Properties",
@@ -22,6 +28,8 @@ EXPECTED = {
     "QueueLLM",
     "QueueLLMResolver",
     "QueueUsage",
+    "Restarted",
+    "ToolCallDelta",
 }
 
 
