@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from ..tasks.result import decode_result, encode_result
 from ..tasks.settings import QueueSettings
 from .background_loop import BackgroundLoop
 from .outcome_source import OutcomeSource
+from .patience import Patience
 from .stream_reader import StreamReader
 from .stream_source import StreamSource
 from .subscriptions import Subscriptions
@@ -71,6 +72,7 @@ class Engine:
         patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
         # The subscriptions make their connection anew by themselves, to say that something was missed.
         waiting = connect(settings.redis_url, outage_s=0)
+        self._patience = Patience(self._redis_timeout_s)
         self._clients = (self._redis, patient, waiting)
         self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
@@ -133,11 +135,14 @@ class Engine:
 
         Raises `QueueGone` within the settings' `redis_timeout`, `SubmitConflict`.
         """
+        written = self._ledger.submit(
+            job, idempotency_key=idempotency_key, idempotency_ttl=self.settings.idempotency_ttl
+        )
         try:
-            async with asyncio.timeout(self._redis_timeout_s):
-                verdict, job_id = await self._ledger.submit(
-                    job, idempotency_key=idempotency_key, idempotency_ttl=self.settings.idempotency_ttl
-                )
+            verdict, job_id = await self._patience.wait(written)
+            # Also when it was there: this may be a submit sent again, its first reply lost.
+            if verdict != "conflict" and job_id == job.id:
+                await self._announce(job)
         except OUTAGE_ERRORS as error:
             # It may have been written all the same, and nobody will wait for it.
             self._chore(self._abandon(job.id, job.owner))
@@ -149,8 +154,6 @@ class Engine:
             raise _refused(error) from None
         if verdict == "conflict":
             raise SubmitConflict(f"the idempotency key stands for another request, of job {job_id}")
-        if job_id == job.id:
-            await self._announce(job)
         return job_id
 
     async def outcome(self, job_id: str, owner: Owner, *, deadline_s: float | None) -> Outcome:
@@ -166,6 +169,10 @@ class Engine:
                 return await self._await_outcome(watch, job_id, owner)
         except TimeoutError:
             raise WaitTimeout(job_id) from None
+
+    async def stored_outcome(self, job_id: str, owner: Owner) -> Outcome | None:
+        """How an ended job ended; None when its result is no longer kept. Raises `QueueGone`."""
+        return await self._bounded(self._outcome_now(job_id, owner))
 
     def stream(self, job: Job, *, ended: bool = False) -> StreamSource:
         """Where the job's stream comes from; a job that is none comes whole, at its end.
@@ -242,10 +249,9 @@ class Engine:
         except (OperationalError, OSError) as error:
             logger.warning("Job %s waits for a worker to find it: %s", job.id, type(error).__name__)
 
-    async def _bounded[T](self, step: Awaitable[T]) -> T:
+    async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:
-            async with asyncio.timeout(self._redis_timeout_s):
-                return await step
+            return await self._patience.wait(step)
         except OUTAGE_ERRORS as error:
             raise self._gone(error) from None
         except ResponseError as error:

@@ -4,6 +4,7 @@ import math
 import time
 
 from ..tasks.job import JobRecord, JobState
+from ..tasks.outcome import Outcome
 from ..tasks.owner import Owner
 from ..tasks.settings import QueueSettings
 from .engine_port import EnginePort, engine_for
@@ -13,9 +14,6 @@ from .reading import Reading
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, StreamOptions
 from .streamed_answer import OnRestart
-
-#: A job that has ended has its result beside it: no need to wait longer for that.
-_ENDED_WITHIN_S = 2.0
 
 
 class JobHandle:
@@ -144,21 +142,36 @@ class JobHandle:
         return (await self._record(engine)).state
 
     async def _result(self, engine: EnginePort, timeout_s: float | None) -> QueueChatCompletionResponse:
-        from .engine import WaitTimeout
-        from .exceptions import JobNotFound
-
         record = await self._record(engine)
+        if record.state.final:
+            outcome = await self._ended(engine)
+        else:
+            outcome = await self._wait(engine, record, timeout_s)
+        return self._reading.read(outcome, self._id, record.job.model)
+
+    async def _ended(self, engine: EnginePort) -> Outcome:
+        from .engine import QueueGone
+        from .exceptions import JobNotFound, QueueUnavailable
+
+        try:
+            outcome = await engine.stored_outcome(self._id, self._owner)
+        except QueueGone as error:
+            raise QueueUnavailable(str(error), job_id=self._id) from None
+        if outcome is None:
+            raise JobNotFound("The job's result is no longer kept.", job_id=self._id)
+        return outcome
+
+    async def _wait(self, engine: EnginePort, record: JobRecord, timeout_s: float | None) -> Outcome:
+        from .engine import WaitTimeout
+
         longest_s = self._longest_wait_s(record)
         wait_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
         try:
-            outcome = await engine.outcome(self._id, self._owner, deadline_s=max(0.0, wait_s))
+            return await engine.outcome(self._id, self._owner, deadline_s=max(0.0, wait_s))
         except WaitTimeout:
             if wait_s < longest_s:
                 raise TimeoutError(f"job {self._id} has not ended after {wait_s:g} s; it goes on") from None
-            if record.state.final:
-                raise JobNotFound("The job's result is no longer kept.", job_id=self._id) from None
             raise await overdue(engine, record.job, record.job.timeout_ms / 1000) from None
-        return self._reading.read(outcome, self._id, record.job.model)
 
     async def _cancel(self, engine: EnginePort) -> bool:
         from .engine import QueueGone
@@ -185,8 +198,6 @@ class JobHandle:
         return record
 
     def _longest_wait_s(self, record: JobRecord) -> float:
-        if record.state.final:
-            return _ENDED_WITHIN_S
         # The record's deadline is on Redis' clock, which need not agree with ours.
         whole_s = record.job.timeout_ms / 1000
         return whole_s if self._ends_at is None else min(whole_s, self._ends_at - time.monotonic())

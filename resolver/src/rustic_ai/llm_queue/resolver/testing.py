@@ -162,6 +162,10 @@ class InMemoryQueue:
     def stream(self, job: Job, *, ended: bool = False) -> StreamSource:
         return ScriptedSource(self, job)
 
+    async def stored_outcome(self, job_id: str, owner: Owner) -> Outcome | None:
+        run = self._runs.get(job_id)
+        return run.ended if run else None
+
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
         run = self._runs.get(job_id)
         if run is None:
