@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ _FORBIDDEN_HEADERS = frozenset(
 )  # fmt: skip
 #: LiteLLM reads these as "look it up in the worker's own secrets".
 _REFERENCES = ("os.environ/", "oidc/")
+_METADATA_HOSTS = frozenset({"metadata", "metadata.google.internal", "metadata.goog"})
 _ALIASES = {"google/": "gemini/"}
 _PLACEHOLDER_KEY = "no-key"
 
@@ -59,21 +62,33 @@ class Credentials:
         environment: Mapping[str, str],
         *,
         allowed_endpoints: Collection[AllowedEndpoint] = (),
-        config_names: Collection[str] = (),
+        config_providers: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
+        """`config_providers` are the providers behind each name of the operator's LiteLLM config."""
         self._environment = environment
         self._allowed = allowed_endpoints
-        self._config_names = config_names
+        self._config = config_providers or {}
 
     def check(self, call: CompletionCall) -> None:
         """Raises `PolicyViolation` when the job may not run as it is, before anything is sent."""
         endpoint = call.endpoint
         _check_endpoint(endpoint)
         for model in (_owner_model(call), call.model, *call.fallback_models):
-            if model not in self._config_names:
+            if model not in self._config:
                 _check_model(model)
         if endpoint.base_url is not None:
             self._endpoint_options(self._primary_provider(call), endpoint)
+        elif endpoint != Endpoint():
+            self._require_one_provider(_owner_model(call))
+
+    def _require_one_provider(self, model: str) -> None:
+        behind = self._config.get(model)
+        if behind is not None and len(behind) != 1:
+            raise PolicyViolation(
+                ErrorKind.ENDPOINT_NOT_ALLOWED,
+                f"{model!r} stands for models of several providers here, so no api_key, organization or "
+                "header of one of them may go with it",
+            )
 
     def target(self, call: CompletionCall, model: str) -> Target:
         """Where calls for `model`, the primary one or a fallback, go.
@@ -81,22 +96,32 @@ class Credentials:
         Raises `PolicyViolation`, or `NoCredential` when this worker has no key for the provider.
         """
         endpoint = call.endpoint
-        own = endpoint.base_url is not None or endpoint.api_key is not None
-        if model in self._config_names and not (own and model == _owner_model(call)):
-            return Target(model, None, {"model": model}, routed=True)
+        owner, primary = _owner_model(call), self._primary_provider(call)
+        if model in self._config and not (model == owner and endpoint.base_url is not None):
+            own = self._endpoint_options(primary, endpoint) if model == owner else {}
+            return Target(model, None, own, routed=True)
         name = _alias(model)
-        primary = self._primary_provider(call)
-        # A fallback that names no provider is served where the primary model is.
-        provider = primary if model == _owner_model(call) else provider_of(name) or primary
+        provider = primary if model == owner else provider_of(name)
         options: dict[str, Any] = {"model": name}
+        if provider is None and primary is not None:
+            # A model that names no provider is served where the primary model is.
+            provider, options["custom_llm_provider"] = primary, primary
         if provider is not None and provider == primary:
             options |= self._endpoint_options(provider, endpoint)
-        if "api_key" not in options and provider is not None:
-            options |= self._worker_options(provider)
-        return Target(model, provider, options)
+        return self.keyed(Target(model, provider, options))
+
+    def keyed(self, target: Target) -> Target:
+        """`target` with this worker's key unless it has one. Raises `NoCredential`."""
+        if "api_key" in target.options or target.provider is None:
+            return target
+        return replace(target, options={**target.options, **self._worker_options(target.provider)})
 
     def _primary_provider(self, call: CompletionCall) -> str | None:
-        return provider_of(_alias(_owner_model(call)), call.endpoint.custom_llm_provider)
+        owner = _owner_model(call)
+        behind = self._config.get(owner)
+        if behind and len(behind) == 1 and call.endpoint.base_url is None:
+            return next(iter(behind))
+        return provider_of(_alias(owner), call.endpoint.custom_llm_provider)
 
     def _endpoint_options(self, provider: str | None, endpoint: Endpoint) -> dict[str, Any]:
         key = endpoint.api_key.get_secret_value() if endpoint.api_key else None
@@ -204,9 +229,22 @@ def _check_base_url(base_url: str) -> None:
         raise PolicyViolation(
             ErrorKind.ENDPOINT_NOT_ALLOWED, "base_url is not an http or https URL without a user name"
         )
-    # The address at which clouds hand out their machines' credentials.
-    if host.startswith("169.254.") or host.lower().startswith("[fe80:") or "metadata.google" in host.lower():
+    # Where clouds hand out their machines' credentials.
+    if host.lower().rstrip(".") in _METADATA_HOSTS or _is_link_local(host):
         raise PolicyViolation(ErrorKind.ENDPOINT_NOT_ALLOWED, f"base_url {_shown(base_url)} is link-local")
+
+
+def _is_link_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            # A number such as 2852039166 or 0xa9.254.43518 is an address, too.
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_link_local
 
 
 def _shown(base_url: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .credentials import Target
@@ -20,8 +21,11 @@ class ModelRouter:
         """Raises `SettingsError` when LiteLLM does not accept the config."""
         self._router = config.build_router()
 
-    async def pick(self, name: str, messages: list[dict[str, Any]]) -> Target:
-        """A deployment that is not resting. Raises `litellm.RouterRateLimitError` when all are."""
+    async def pick(self, name: str, messages: list[dict[str, Any]], own: Mapping[str, Any]) -> Target:
+        """A deployment that is not resting, with what the job brings of its `own` in its place.
+
+        Raises `litellm.RouterRateLimitError` when all rest.
+        """
         request: dict[str, Any] = {}
         deployment = await self._router.async_get_available_deployment(
             model=name, messages=messages, request_kwargs=request
@@ -32,4 +36,4 @@ class ModelRouter:
         params = {key: value for key, value in entry.items() if key not in _ROUTERS_OWN}
         request.pop("timeout", None)
         provider = provider_of(params["model"], params.get("custom_llm_provider"))
-        return Target(name, provider, {**request, **params})
+        return Target(name, provider, {**request, **params, **own})

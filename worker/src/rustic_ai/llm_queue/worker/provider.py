@@ -47,7 +47,7 @@ class Provider:
         self._credentials = Credentials(
             known,
             allowed_endpoints=settings.allowed_endpoints,
-            config_names=config.names if config else (),
+            config_providers=config.providers() if config else None,
         )
         self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
 
@@ -59,9 +59,11 @@ class Provider:
     async def target(self, call: CompletionCall, model: str) -> Target:
         """Where the next call for `model` goes. Raises what `failure` explains."""
         target = self._credentials.target(call, model)
-        if target.routed and self._router is not None:
-            return await self._router.pick(target.model, call.params["messages"])
-        return target
+        if not target.routed:
+            return target
+        assert self._router is not None
+        picked = await self._router.pick(target.model, call.params["messages"], target.options)
+        return self._credentials.keyed(picked)
 
     def failure(
         self, error: Exception, call: CompletionCall, model: str, target: Target | None

@@ -33,11 +33,19 @@ class LiteLLMConfig:
         #: Its `environment_variables`, for those the environment itself does not have.
         self.variables = variables
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The models a request may name."""
-        aliases = self.router_settings.get("model_group_alias") or {}
-        return frozenset([*(entry["model_name"] for entry in self.model_list), *aliases])
+    def providers(self) -> dict[str, frozenset[str]]:
+        """The providers behind each model a request may name."""
+        from .worker_keys import provider_of  # only after LiteLLM's environment stands
+
+        behind: dict[str, frozenset[str]] = {}
+        for entry in self.model_list:
+            params = entry["litellm_params"]
+            provider = provider_of(params["model"], params.get("custom_llm_provider")) or "unknown"
+            behind[entry["model_name"]] = behind.get(entry["model_name"], frozenset()) | {provider}
+        for alias, target in (self.router_settings.get("model_group_alias") or {}).items():
+            name = str(target.get("model") if isinstance(target, dict) else target)
+            behind[alias] = behind.get(name, frozenset())
+        return behind
 
     @property
     def secrets(self) -> tuple[str, ...]:
