@@ -16,8 +16,9 @@ from .settings import QueueSettings
 
 #: Parameters that bound the tokens of an answer.
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
-#: `gs` is the provider's own storage, read with the provider's own rights.
-_SCHEMES = frozenset({"http", "https", "gs"})
+_SCHEMES = frozenset({"http", "https"})
+#: A provider reads them with the rights of whose key it is: the worker's.
+_BUCKETS = frozenset({"gs", "s3"})
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(//|(?<=data:)|(?<=file:))", re.IGNORECASE)
 #: Fields of a message's part in which a URL is only text.
 _TEXT_FIELDS = frozenset({"text", "name", "filename", "title"})
@@ -96,7 +97,7 @@ def _check_url(url: str, allowed: AllowedHosts) -> None:
     if scheme == "data":
         _check_data_url(url)
         return
-    if scheme not in _SCHEMES:
+    if scheme not in _SCHEMES | _BUCKETS:
         raise _forbidden(f"a message holds a URL with the scheme {scheme[:32]!r}; give http, https or data")
     try:
         host = urlsplit(url.strip()).hostname
@@ -104,9 +105,10 @@ def _check_url(url: str, allowed: AllowedHosts) -> None:
         host = None
     if not host:
         raise PolicyViolation(ErrorKind.BAD_REQUEST, "a message holds a URL that names no host")
-    if is_private(host) and not allowed.admits(host):
+    if (scheme in _BUCKETS or is_private(host)) and not allowed.admits(host):
+        kind = "bucket" if scheme in _BUCKETS else "private host"
         raise _forbidden(
-            f"a message holds a URL of the private host {host[:100]!r}; "
+            f"a message holds a URL of the {kind} {host[:100]!r}; "
             "put the data into the request, or allow the host in LLM_QUEUE_ALLOWED_HOSTS"
         )
 
