@@ -4,6 +4,7 @@ from celery import Celery
 
 from ..tasks.celery_app import make_celery_app
 from .pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
+from .result_reader import result_backend
 from .steps import add_steps
 from .task import RunJob
 from .worker_settings import WorkerSettings
@@ -13,8 +14,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     """The Celery app of a worker with these settings."""
     app = make_celery_app(
         settings,
-        # Celery's result backend only reads here: results are stored with the job's end.
-        result_backend=settings.redis_url if not settings.redis_url.startswith("sentinel") else None,
+        result_backend=result_backend(settings.redis_url),
         worker_pool="rustic_ai.llm_queue.worker.pool:AsyncPool",
         worker_concurrency=settings.concurrency,
         # Wake-ups beyond the pool's limit stay in Redis, where another worker can take them.

@@ -58,6 +58,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         self._hub: Hub | None = None
         self._report_promise = promise(self._report_ended)
         self._total = 0
+        self._hurried = False
 
     # What the rest of the worker uses
 
@@ -117,6 +118,10 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     def shrink(self, n: int = 1) -> None:
         self.limit = max(self.limit - n, 1)
+
+    def hurry(self) -> None:
+        """Wait no longer for what runs: cancel it, now if `stop` is under way, or when it comes."""
+        self._hurried = True
 
     def on_stop(self) -> None:
         if not self._thread.running:
@@ -186,7 +191,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
     def _drain(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while (self._jobs or self._ended) and time.monotonic() < deadline:
-            if worker_state.should_terminate not in (None, False):
+            if self._hurried or worker_state.should_terminate not in (None, False):
                 return
             self._turn_hub()
             time.sleep(_POLL_S)

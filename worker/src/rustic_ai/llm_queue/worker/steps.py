@@ -12,6 +12,7 @@ from ..tasks.contract import ContractViolation
 from ..tasks.job import check_job_id
 from ..tasks.names import TASK_NAME
 from .litellm_setup import load_litellm
+from .shutdown import Shutdown
 from .worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
             self._hook = RevokeHook(worker.pool, runtime)
             signals.task_revoked.connect(self._hook.task_revoked)
             worker.llm_queue_revoke = self._hook
+            # Celery's signals hold their receivers weakly.
+            self._shutdown = Shutdown(worker.pool, hard_stop=settings.hard_stop)
+            self._shutdown.watch()
 
         def stop(self, worker: Any) -> None:
             signals.task_revoked.disconnect(self._hook.task_revoked)
