@@ -45,7 +45,7 @@ lock: | $(UV)  ## resolve requirements.lock anew
 		--all-extras --group dev pyproject.toml -o $(LOCK) $(ARGS)
 
 demo: setup  ## a guild, a queue, a worker and a model, all on this machine
-	$(BIN)/python examples/demo.py $(if $(MODEL),--model $(MODEL))
+	@$(BIN)/python examples/demo.py $(if $(MODEL),--model "$(MODEL)")
 
 clean:  ## the environment and every cache
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
