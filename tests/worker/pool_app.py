@@ -25,6 +25,7 @@ app = Celery("pool_app", set_as_current=False)
 app.conf.update(
     broker_url=broker_url(REDIS_URL),
     broker_transport_options={
+        "socket_timeout": 5,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 10,

@@ -16,6 +16,8 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .quarantine import DEFAULT_CAP, Quarantine
 from .wakeup import InvalidMessage, parse_broadcast, parse_wakeup
@@ -77,6 +79,13 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
         if self._publisher is None or self._publisher.connection_pool is not self.pool:
             self._publisher = self._create_client()
         yield client or self._publisher
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        # redis-py would try each command four times: a server that does not answer would hold up
+        # the worker's end for minutes. One more try is for a connection that died while idle.
+        once_more = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        params: dict[str, Any] = super()._connparams(asynchronous)
+        return {"retry": once_more, **params}
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         return super().basic_consume(queue, True, *args, **kwargs)
@@ -245,8 +254,7 @@ class TlsWakeupChannel(WakeupChannel):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # kombu knows only its own scheme for TLS; without this ours would speak plain text.
         self.connection.client.ssl = self.connection.client.ssl or {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]  # kombu's
-        return params
+        return super()._connparams(asynchronous)
 
 
 class SentinelWakeupChannel(_Wakeups, kombu_redis.SentinelChannel):  # type: ignore[misc]  # kombu is untyped
