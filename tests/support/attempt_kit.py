@@ -89,7 +89,8 @@ class Bench:
     @classmethod
     def over(cls, stub: ProviderStub, **settings: Any) -> "Bench":
         """Settings as in production, but for short pauses."""
-        chosen = WorkerSettings(**{"retry_base": "40ms", "stream_idle": "500ms"} | settings)
+        defaults = {"retry_base": "40ms", "stream_idle": "500ms", "allowed_hosts": "127.0.0.1"}
+        chosen = WorkerSettings(**defaults | settings)
         return cls(stub, chosen, Provider(chosen, dict(os.environ)))
 
     async def run(

@@ -81,6 +81,22 @@ class Credentials:
         elif endpoint != Endpoint():
             self._require_one_provider(_owner_model(call))
 
+    def allows(self, call: CompletionCall) -> bool:
+        """Whether the operator has this very `base_url` on the list for its provider."""
+        base_url = call.endpoint.base_url
+        return base_url is not None and self._is_allowed(self._primary_provider(call), base_url)
+
+    def names_of(self, call: CompletionCall, model: str) -> tuple[str, ...]:
+        """What a model is known by: its name as given, where that says all, and `provider/model`."""
+        if model in self._config:
+            return (model,)
+        name, given = _alias(model), model == _owner_model(call) and call.endpoint.custom_llm_provider
+        provider = (
+            self._primary_provider(call) if given else provider_of(name) or self._primary_provider(call)
+        )
+        qualified = f"{provider}/{name.removeprefix(f'{provider}/')}"
+        return (qualified,) if given else (model, qualified)
+
     def _require_one_provider(self, model: str) -> None:
         behind = self._config.get(model)
         if behind is not None and len(behind) != 1:

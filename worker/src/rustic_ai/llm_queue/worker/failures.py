@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ..tasks.error_kind import ErrorKind
 from ..tasks.errors import ErrorEnvelope
+from ..tasks.policy import PolicyViolation as PolicyViolation
 from .provider_words import ProviderWords
 from .retry_after import retry_after_s
 from .scrub import Scrubber
@@ -46,14 +47,6 @@ class StreamTooLarge(ProviderFault):
     """The provider's stream is longer than this worker takes."""
 
     kind = ErrorKind.STREAM_TOO_LARGE
-
-
-class PolicyViolation(Exception):
-    """A job that this worker must not run as it is; no provider has been called."""
-
-    def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class NoCredential(Exception):

@@ -4,6 +4,7 @@ import logging
 import os
 from types import ModuleType
 
+from .redirects import follow_no_redirects
 from .worker_settings import WorkerSettings
 
 #: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
@@ -53,10 +54,12 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     litellm.redact_messages_in_exceptions = True
     litellm.log_raw_request_response = False
     litellm.user_url_validation = True
+    litellm.user_url_allowed_hosts = list(settings.allowed_hosts)
     litellm.disable_hf_tokenizer_download = True
     _silence_callbacks(litellm)
     _silence_loggers()
     correct_litellm()
+    follow_no_redirects()
     if settings.litellm_config is None:
         _skip_success_reports()
     return litellm

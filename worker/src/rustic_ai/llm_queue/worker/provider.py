@@ -12,6 +12,7 @@ from litellm.litellm_core_utils.exception_mapping_utils import exception_type
 
 from ..tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
 from ..tasks.errors import ErrorEnvelope
+from ..tasks.policy import bounded
 from ..tasks.request import CompletionCall
 from .answer_form import plain_response
 from .cost import Usage, cost_usd
@@ -19,6 +20,7 @@ from .credentials import Credentials, Target
 from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, StreamTruncated, classify
 from .model_router import ModelRouter
 from .parameters import checked_parameters, fitting_parameters
+from .policy import Policy
 from .router import read_litellm_config
 from .scrub import Scrubber
 from .stream_chunks import ChunkReader
@@ -49,17 +51,19 @@ class Provider:
             allowed_endpoints=settings.allowed_endpoints,
             config_providers=config.providers() if config else None,
         )
+        self._policy = Policy(settings, self._credentials)
         self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
 
     def check(self, call: CompletionCall) -> None:
         """Raises `PolicyViolation` when the job may not run as it is. Sends nothing."""
-        checked_parameters(call.params)
-        self._credentials.check(call)
+        self._policy.check(call)
 
     async def target(self, call: CompletionCall, model: str) -> Target:
         """Where the next call for `model` goes. Raises what `failure` explains."""
         target = self._credentials.target(call, model)
         if not target.routed:
+            if "api_base" in target.options:
+                await self._policy.check_address(call)
             return target
         assert self._router is not None
         picked = await self._router.pick(target.model, call.params["messages"], target.options)
@@ -111,8 +115,9 @@ class Provider:
         return Completion(response, Usage.of(usage), cost_usd(name, target.provider, usage))
 
     def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
+        params = bounded(checked_parameters(call.params), self._settings)
         return {
-            **fitting_parameters(checked_parameters(call.params), target.options.get("model", target.model)),
+            **fitting_parameters(params, target.options.get("model", target.model)),
             **target.options,
             # The deadline is kept by our own clock: LiteLLM would open a client, with connections of
             # its own, for every other timeout.
