@@ -216,6 +216,25 @@ async def test_a_late_finish_before_any_reap_still_counts(ledger: Ledger) -> Non
     assert await ledger.finish(job.id, 1, JobState.ANSWERED, META, attempts=()) == "already"
 
 
+async def test_a_worker_does_not_take_its_own_finish_for_a_loss(ledger: Ledger) -> None:
+    job = await submitted(ledger)
+    await claim(ledger, job)
+    await ledger.finish(job.id, 1, JobState.ANSWERED, META, attempts=())
+    assert (await ledger.renew({job.id: 1}, lease=LEASE)).stop == {}
+
+
+async def test_a_worker_whose_job_was_ended_by_others_is_told_to_stop(ledger: Ledger) -> None:
+    concluded, cancelled = await submitted(ledger, on_worker_loss="fail"), await submitted(ledger)
+    for job in (concluded, cancelled):
+        await claim(ledger, job, lease=NO_LEASE)
+    await reap(ledger)
+    assert await ledger.conclude(concluded.id, 1, JobState.FAILED, META)
+    assert await ledger.cancel(cancelled.id, by="caller", meta=META) == "cancelled"
+    for job in (concluded, cancelled):
+        assert (await ledger.renew({job.id: 1}, lease=LEASE)).stop == {job.id: "lost"}
+        assert await ledger.finish(job.id, 1, JobState.ANSWERED, META, attempts=()) == "stale"
+
+
 async def test_losses_are_bounded(ledger: Ledger) -> None:
     job = await submitted(ledger)
     for epoch in (1, 2):

@@ -184,8 +184,11 @@ local function renew(_, args)
   for i = 2, #args, 2 do
     local id, epoch = args[i], args[i + 1]
     if not holds(id, epoch) then
-      stop[#stop + 1] = id
-      stop[#stop + 1] = 'lost'
+      -- The reply to its own finish may still be on its way to this worker.
+      if fields(id, 'finished_epoch') ~= epoch then
+        stop[#stop + 1] = id
+        stop[#stop + 1] = 'lost'
+      end
     else
       redis.call('ZADD', LEASES, until_ms, id)
       if redis.call('HEXISTS', job_key(id), 'cancel_by') == 1 then
@@ -202,11 +205,10 @@ end
 local function finish(keys, args)
   local id, epoch, state = args[1], args[2], args[3]
   if not holds(id, epoch) then
-    local ended, by = fields(id, 'state', 'epoch')
-    return (FINAL[ended or ''] and by == epoch) and 'already' or 'stale'
+    return fields(id, 'finished_epoch') == epoch and 'already' or 'stale'
   end
   local now = now_ms()
-  redis.call('HSET', keys[1], 'attempts', args[6])
+  redis.call('HSET', keys[1], 'attempts', args[6], 'finished_epoch', epoch)
   settle(id, state, args[4], tonumber(args[5]), now)
   if args[7] == '1' then bury(id, now, tonumber(args[5])) end
   return 'done'
@@ -348,7 +350,8 @@ local function replay(keys, args)
   local now = now_ms()
   redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now, 'deadline_ms', now + timeout_ms,
     'handbacks', redis.call('HGET', keys[1], 'epoch'), 'attempts', '[]', 'attempts_begun', 0)
-  redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms')
+  redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms',
+    'finished_epoch')
   redis.call('PEXPIRE', keys[1], timeout_ms + args[2])
   redis.call('DEL', result_key(id), log_key(id))
   redis.call('ZREM', DEAD, id)
