@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ..tasks.settings import ENV_PREFIX, SettingsError
+from .scrub import Scrubber
 
 VARIABLE = f"{ENV_PREFIX}LITELLM_CONFIG"
 _REFERENCE = "os.environ/"
@@ -70,7 +71,7 @@ class LiteLLMConfig:
             )
         except Exception as error:
             # LiteLLM raises whatever class it likes here; the operator needs the variable's name.
-            reason = f"{type(error).__name__}: {error}"
+            reason = Scrubber(self.secrets).scrub(f"{type(error).__name__}: {error}", 500)
             raise SettingsError(f"{VARIABLE}: LiteLLM does not accept it: {reason}") from None
 
 
@@ -89,7 +90,7 @@ def read_litellm_config(path: Path, environment: Mapping[str, str] = os.environ)
         raise SettingsError(f"{VARIABLE}: {str(path)!r} is not a mapping with a model_list")
     variables = {
         name: str(value)
-        for name, value in (document.get("environment_variables") or {}).items()
+        for name, value in _section(document, "environment_variables").items()
         if name not in environment
     }
     known = {**variables, **environment}
@@ -98,15 +99,26 @@ def read_litellm_config(path: Path, environment: Mapping[str, str] = os.environ)
         raise SettingsError(f"{VARIABLE}: {str(path)!r} has no model_list")
     return LiteLLMConfig(
         [_entry(entry, index, known) for index, entry in enumerate(entries)],
-        _resolve(document.get("router_settings") or {}, "router_settings", known),
+        _resolve(_section(document, "router_settings"), "router_settings", known),
         variables,
     )
+
+
+def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = document.get(name) or {}
+    if not isinstance(section, dict):
+        raise SettingsError(f"{VARIABLE}: {name} is not a mapping")
+    return section
 
 
 def _entry(entry: Any, index: int, environment: Mapping[str, str]) -> dict[str, Any]:
     where = f"model_list[{index}]"
     if not isinstance(entry, dict) or not isinstance(entry.get("model_name"), str):
         raise SettingsError(f"{VARIABLE}: {where} has no model_name")
+    if "*" in entry["model_name"]:
+        raise SettingsError(
+            f"{VARIABLE}: {where} is named {entry['model_name']!r}; name each model by itself"
+        )
     params = entry.get("litellm_params")
     if not isinstance(params, dict) or not isinstance(params.get("model"), str):
         raise SettingsError(f"{VARIABLE}: {where} ({entry['model_name']}) has no litellm_params.model")
