@@ -12,7 +12,8 @@ import importlib, pkgutil, sys
 package = importlib.import_module("rustic_ai.llm_queue.{package}")
 if {everything}:
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 print(*[name for name in {heavy} if name in sys.modules])
 """
 
