@@ -45,7 +45,8 @@ class StreamPublisher:
         self._seq = 0
         #: Whether readers have been told anything of the current attempt.
         self._told = False
-        self._muted = False
+        #: Redis did not take a frame: there will be no more.
+        self.muted = False
         self._next_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._due, self._room = asyncio.Event(), asyncio.Event()
@@ -72,14 +73,14 @@ class StreamPublisher:
 
     async def chunk(self, chunk: dict[str, Any]) -> None:
         """Take one chunk; waits while too much is waiting for Redis."""
-        if self._muted:
+        if self.muted:
             return
         self._buffer.add(chunk)
         if self._is_due():
             self._due.set()
         elif self._timer is None and self._buffer.speaks:
             self._timer = self._loop.call_at(self._next_at, self._time_is_up)
-        while self._buffer.bytes >= _MOST_WAITING_BYTES and not self._muted:
+        while self._buffer.bytes >= _MOST_WAITING_BYTES and not self.muted:
             self._room.clear()
             await self._room.wait()
 
@@ -87,13 +88,13 @@ class StreamPublisher:
         """What came so far is void, and readers are told so at once if they have seen any of it."""
         self._buffer.take()
         self._next_at = 0.0
-        if self._told and not self._muted:
+        if self._told and not self.muted:
             self._told = False
             self._restart = (reason, model)
             self._due.set()
 
     async def _send_as_due(self) -> None:
-        while not self._muted:
+        while not self.muted:
             while self._is_due():
                 await self._send(self._take())
                 self._room.set()
@@ -145,7 +146,7 @@ class StreamPublisher:
             self._held.stop(StopReason.LOST)
 
     def _mute(self) -> None:
-        self._muted = True
+        self.muted = True
         self._buffer.take()
         self._room.set()
 
