@@ -72,6 +72,7 @@ class QueueSettings(BaseSettings):
 
     #: `redis://`, `rediss://` (TLS) or `sentinel://host:26379;host:26379/0?master=name`.
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
+    #: The queue's name, on both sides the same; guilds with a queue of their own name it as a property.
     queue: str = Field(default=DEFAULT_QUEUE, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
     #: `id:base64,…`; the first key seals, all open. Empty: records travel as plain JSON.
