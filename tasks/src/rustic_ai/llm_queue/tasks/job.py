@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -171,9 +172,9 @@ def seal_call(call: CompletionCall, sealer: Sealer, *, job_id: str, owner: Owner
     return sealed, ",".join(sealer.fingerprints(f"{owner}\n{body}"))
 
 
-def open_call(job: Job, sealer: Sealer) -> CompletionCall:
-    """Raises `ContractViolation` when the request does not open or does not validate."""
-    body = sealer.open(job.request, purpose=Purpose.REQUEST, job_id=job.id, owner=job.owner)
+def open_call(job: Job, sealer: Sealer, *, max_age: timedelta | None = None) -> CompletionCall:
+    """Raises `ContractViolation` when the request does not open, is older than that, or does not validate."""
+    body = sealer.open(job.request, purpose=Purpose.REQUEST, job_id=job.id, owner=job.owner, max_age=max_age)
     try:
         return CompletionCall.model_validate_json(body)
     except ValidationError as error:

@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,7 +25,7 @@ _SEALED = "aes256gcm"
 
 
 class SealError(ContractViolation):
-    """A record that does not open: moved, replayed under another id, altered, or of an unknown key."""
+    """A record that does not open: moved, replayed under another id, altered, stale, or of an unknown key."""
 
 
 class Purpose(StrEnum):
@@ -90,7 +92,7 @@ class KeyRing:
     def decrypt(self, key_id: str, blob: bytes, associated: bytes) -> bytes:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise SealError(f"sealed with the unknown key {key_id!r}; add it to the key ring")
+            raise SealError(f"sealed with the unknown key {key_id[:32]!r}; add it to the key ring")
         try:
             return cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], associated)
         except (InvalidTag, ValueError):
@@ -123,11 +125,26 @@ class Sealer:
     def seal(self, plaintext: str, *, purpose: Purpose, job_id: str, owner: Owner) -> str:
         if not self._ring:
             return f"{_PLAIN}:{plaintext}"
-        key_id, blob = self._ring.encrypt(plaintext.encode(), _associated(purpose, job_id, owner))
-        return f"{_SEALED}:{key_id}:{base64.b64encode(blob).decode()}"
+        sealed_at = str(int(time.time()))
+        key_id, blob = self._ring.encrypt(plaintext.encode(), _associated(purpose, job_id, owner, sealed_at))
+        return f"{_SEALED}:{key_id}:{sealed_at}:{base64.b64encode(blob).decode()}"
 
-    def open(self, text: str, *, purpose: Purpose, job_id: str, owner: Owner) -> str:
-        """The plaintext. Raises `SealError` unless it was sealed for exactly this use."""
+    def open(
+        self,
+        text: str,
+        *,
+        purpose: Purpose,
+        job_id: str,
+        owner: Owner,
+        max_age: timedelta | None = None,
+    ) -> str:
+        """The plaintext.
+
+        Args:
+            max_age: what was sealed longer ago is stale. A plain record shows no age.
+
+        Raises `SealError` unless it was sealed for exactly this use.
+        """
         scheme, _, rest = text.partition(":")
         if scheme == _PLAIN:
             if self._ring:
@@ -137,12 +154,16 @@ class Sealer:
             raise SealError("a record of an unknown sealing scheme")
         if not self._ring:
             raise SealError("a sealed record, and no sealing key is set (LLM_QUEUE_SEALING_KEYS)")
-        key_id, _, encoded = rest.partition(":")
+        key_id, _, rest = rest.partition(":")
+        sealed_at, _, encoded = rest.partition(":")
         try:
             blob = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             raise SealError("the sealed record is not base64") from None
-        plaintext = self._ring.decrypt(key_id, blob, _associated(purpose, job_id, owner))
+        plaintext = self._ring.decrypt(key_id, blob, _associated(purpose, job_id, owner, sealed_at))
+        # Only now is the time known to be the sealer's.
+        if max_age is not None and time.time() - int(sealed_at) > max_age.total_seconds():
+            raise SealError("the sealed record is stale: it is older than any record of a job's may be")
         return plaintext.decode()
 
 
@@ -150,7 +171,7 @@ def plaintext_size(text: str) -> int:
     """The bytes that are sealed in `text`, known without opening it."""
     scheme, _, rest = text.partition(":")
     if scheme == _SEALED:
-        encoded = len(rest) - rest.find(":") - 1
+        encoded = len(rest) - rest.rfind(":") - 1
         return encoded // 4 * 3 - _NONCE_BYTES - _TAG_BYTES
     return len(rest.encode(errors="surrogatepass"))
 
@@ -160,6 +181,7 @@ def make_key() -> str:
     return f"k{os.urandom(4).hex()}:{base64.b64encode(AESGCM.generate_key(256)).decode()}"
 
 
-def _associated(purpose: Purpose, job_id: str, owner: Owner) -> bytes:
+def _associated(purpose: Purpose, job_id: str, owner: Owner, sealed_at: str) -> bytes:
     # A JSON list, not joined text: no choice of ids can make two of these equal.
-    return json.dumps([WIRE_VERSION, purpose, job_id, owner.org, owner.guild, owner.agent]).encode()
+    bound = [WIRE_VERSION, purpose, job_id, owner.org, owner.guild, owner.agent, sealed_at]
+    return json.dumps(bound).encode()

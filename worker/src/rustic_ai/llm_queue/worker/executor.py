@@ -14,6 +14,7 @@ from ..tasks.errors import ErrorEnvelope
 from ..tasks.job import JobRecord, open_call
 from ..tasks.ledger import Claim, Ledger
 from ..tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
+from ..tasks.policy import PolicyViolation
 from ..tasks.request import CompletionCall
 from ..tasks.seal import Sealer
 from .announcer import Announcer
@@ -21,6 +22,7 @@ from .attempt_log import AttemptLog
 from .attempts import Answer, AttemptsFailed, DeadlinePassed, attempt_all
 from .held_job import HeldJob, Stopped, StopReason
 from .leases import Leases
+from .policy import check_job
 from .provider import Provider
 from .settlement import UNKNOWN_OWNER, Settlement, expired, worker_lost
 from .stream_publisher import StreamPublisher
@@ -77,8 +79,18 @@ class Executor:
     async def _produce(self, claim: Claim, held: HeldJob, log: AttemptLog) -> Outcome:
         if claim.record is None:
             return _unreadable(str(claim.violation))
+        job = claim.record.job
+        if job.id != held.job_id:
+            # The seal binds a request to the id in its record, so that has to be its own.
+            return _unreadable("it is another job's record, moved here")
         try:
-            call = open_call(claim.record.job, self.sealer)
+            check_job(job, self.settings)
+            call = open_call(job, self.sealer, max_age=self.settings.oldest_request)
+        except PolicyViolation as violation:
+            return Failed(
+                account=self._account(claim, held, log),
+                error=ErrorEnvelope(kind=violation.kind, message=str(violation), model=job.model),
+            )
         except ContractViolation as violation:
             return _unreadable(str(violation))
         try:
@@ -194,5 +206,6 @@ def _attempt_log(claim: Claim) -> AttemptLog:
 
 
 def _unreadable(why: str) -> Failed:
-    error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The job could not be read: {why}")
+    # Names of fields that are not ours may stand in it, and be of any length.
+    error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The job could not be read: {why[:1000]}")
     return Failed(account=Account(), error=error)

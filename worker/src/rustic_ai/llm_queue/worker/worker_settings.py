@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from ..tasks.duration import Duration
@@ -74,15 +74,36 @@ class WorkerSettings(QueueSettings):
     stream_flush: Duration = Field(default=timedelta(milliseconds=30), ge=_NONE)
     stream_flush_bytes: int = Field(default=1_024, ge=1)
 
+    #: How much is logged, and whether for people or as JSON.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["human", "json"] = "human"
 
-    @model_validator(mode="after")
-    def _durations_agree(self) -> Self:
-        if self.beat * 3 > self.lease:
-            raise ValueError(f"beat {self.beat} is more than a third of the lease of {self.lease}")
-        if self.retry_cap < self.retry_base:
-            raise ValueError(f"retry_cap {self.retry_cap} is shorter than retry_base {self.retry_base}")
-        if self.hard_stop < self.drain:
-            raise ValueError(f"hard_stop {self.hard_stop} comes before drain {self.drain} is over")
-        return self
+    @property
+    def oldest_request(self) -> timedelta:
+        """Past this age a sealed request is one that somebody kept: no record lives so long.
+
+        An hour on top, because the submitter's clock is not ours.
+        """
+        return self.max_timeout + self.result_ttl + timedelta(hours=1)
+
+    # Field by field, so that the error names the variable.
+    @field_validator("beat")
+    @classmethod
+    def _beats_thrice(cls, beat: timedelta, info: ValidationInfo) -> timedelta:
+        if beat * 3 > (lease := info.data.get("lease", beat * 3)):
+            raise ValueError(f"{beat} is more than a third of the lease of {lease}")
+        return beat
+
+    @field_validator("retry_cap")
+    @classmethod
+    def _cap_above_base(cls, cap: timedelta, info: ValidationInfo) -> timedelta:
+        if cap < (base := info.data.get("retry_base", cap)):
+            raise ValueError(f"{cap} is shorter than the retry_base of {base}")
+        return cap
+
+    @field_validator("hard_stop")
+    @classmethod
+    def _stops_after_drain(cls, hard_stop: timedelta, info: ValidationInfo) -> timedelta:
+        if hard_stop < (drain := info.data.get("drain", hard_stop)):
+            raise ValueError(f"{hard_stop} is over before the drain of {drain}")
+        return hard_stop
