@@ -1,6 +1,7 @@
 """Lines of a stream are cut where server-sent events cut them, wherever the network cuts the text."""
 
 import re
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ def _read(pieces: list[str]) -> list[str]:
 @given(texts, st.lists(st.integers(0, 40), max_size=5))
 def test_cuts_of_the_network_do_not_show(text: str, cuts: list[int]) -> None:
     at = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(at, at[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(at)]
     expected = re.split(r"\r\n|\r|\n", text)
     if expected[-1] == "":
         expected.pop()

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -124,9 +125,7 @@ def test_pauses_grow_up_to_the_cap(chances: list[float]) -> None:
         pause = BACKOFF.pause_s(failures, pause, lambda: chance)  # noqa: B023 - called at once
         pauses.append(pause)
     assert all(0.05 < one <= BACKOFF.cap_s for one in pauses)
-    assert all(
-        later > earlier * 1.2 for earlier, later in zip(pauses, pauses[1:], strict=False) if later < 30
-    )
+    assert all(later > earlier * 1.2 for earlier, later in pairwise(pauses) if later < 30)
 
 
 @given(failures=st.integers(1, 10_000), chance=chances)

@@ -136,6 +136,7 @@ KINDS: Mapping[type[BaseException], ErrorKind] = {
     aiohttp.ClientConnectionError: K.CONNECTION,
     aiohttp.ClientError: K.CONNECTION,
     aiohttp.InvalidURL: K.BAD_REQUEST,
+    aiohttp.EofStream: K.CONNECTION,
     anyio.EndOfStream: K.CONNECTION,
     anyio.BrokenResourceError: K.CONNECTION,
     anyio.ClosedResourceError: K.CONNECTION,

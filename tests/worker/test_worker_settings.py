@@ -1,0 +1,95 @@
+"""A worker's settings: their defaults, the forms a value may take, and errors that name the variable."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rustic_ai.llm_queue.tasks.settings import SettingsError
+from rustic_ai.llm_queue.worker.allowed_endpoint import AllowedEndpoint
+from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("LLM_QUEUE_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults() -> None:
+    settings = WorkerSettings()
+    assert settings.concurrency == 1_000
+    assert settings.lease == timedelta(seconds=15)
+    assert settings.beat == timedelta(seconds=5)
+    assert settings.reap_every == timedelta(seconds=2)
+    assert settings.stream_idle == timedelta(seconds=120)
+    assert settings.stream_max_bytes == 16_000_000
+    assert settings.most_losses == 2
+    assert settings.litellm_config is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 30),
+        ("2.5", 2.5),
+        ("500ms", 0.5),
+        ("45 s", 45),
+        ("5m", 300),
+        ("1h", 3_600),
+        ("PT20S", 20),
+        ("00:01:30", 90),
+    ],
+)
+def test_forms_of_a_duration(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    monkeypatch.setenv("LLM_QUEUE_STREAM_IDLE", text)
+    assert WorkerSettings().stream_idle.total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONCURRENCY", "0"),
+        ("CONCURRENCY", "many"),
+        ("RETRY_BASE", "-1"),
+        ("RETRY_BASE", "soon"),
+        ("LEASE", "0"),
+        ("MOST_LOSSES", "-1"),
+        ("STREAM_MAX_BYTES", "1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("ALLOWED_ENDPOINTS", "openai"),
+        ("ALLOWED_ENDPOINTS", "openai=ftp://host"),
+        ("ALLOWED_ENDPOINTS", "=https://host"),
+        ("REDIS_URL", "http://host"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"LLM_QUEUE_{name}", value)
+    with pytest.raises(SettingsError, match=f"LLM_QUEUE_{name}: "):
+        WorkerSettings()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"lease": "4s", "beat": "3s"}, "beat"),
+        ({"retry_base": "10s", "retry_cap": "5s"}, "retry_cap"),
+        ({"drain": "60s", "hard_stop": "30s"}, "hard_stop"),
+    ],
+)
+def test_values_that_do_not_go_together(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=f"LLM_QUEUE_{says.upper()}"):
+        WorkerSettings(**values)
+
+
+def test_allowed_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "LLM_QUEUE_ALLOWED_ENDPOINTS", "openai=https://a.example/v1/, hosted_vllm=http://b:8000"
+    )
+    assert WorkerSettings().allowed_endpoints == (
+        AllowedEndpoint("openai", "https://a.example/v1"),
+        AllowedEndpoint("hosted_vllm", "http://b:8000"),
+    )
