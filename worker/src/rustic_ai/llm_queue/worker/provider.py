@@ -140,6 +140,7 @@ class ProviderStream:
         self._target = target
         self._idle_s = settings.stream_idle.total_seconds()
         self._max_bytes = settings.stream_max_bytes
+        self._begun = False
         self.assembler = AnswerAssembler()
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -154,6 +155,7 @@ class ProviderStream:
                 await self._wrapper.fetch_stream()
             source = aiter(self._wrapper.completion_stream)
             while (item := await self._next(source)) is not _END:
+                self._begun = True
                 chunk = reader.read(item)
                 if chunk is None:
                     continue
@@ -175,7 +177,8 @@ class ProviderStream:
 
     async def _next(self, source: AsyncIterator[Any]) -> Any:
         try:
-            async with asyncio.timeout(self._idle_s) as silence:
+            # Before its first word a provider may think for as long as the deadline allows.
+            async with asyncio.timeout(self._idle_s if self._begun else None) as silence:
                 return await anext(source, _END)
         except TimeoutError:
             if silence.expired():
