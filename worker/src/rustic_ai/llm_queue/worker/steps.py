@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 from concurrent.futures import Future
 from typing import Any
@@ -39,6 +40,9 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
             # Celery's signals hold their receivers weakly.
             self._shutdown = Shutdown(worker.pool, hard_stop=settings.hard_stop)
             self._shutdown.watch()
+            # What is loaded now stays: half a million objects that no collection need look at, be
+            # it in the middle of a thousand calls or, for seconds, on the way out.
+            gc.freeze()
 
         def stop(self, worker: Any) -> None:
             signals.task_revoked.disconnect(self._hook.task_revoked)
