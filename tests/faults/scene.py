@@ -143,7 +143,7 @@ class Scene:
             calls=list(calls),
             requests=[one for one in self.provider.requests() if one.provider != "unknown"],
             faults=list(self.faults),
-            jobs=self._jobs(),
+            jobs=self.jobs(),
             leftovers=leftovers,
         )
 
@@ -168,7 +168,8 @@ class Scene:
         found = [f"{count} {what}" for what, count in counts.items() if count]
         return found + [f"key without a TTL: {key}" for key in lasting]
 
-    def _jobs(self) -> dict[str, JobEnd]:
+    def jobs(self) -> dict[str, JobEnd]:
+        """All jobs of the ledger as they stand, by id."""
         ends = {}
         with self.server.client() as client:
             for key in client.scan_iter(f"{keys.JOB_PREFIX}*", count=1000):

@@ -94,13 +94,13 @@ def test_a_worker_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes(
         scene.start_worker()
         calls = scene.callers.wait()
         assert [call.text for call in calls] == ["in time", "in time"]
-        before = scene.history()
+        before = scene.jobs()
     # Its one call is still open and must be closed; the other's answer waits in its socket.
     scene.provider.wait_for(lambda seen: not seen[0].open, "open-0", 2.0, "the zombie's call to be closed")
     scene.until(lambda: zombie.logs().count("is another worker's now") == 2, "the zombie to notice")
     after = scene.history()
     assert_promises(after)
-    assert after.jobs == before.jobs
+    assert after.jobs == before
     assert [one.client_closed for one in after.requests_of("open-0")] == [True, False]
     assert all(call.possible_duplicate_charge for call in after.calls)
 
