@@ -21,7 +21,9 @@ from .announcer import Announcer
 from .attempt_log import AttemptLog
 from .attempts import Answer, AttemptsFailed, DeadlinePassed, attempt_all
 from .held_job import HeldJob, Stopped, StopReason
+from .job_run import JobRun
 from .leases import Leases
+from .observers import Observers
 from .policy import check_job
 from .provider import Provider
 from .settlement import UNKNOWN_OWNER, Settlement, expired, worker_lost
@@ -43,14 +45,16 @@ class Executor:
     settlement: Settlement
     announcer: Announcer
     provider: Provider
+    observers: Observers
 
     async def execute(self, held: HeldJob) -> Outcome | None:
         """Carry the job to its end. None when there was nothing to do, or it was handed back."""
         claim = await self._claim(held)
         if claim is None:
             return None
-        with self.leases.holding(held):
-            log = _attempt_log(claim)
+        log = _attempt_log(claim)
+        held.run = JobRun(held.job_id, claim, log, worker=self.worker)
+        with self.leases.holding(held), self.observers.watching(held.run):
             try:
                 outcome = await self._produce(claim, held, log)
             except Stopped as stopped:
@@ -74,6 +78,8 @@ class Executor:
             await self.settlement.conclude(held.job_id, claim.epoch, claim.record, worker_lost(claim.record))
         elif claim.verdict == "missing":
             logger.warning("A wake-up for job %s, of which nothing is known", held.job_id)
+        else:
+            self.observers.avoided(claim.verdict)
         return None
 
     async def _produce(self, claim: Claim, held: HeldJob, log: AttemptLog) -> Outcome:
@@ -85,7 +91,7 @@ class Executor:
             return _unreadable("it is another job's record, moved here")
         try:
             check_job(job, self.settings)
-            call = open_call(job, self.sealer, max_age=self.settings.oldest_request)
+            call = held.run.call = open_call(job, self.sealer, max_age=self.settings.oldest_request)
         except PolicyViolation as violation:
             return Failed(
                 account=self._account(claim, held, log),
@@ -131,14 +137,16 @@ class Executor:
         async with StreamPublisher(
             record.job, held, ledger=self.ledger, sealer=self.sealer, settings=self.settings
         ) as publisher:
-            return await attempts(sink=publisher)
+            return await attempts(sink=held.run.timed(publisher))
 
     async def _finish(self, claim: Claim, held: HeldJob, outcome: Outcome, log: AttemptLog) -> Outcome | None:
         owner = claim.record.job.owner if claim.record else UNKNOWN_OWNER
         verdict = await self.settlement.finish(held.job_id, owner, held.epoch, outcome, log.records)
         if verdict == "stale":
             logger.warning("Job %s ended here after its lease was lost: nothing is written", held.job_id)
+            self.observers.avoided(verdict)
             return None
+        held.run.outcome = outcome
         return outcome
 
     async def _stop(self, reason: StopReason, claim: Claim, held: HeldJob, log: AttemptLog) -> Outcome | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from celery import Celery
 
 from ..tasks.celery_app import make_celery_app
+from .log_format import LogFormat
 from .pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
 from .result_reader import result_backend
 from .steps import add_steps
@@ -29,6 +30,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
             CANCEL_TIMEOUT_CONF: (settings.hard_stop - settings.drain).total_seconds(),
         },
     )
+    LogFormat(settings).watch(app)
     app.register_task(RunJob())
     add_steps(app, settings)
     return app

@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .job_run import JobRun
 
 
 class StopReason(StrEnum):
@@ -37,6 +40,8 @@ class HeldJob:
         #: Loop time at which it was taken up.
         self.since_s = asyncio.get_running_loop().time()
         self.stop_reason: StopReason | None = None
+        #: What there is to tell of it, from its claim on.
+        self.run: JobRun
         self._work: asyncio.Task[Any] | None = None
 
     def stop(self, reason: StopReason) -> None:

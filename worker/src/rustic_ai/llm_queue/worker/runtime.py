@@ -14,8 +14,10 @@ from ..tasks.result import encode_result
 from .announcer import Announcer
 from .executor import Executor
 from .held_job import HeldJob, StopReason
+from .job_log import JobLog
 from .leases import CancelListener, Leases
 from .loop_thread import Service
+from .observers import Observers
 from .provider import Provider
 from .reaper import Reaper
 from .running_job import CancelReason, cancel_reason
@@ -41,7 +43,8 @@ class Runtime:
         self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
         self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
-        settlement = Settlement(self.ledger, self._sealer)
+        self._observers = Observers([JobLog()])
+        settlement = Settlement(self.ledger, self._sealer, self._observers)
         announcer = Announcer(app, self.ledger)
         self.reaper = Reaper(
             keeper,
@@ -60,6 +63,7 @@ class Runtime:
             settlement=settlement,
             announcer=announcer,
             provider=Provider(settings),
+            observers=self._observers,
         )
 
     def services(self) -> list[Service]:
@@ -84,9 +88,11 @@ class Runtime:
         record = await self.ledger.record(job_id)
         if record is None:
             return
-        await self.ledger.cancel(
+        verdict = await self.ledger.cancel(
             job_id, by=by, meta=self._cancelled_meta(job_id, record.job.owner, by), waiting_only=waiting_only
         )
+        if verdict == "cancelled":
+            self._observers.concluded(job_id, record, Cancelled(account=Account(), by=by))
 
     async def close(self) -> None:
         """Close the connections."""

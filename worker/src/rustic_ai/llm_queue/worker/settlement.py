@@ -11,6 +11,7 @@ from ..tasks.outcome import Account, Cancelled, Expired, Failed, Outcome
 from ..tasks.owner import Owner
 from ..tasks.result import encode_result, outcome_state
 from ..tasks.seal import Sealer
+from .observers import Observers
 
 #: Nobody is known to own a record that does not even name its owner.
 UNKNOWN_OWNER = Owner(org="unknown", guild="unknown", agent="unknown")
@@ -19,8 +20,8 @@ UNKNOWN_OWNER = Owner(org="unknown", guild="unknown", agent="unknown")
 class Settlement:
     """Writes down how jobs ended."""
 
-    def __init__(self, ledger: Ledger, sealer: Sealer) -> None:
-        self._ledger, self._sealer = ledger, sealer
+    def __init__(self, ledger: Ledger, sealer: Sealer, observers: Observers) -> None:
+        self._ledger, self._sealer, self._observers = ledger, sealer, observers
 
     async def finish(
         self, job_id: str, owner: Owner, epoch: int, outcome: Outcome, attempts: Iterable[AttemptRecord]
@@ -37,7 +38,10 @@ class Settlement:
         owner = record.job.owner if record else UNKNOWN_OWNER
         meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
         dead = isinstance(outcome, Failed)
-        return await self._ledger.conclude(job_id, epoch, outcome_state(outcome), meta, dead=dead)
+        ended = await self._ledger.conclude(job_id, epoch, outcome_state(outcome), meta, dead=dead)
+        if ended:
+            self._observers.concluded(job_id, record, outcome)
+        return ended
 
 
 def expired(record: JobRecord | None) -> Expired:

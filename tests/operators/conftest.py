@@ -1,0 +1,50 @@
+"""One worker for the operators' tests, which shows all that a worker can show: JSON logs and metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from support.llm import MakeLLM
+from support.provider import ProviderStub
+from support.valkey import ValkeyServer
+from support.worker import WorkerProcess
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """A server of their own, with an append-only file as an operator's has."""
+    with ValkeyServer(append_only=True, config={"maxmemory-policy": "noeviction"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def worker(
+    valkey: ValkeyServer,
+    provider_stub_process: ProviderStub,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[WorkerProcess]:
+    """The worker of these tests. Do not kill it."""
+    env = {
+        "LLM_QUEUE_REDIS_URL": valkey.url,
+        "LLM_QUEUE_RETRY_BASE": "50ms",
+        "LLM_QUEUE_RETRY_CAP": "500ms",
+        "LLM_QUEUE_LOG_FORMAT": "json",
+        **provider_stub_process.env(),
+    }
+    process = WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
+    with process:
+        yield process
+
+
+@pytest.fixture
+def llm(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> MakeLLM:
+    """A function from properties to a `QueueLLM`; `owner` is whose: org, guild and agent."""
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", redis_url)
+
+    def make(*owner: str, **properties: Any) -> QueueLLM:
+        resolver = QueueLLMResolver(**{"model": "openai/gpt-4o-mini", **properties})
+        return resolver.resolve(*(owner or ("acme", "support", "helper")))
+
+    return make

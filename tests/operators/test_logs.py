@@ -1,0 +1,88 @@
+"""One line a job: what an operator finds in a worker's log, and what is never in it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError, JobCancelled, JobTimeout
+from support.llm import MakeLLM, ask
+from support.provider import ProviderStub, Step
+from support.wait import wait_until
+from support.worker import WorkerProcess
+
+
+def job_lines(worker: WorkerProcess, job_id: str) -> list[dict[str, Any]]:
+    """The log's lines about a job, once there is one that says how it ended."""
+
+    def ended() -> list[dict[str, Any]]:
+        entries = [json.loads(line) for line in worker.logs().splitlines() if line.startswith("{")]
+        lines = [entry for entry in entries if job_id in json.dumps(entry)]
+        return lines if any("job" in line for line in lines) else []
+
+    return wait_until(ended, 10, "the job's line")
+
+
+def test_an_answered_job_is_one_line_with_all_that_operators_ask_for(
+    worker: WorkerProcess, llm: MakeLLM, provider: ProviderStub
+) -> None:
+    provider.plan(
+        "q", Step(status=500), Step(text="canary answer", prompt_tokens=1000, completion_tokens=500)
+    )
+    response = llm().completion(ask("canary prompt #q"))
+    assert response.job_id is not None
+    (line,) = job_lines(worker, response.job_id)
+    assert line["level"] == "INFO"
+    assert line["time"].endswith("+00:00")
+    facts = line["job"]
+    assert facts.pop("run_time_s") > 0
+    assert facts.pop("queue_wait_s") >= 0
+    assert facts == {
+        "id": response.job_id,
+        "org": "acme",
+        "guild": "support",
+        "agent": "helper",
+        "model": "openai/gpt-4o-mini",
+        "outcome": "answered",
+        "error": None,
+        "attempts": 2,
+        "prompt_tokens": 1000,
+        "completion_tokens": 500,
+        "cost_usd": response.cost_usd,
+    }
+    assert facts["cost_usd"] == pytest.approx(0.00045)
+    assert "canary" not in worker.logs()
+
+
+def test_every_other_ending_is_a_line_too(
+    worker: WorkerProcess, llm: MakeLLM, provider: ProviderStub
+) -> None:
+    provider.plan("key", provider.bad_key("openai"))
+    provider.plan("hold", Step(hold=True, times=None))
+    with pytest.raises(AuthenticationError) as failed:
+        llm().completion(ask("#key"))
+    with pytest.raises(JobTimeout) as late:
+        llm(timeout=1).completion(ask("#hold"))
+    handle = llm().submit(ask("#hold cancelled"))
+    provider.wait_for_requests(2, "hold")
+    handle.cancel()
+    with pytest.raises(JobCancelled):
+        handle.result()
+    for job_id, outcome, error in (
+        (failed.value.job_id, "failed", "authentication"),
+        (late.value.job_id, None, None),
+        (handle.id, "cancelled", None),
+    ):
+        (line,) = job_lines(worker, str(job_id))
+        # At the deadline the caller's cancel and the worker's clock race for it.
+        assert line["job"]["outcome"] in ((outcome,) if outcome else ("expired", "cancelled"))
+        assert line["job"]["error"] == error
+        assert line["job"]["model"] == "openai/gpt-4o-mini"
+
+
+def test_an_owner_cannot_forge_a_line(worker: WorkerProcess, llm: MakeLLM, provider: ProviderStub) -> None:
+    forged = 'helper\n{"time": "now", "job": {"id": "forged"}}'
+    response = llm("acme", "support", forged).completion(ask("#q"))
+    (line,) = job_lines(worker, str(response.job_id))
+    assert line["job"]["agent"] == forged
+    assert not [one for one in worker.logs().splitlines() if one.startswith('{"time": "now"')]
