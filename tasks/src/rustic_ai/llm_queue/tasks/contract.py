@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 #: Version of everything that crosses Redis. A worker refuses a record of a newer one.
 WIRE_VERSION = 1
 
 #: Nesting deeper than this is hostile: real requests (JSON schemas included) stay below 40.
 MAX_NESTING = 64
+
+
+#: Whole numbers on the wire stay below this: they are reckoned with as floats, here and in Lua.
+LARGEST = 2**53
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+_VERSION = re.compile(r"[0-9]{1,9}")
 
 
 class Contract(BaseModel):
@@ -25,6 +32,15 @@ class ContractViolation(ValueError):
 
 class NewerVersion(ContractViolation):
     """A record written by a newer release: upgrade this side."""
+
+
+def check_version(version: object, *, what: str) -> None:
+    """Raise `NewerVersion`, or `ContractViolation` when `version` is none, unless it can be read here."""
+    text = str(version) if type(version) in (int, str) else ""
+    if not _VERSION.fullmatch(text):
+        raise ContractViolation(f"the {what} carries no version")
+    if int(text) > WIRE_VERSION:
+        raise NewerVersion(f"{what} of version {text}, this release reads up to {WIRE_VERSION}")
 
 
 def check_json_value(value: Any, *, field: str, depth: int = 0) -> None:

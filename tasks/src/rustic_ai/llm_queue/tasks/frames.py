@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,8 @@ from .owner import Owner
 from .seal import Purpose, Sealer
 
 _END = "end:"
+#: Redis' own ids in a log hold no more.
+_COUNT = re.compile(r"[0-9]{1,19}")
 
 
 class FrameId(NamedTuple):
@@ -32,7 +35,7 @@ class FrameId(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Raises `ContractViolation`."""
         epoch, _, seq = text.partition("-")
-        if not (epoch.isdecimal() and seq.isdecimal()):
+        if not (_COUNT.fullmatch(epoch) and _COUNT.fullmatch(seq)):
             raise ContractViolation("a frame without a place in its stream")
         return cls(int(epoch), int(seq))
 
@@ -97,8 +100,8 @@ def open_frame(raw: str, at: FrameId, *, job_id: str, owner: Owner, sealer: Seal
     try:
         frame = _FRAME.validate_json(body)
     except ValidationError as error:
-        names = sorted({".".join(map(str, item["loc"])) for item in error.errors()})
-        raise ContractViolation(f"a frame does not validate: {', '.join(names)}") from None
+        names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        raise ContractViolation(f"a frame does not validate: {names[:500]}") from None
     if (frame.epoch, frame.seq) != at:
         raise ContractViolation(f"the frame of place {frame.epoch}-{frame.seq} at {at}")
     return frame

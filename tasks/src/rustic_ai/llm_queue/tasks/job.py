@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from .attempt import AttemptRecord
-from .contract import WIRE_VERSION, Contract, ContractViolation, NewerVersion
+from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version
 from .owner import Owner
 from .request import CompletionCall
 from .seal import Purpose, Sealer
@@ -19,6 +19,10 @@ OnWorkerLoss = Literal["retry", "fail"]
 #: The four steps Celery keeps apart on Redis: 0 goes first.
 Priority = Literal[0, 3, 6, 9]
 PRIORITIES: tuple[Priority, ...] = (0, 3, 6, 9)
+#: Far more provider calls than any job's retries, fallbacks and reruns add up to.
+MAX_ATTEMPTS = 10_000
+#: Fields of somebody else's making may have names of any length.
+_LONGEST_NAMES = 500
 
 
 class JobState(StrEnum):
@@ -47,12 +51,12 @@ class Job(Contract):
     model: str
     queue: str
     priority: Priority = 0
-    timeout_ms: int = Field(ge=1)
+    timeout_ms: int = Field(ge=1, le=LARGEST)
     on_worker_loss: OnWorkerLoss = "retry"
     stream: bool = False
     stream_ttl_s: float | None = None
     #: A rough count of the prompt's tokens (4 characters each), for operators' eyes.
-    estimated_tokens: int = 0
+    estimated_tokens: Whole = 0
     #: W3C trace context of the caller, empty when there is none.
     traceparent: str = ""
     #: A `CompletionCall`, sealed.
@@ -86,34 +90,30 @@ class JobRecord(Contract):
 
     job: Job
     state: JobState
-    created_ms: int
-    deadline_ms: int
+    created_ms: Whole
+    deadline_ms: Whole
     #: Number of the current claim, 0 before the first.
-    epoch: int = 0
+    epoch: Whole = 0
     #: The first claim, and the current one.
-    started_ms: int | None = None
-    claimed_ms: int | None = None
-    ended_ms: int | None = None
+    started_ms: Whole | None = None
+    claimed_ms: Whole | None = None
+    ended_ms: Whole | None = None
     worker: str | None = None
-    #: Provider calls begun, the current one included.
-    attempts_begun: int = 0
+    #: Provider calls begun, the current one included. A worker counts up to it.
+    attempts_begun: int = Field(default=0, ge=0, le=MAX_ATTEMPTS)
     #: Attempts whose end is known.
     attempts: tuple[AttemptRecord, ...] = ()
     cancel_requested: bool = False
     #: Claims given back by a worker that shut down, which do not count as losses.
-    handbacks: int = 0
+    handbacks: Whole = 0
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> Self:
         """Raises `NewerVersion`, or `ContractViolation` naming the fields that are wrong."""
-        version = fields.get("v", "")
-        if not version.isdecimal():
-            raise ContractViolation("the job record carries no version")
-        if int(version) > WIRE_VERSION:
-            raise NewerVersion(f"job record of version {version}, this release reads up to {WIRE_VERSION}")
+        check_version(fields.get("v"), what="job record")
         try:
             return cls.model_validate(_nest(fields))
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, RecursionError) as error:
             raise ContractViolation(f"job record does not validate: {_names(error)}") from None
 
 
@@ -136,8 +136,8 @@ def _nest(fields: Mapping[str, str]) -> dict[str, object]:
         name: fields[name] for name in Job.model_fields if name in fields and fields[name] != ""
     }
     job["owner"] = json.loads(fields.get("owner", "null"))
-    if fields.get("priority", "").isdecimal():
-        job["priority"] = int(fields["priority"])
+    if (priority := fields.get("priority", "")) in map(str, PRIORITIES):
+        job["priority"] = int(priority)
     # An answered job's request is dropped from its record to free the memory.
     job.setdefault("request", "")
     record: dict[str, object] = {name: fields[name] for name in _PROGRESS if name in fields}
@@ -147,9 +147,10 @@ def _nest(fields: Mapping[str, str]) -> dict[str, object]:
     return record
 
 
-def _names(error: ValueError) -> str:
+def _names(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        return names[:_LONGEST_NAMES]
     return "not JSON where JSON belongs"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from celery import states
 from pydantic import ValidationError
 
-from .contract import WIRE_VERSION, ContractViolation, NewerVersion
+from .contract import WIRE_VERSION, ContractViolation, check_version
 from .errors import JobFailed
 from .job import JobState
 from .outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed, Outcome
@@ -55,17 +55,16 @@ def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> Ou
     """Raises `ContractViolation`: `SealError` when it does not open, `NewerVersion` when it is one."""
     try:
         fields = json.loads(meta)
-        version, sealed = int(fields["v"]), str(fields["sealed"])
-    except (ValueError, TypeError, KeyError):
+        version, sealed = fields["v"], str(fields["sealed"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise ContractViolation("the stored result is not one of this queue's") from None
-    if version > WIRE_VERSION:
-        raise NewerVersion(f"result of version {version}, this release reads up to {WIRE_VERSION}")
+    check_version(version, what="result")
     body = sealer.open(sealed, purpose=Purpose.RESULT, job_id=job_id, owner=owner)
     try:
         return OUTCOME.validate_json(body)
     except ValidationError as error:
-        names = sorted({".".join(map(str, item["loc"])) for item in error.errors()})
-        raise ContractViolation(f"the stored result does not validate: {', '.join(names)}") from None
+        names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        raise ContractViolation(f"the stored result does not validate: {names[:500]}") from None
 
 
 def _celery_view(outcome: Outcome) -> dict[str, Any]:
