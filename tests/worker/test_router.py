@@ -41,6 +41,13 @@ def config(provider: ProviderStub, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             litellm_params: {{model: openai/gpt-4o, api_base: "{url}", api_key: key-c}}
           - model_name: mixed
             litellm_params: {{model: anthropic/claude-sonnet-4-5, api_base: "{claude}", api_key: key-d}}
+          - model_name: priced
+            litellm_params:
+              model: openai/gpt-4o
+              api_base: {url}
+              api_key: key-e
+              input_cost_per_token: 0.5
+              output_cost_per_token: 0.25
           - model_name: keyless
             litellm_params: {{model: openai/gpt-4o, api_base: "{url}"}}
         environment_variables:
@@ -73,6 +80,14 @@ async def test_a_request_may_name_a_model_of_the_config(bench: Bench, name: str,
     assert sink.text() == (request.text if streamed else "")
     assert answer.model == name
     assert answer.cost_usd is not None
+
+
+async def test_a_price_of_the_file_goes_before_the_maps_and_stays_with_its_name(bench: Bench) -> None:
+    bench.stub.plan("*", Step(prompt_tokens=10, completion_tokens=4, times=None))
+    priced, plain = await bench.run("hello", "priced"), await bench.run("hello", "smart")
+    assert priced.cost_usd == 6.0
+    assert plain.cost_usd is not None
+    assert plain.cost_usd < 0.01
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -36,13 +36,21 @@ _PRICES = ("input_cost_per_token", "output_cost_per_token", "input_cost_per_seco
            "input_cost_per_character", "output_cost_per_character", "tiered_pricing")  # fmt: skip
 
 
-def cost_usd(model: str, provider: str | None, usage: Mapping[str, Any] | None) -> float | None:
-    """USD for `usage` by LiteLLM's price map; None when the model has no price there or nothing was counted.
+def cost_usd(
+    model: str,
+    provider: str | None,
+    usage: Mapping[str, Any] | None,
+    prices: tuple[float, float] | None = None,
+) -> float | None:
+    """USD for `usage` by LiteLLM's price map; None when the model has no price or nothing was counted.
 
-    `model` is LiteLLM's name for it, with or without the provider.
+    `model` is LiteLLM's name for it, with or without the provider. `prices`, in USD for an input and
+    an output token, go before the map's.
     """
     if not usage or usage.get("prompt_tokens") is None or usage.get("completion_tokens") is None:
         return None
+    if prices is not None:
+        return float(prices[0] * usage["prompt_tokens"] + prices[1] * usage["completion_tokens"])
     if not _has_price(model, provider):
         return None
     try:

@@ -42,6 +42,8 @@ class Target:
     options: Mapping[str, Any] = field(repr=False)
     #: A name of the operator's LiteLLM config, to be called through its router.
     routed: bool = False
+    #: USD for an input and an output token, where the operator's config says so.
+    prices: tuple[float, float] | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:

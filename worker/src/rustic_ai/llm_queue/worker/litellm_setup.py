@@ -9,6 +9,7 @@ from .worker_settings import WorkerSettings
 
 #: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
 _SPARE_CONNECTIONS = 64
+_CONNECTION_LIMITS = ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
 _SUCCESS_REPORT = "_dispatch_success_logging"
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
@@ -58,11 +59,20 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     litellm.disable_hf_tokenizer_download = True
     _silence_callbacks(litellm)
     _silence_loggers()
+    _raise_connection_limits()
     correct_litellm()
     follow_no_redirects()
     if settings.litellm_config is None:
         _skip_success_reports()
     return litellm
+
+
+def _raise_connection_limits() -> None:
+    """Once more than in the environment, which is too late when something else imported LiteLLM first."""
+    from litellm.llms.custom_httpx import http_handler
+
+    for name in _CONNECTION_LIMITS:
+        setattr(http_handler, name, int(os.environ[name]))
 
 
 def _silence_callbacks(litellm: ModuleType) -> None:

@@ -7,8 +7,12 @@ from .credentials import Target
 from .router import LiteLLMConfig
 from .worker_keys import provider_of
 
+#: LiteLLM would take a price in a call for the price of every call of that model.
+_TOKEN_PRICES = ("input_cost_per_token", "output_cost_per_token")
 #: What a deployment's entry tells LiteLLM's router, and not a call.
-_ROUTERS_OWN = frozenset({"max_retries", "num_retries", "rpm", "tpm", "weight", "order", "tags", "timeout"})
+_ROUTERS_OWN = frozenset(
+    {*_TOKEN_PRICES, "max_retries", "num_retries", "rpm", "tpm", "weight", "order", "tags", "timeout"}
+)
 
 
 class ModelRouter:
@@ -36,4 +40,9 @@ class ModelRouter:
         params = {key: value for key, value in entry.items() if key not in _ROUTERS_OWN}
         request.pop("timeout", None)
         provider = provider_of(params["model"], params.get("custom_llm_provider"))
-        return Target(name, provider, {**request, **params, **own})
+        return Target(name, provider, {**request, **params, **own}, prices=_prices(entry))
+
+
+def _prices(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    prices = [float(entry[name]) for name in _TOKEN_PRICES if entry.get(name) is not None]
+    return (prices[0], prices[1]) if len(prices) == len(_TOKEN_PRICES) else None

@@ -81,5 +81,14 @@ def fitting_parameters(params: Mapping[str, Any], model: str) -> dict[str, Any]:
     return dict(params)
 
 
+def own_copy(value: Any) -> Any:
+    """A copy of JSON down to its texts and numbers, which are shared."""
+    if isinstance(value, dict):
+        return {name: own_copy(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [own_copy(item) for item in value]
+    return value
+
+
 def _refused(message: str) -> PolicyViolation:
     return PolicyViolation(ErrorKind.BAD_REQUEST, message)

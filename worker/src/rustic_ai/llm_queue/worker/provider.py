@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
 from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, StreamTruncated, classify
 from .model_router import ModelRouter
-from .parameters import checked_parameters, fitting_parameters
+from .parameters import checked_parameters, fitting_parameters, own_copy
 from .policy import Policy
 from .router import read_litellm_config
 from .scrub import Scrubber
@@ -112,12 +112,15 @@ class Provider:
     def _completion(self, response: dict[str, Any], target: Target) -> Completion:
         usage = response.get("usage")
         name = str(target.options.get("model", target.model))
-        return Completion(response, Usage.of(usage), cost_usd(name, target.provider, usage))
+        cost = cost_usd(name, target.provider, usage, target.prices)
+        return Completion(response, Usage.of(usage), cost)
 
     def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
         params = bounded(checked_parameters(call.params), self._settings)
         return {
-            **fitting_parameters(params, target.options.get("model", target.model)),
+            # Some of LiteLLM's providers write into what they are given, and a retry or fallback
+            # needs it as the caller wrote it.
+            **own_copy(fitting_parameters(params, target.options.get("model", target.model))),
             **target.options,
             # The deadline is kept by our own clock: LiteLLM would open a client, with connections of
             # its own, for every other timeout.
@@ -152,7 +155,8 @@ class ProviderStream:
         try:
             if self._wrapper.completion_stream is None:
                 # Some providers' calls are made only now.
-                await self._wrapper.fetch_stream()
+                fetch: Callable[[], Awaitable[object]] = self._wrapper.fetch_stream
+                await fetch()
             source = aiter(self._wrapper.completion_stream)
             while (item := await self._next(source)) is not _END:
                 self._begun = True

@@ -1,0 +1,133 @@
+"""LiteLLM as a plain caller of providers: silent, frugal, and with an answer of its own to nothing."""
+
+import asyncio
+import copy
+import gc
+import json
+import logging
+import os
+import threading
+from typing import Any
+
+import aiohttp
+import pytest
+
+from rustic_ai.llm_queue.tasks.request import CompletionCall
+from rustic_ai.llm_queue.worker.attempt_log import AttemptLog
+from rustic_ai.llm_queue.worker.attempts import AttemptsFailed, attempt_all
+from support.attempt_kit import MODELS, Bench, NotedJournal, NotedSink
+from support.provider import API_KEY, ProviderStub, Step
+from support.wait import async_wait_until
+
+PROMPT = "canary-of-the-prompt"
+ANSWER = "canary-of-the-answer"
+
+
+@pytest.fixture
+def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    for name, value in provider.env().items():
+        monkeypatch.setitem(os.environ, name, value)
+    return Bench.over(provider)
+
+
+@pytest.mark.parametrize("name", MODELS)
+async def test_nothing_is_printed_or_logged_of_keys_prompts_and_answers(
+    bench: Bench, name: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wrong = f"you said {PROMPT}"
+    steps = (Step(status=500, message=wrong), Step(fault="bad_json", text=ANSWER), Step(text=ANSWER))
+    for streamed in (False, True):
+        bench.stub.plan("*", *steps)
+        await bench.run(PROMPT, MODELS[name], sink=NotedSink() if streamed else None)
+    bench.stub.plan("*", Step(status=400, message=wrong))
+    with pytest.raises(AttemptsFailed) as failed:
+        await bench.run(PROMPT, MODELS[name])
+    shown = capfd.readouterr()
+    told = "\n".join([caplog.text, shown.out, shown.err, repr(failed.value)])
+    for canary in (PROMPT, ANSWER, API_KEY):
+        assert canary not in told
+
+
+@pytest.mark.parametrize("name", MODELS)
+async def test_a_provider_is_one_client_whatever_the_time_left(bench: Bench, name: str) -> None:
+    def sessions() -> int:
+        return sum(isinstance(one, aiohttp.ClientSession) for one in gc.get_objects())
+
+    await bench.run("hello", MODELS[name], timeout_s=11)
+    before = sessions()
+    for timeout_s in (12, 13.5, 14):
+        await bench.run("hello", MODELS[name], timeout_s=timeout_s)
+    assert sessions() == before
+
+
+async def test_calls_in_flight_are_not_held_back_by_connections_or_threads(bench: Bench) -> None:
+    bench.stub.plan("*", Step(hold=True, times=None))
+    await asyncio.sleep(0)
+    jobs = [asyncio.create_task(bench.run("hello #many", timeout_s=100)) for _ in range(600)]
+    try:
+        # 500 connections to a host is where LiteLLM stops by default.
+        await async_wait_until(lambda: bench.stub.open_calls == 600, 60, "600 calls at once")
+        threads = [one.name for one in threading.enumerate() if one.name.startswith("asyncio_")]
+        assert len(threads) <= 32
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"city": {"type": "string", "default": "Bern"}},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+async def test_what_the_caller_wrote_is_left_as_it_is(bench: Bench, name: str, streamed: bool) -> None:
+    params: dict[str, Any] = {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "c1",
+                        "type": "function",
+                        "function": {"name": "weather", "arguments": '{"city":"Bern"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+        ],
+        "tools": [TOOL],
+        "stop": ["END"],
+    }
+    call = CompletionCall(model=MODELS[name], params=copy.deepcopy(params))
+    await attempt_all(
+        call,
+        log=AttemptLog(epoch=1, begun=1),
+        deadline_s=asyncio.get_running_loop().time() + 30,
+        provider=bench.provider,
+        settings=bench.settings,
+        journal=NotedJournal(),
+        sink=NotedSink() if streamed else None,
+    )
+    assert call.params == params
+
+
+async def test_a_parameter_the_model_does_not_know_is_left_out(bench: Bench) -> None:
+    await bench.run("hello", MODELS["anthropic"], frequency_penalty=0.5, temperature=0.25)
+    (request,) = bench.stub.requests()
+    assert request.body["temperature"] == 0.25
+    assert "frequency_penalty" not in json.dumps(request.body)
