@@ -66,9 +66,10 @@ def _sentence(told: dict[str, Any]) -> str:
     owner = f"{told['org']}/{told['guild']}/{told['agent']}" if told["org"] else "nobody known"
     ending = f"{told['outcome']} ({told['error']})" if told["error"] else told["outcome"]
     tokens = f"{_count(told['prompt_tokens'])}+{_count(told['completion_tokens'])} tokens"
+    times = f"{told['run_time_s']:.3f} s after {told['queue_wait_s']:.3f} s of waiting"
     line = (
-        f"Job {told['id']} of {owner} {ending}: {told['model']}, {told['run_time_s']:.3f} s after "
-        f"{told['queue_wait_s']:.3f} s of waiting, {told['attempts']} attempts, {tokens}, {_price(told['cost_usd'])}"
+        f"Job {told['id']} of {owner} {ending}: {told['model']}, {times}, "
+        f"attempts {told['attempts']}, {tokens}, {_price(told['cost_usd'])}"
     )
     # Ids are the tenants' own words: one that holds a line end must not forge a line.
     return line.encode("unicode_escape").decode() if not line.isprintable() else line
