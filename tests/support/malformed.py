@@ -228,3 +228,24 @@ def harmful_commands() -> dict[str, bytes]:
         "matcher unknown": _raw(command(body={"pattern": "*", "matcher": "nonsense"})),
         "pattern not a regular expression": _raw(command(body={"pattern": "(", "matcher": "pcre"})),
     }
+
+
+def harmful_events() -> dict[str, bytes]:
+    """Worker events of a valid form that make no sense to a worker that follows the others' gossip."""
+    info = {"delivery_info": {"exchange": "celeryev", "routing_key": "worker.heartbeat"}}
+    bodies: dict[str, Any] = {
+        "a list of numbers": [1],
+        "a text": CANARY,
+        "no host name": {"type": "worker-heartbeat"},
+        "host name a number": {"type": "worker-heartbeat", "hostname": 5, "timestamp": 1, "clock": 1},
+        "clock a text": {"type": "worker-heartbeat", "hostname": "a@b", "timestamp": "x", "clock": "x"},
+        "type missing": {"hostname": "a@b"},
+        "type a list": {"hostname": "a@b", "type": [1]},
+        "election": {"type": "worker-elect", "id": [], "clock": {}, "hostname": "a@b"},
+    }
+    envelope = command()
+    properties = envelope["properties"] | info
+    return {
+        name: _raw(envelope | {"body": encode(body), "properties": properties, "headers": {}})
+        for name, body in bodies.items()
+    }

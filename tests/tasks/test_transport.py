@@ -14,13 +14,13 @@ import redis
 from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.messaging import Consumer
 
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.quarantine import QUARANTINE_KEY, QuarantinedMessage
 from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
-from rustic_ai.llm_queue.tasks.wakeup_channel import MessageRefused
 from support.certificate import make_certificate
 from support.malformed import CANARY, malformed_messages
 from support.proxy import TcpProxy
@@ -286,7 +286,7 @@ def test_publishing_to_a_key_of_another_type_is_refused_at_once(
     with valkey.client() as client:
         client.set(QUEUE, "not a list", ex=60)
 
-    with pytest.raises(MessageRefused, match="WRONGTYPE"):
+    with pytest.raises(OperationalError, match="WRONGTYPE"):
         send(app)
 
 

@@ -18,10 +18,13 @@ from support.worker import WorkerProcess
 TESTS = Path(__file__).parents[1]
 
 
-def make_worker(server: ValkeyServer, *args: str, log_path: Path, **env: str) -> WorkerProcess:
-    """A worker of the throwaway app, not started yet."""
+def make_worker(
+    server: ValkeyServer, *args: str, log_path: Path, gossip: bool = False, **env: str
+) -> WorkerProcess:
+    """A worker of the throwaway app, not started yet; with `gossip` it follows what others report."""
     settings = {"POOL_APP_REDIS_URL": server.url, "PYTHONPATH": str(TESTS), **env}
-    arguments = ["--without-gossip", "--without-mingle", "-E", *args]
+    quiet = [] if gossip else ["--without-gossip"]
+    arguments = [*quiet, "--without-mingle", "-E", *args]
     return WorkerProcess(settings, app="worker.pool_app", args=arguments, log_path=log_path, cwd=TESTS)
 
 

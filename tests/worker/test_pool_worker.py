@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.malformed import CANARY, harmful_commands, malformed_commands, malformed_messages
+from support.malformed import CANARY, harmful_commands, harmful_events, malformed_commands, malformed_messages
 from support.valkey import ValkeyServer
 from support.wait import wait_until
 from support.worker import WorkerProcess
@@ -26,9 +26,9 @@ def jobs(own_valkey: ValkeyServer) -> Iterator[Jobs]:
 def start(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[StartWorker]:
     started: list[WorkerProcess] = []
 
-    def start(concurrency: int = 100, **env: str) -> WorkerProcess:
+    def start(concurrency: int = 100, *, gossip: bool = False, **env: str) -> WorkerProcess:
         log_path = tmp_path / f"worker-{len(started)}.log"
-        worker = make_worker(own_valkey, "-c", str(concurrency), log_path=log_path, **env)
+        worker = make_worker(own_valkey, "-c", str(concurrency), log_path=log_path, gossip=gossip, **env)
         started.append(worker)
         worker.start()
         return worker
@@ -133,8 +133,6 @@ def test_malformed_messages_neither_kill_nor_stall_a_worker(
             client.publish("/0.celery.pidbox", raw)
         for raw in harmful_commands().values():
             client.publish("/0.celery.pidbox", raw)
-        # A reply nobody can write must not be tried for ever.
-        client.set("_kombu.binding.reply.celery.pidbox.broken", "not a set")
 
     good = jobs.send()
     wait_until(lambda: jobs.having(good, "finished"), 15, "a good job to finish")
@@ -150,6 +148,21 @@ def test_malformed_messages_neither_kill_nor_stall_a_worker(
     assert jobs.stats(worker)["in-flight"] == 0
     assert CANARY not in worker.logs()
     assert "Unrecoverable" not in worker.logs()
+
+
+def test_senseless_events_do_not_harm_a_worker_that_follows_the_others(
+    jobs: Jobs, start: StartWorker, own_valkey: ValkeyServer
+) -> None:
+    worker = start(gossip=True)
+    with own_valkey.client() as client:
+        for raw in (*harmful_events().values(), *malformed_commands().values()):
+            assert client.publish("/0.celeryev/worker.heartbeat", raw) == 1
+
+    good = jobs.send()
+    wait_until(lambda: jobs.having(good, "finished"), 15, "a good job to finish")
+    wait_until(lambda: jobs.stats(worker), 15, "the worker to answer commands")
+    assert CANARY not in worker.logs()
+    assert "Connection to broker lost" not in worker.logs()
 
 
 def test_a_reply_that_redis_refuses_does_not_stall_a_worker(

@@ -71,6 +71,7 @@ def parse_broadcast(raw: bytes, exchange: str) -> dict[str, Any]:
         _check_command(_mapping(body, "body"))
     clock = headers.get("clock") or 0
     _require(type(clock) is int and 0 <= clock < _MAX_CLOCK, "clock is not a number")
+    info = _mapping(properties.get("delivery_info") or {}, "delivery info")
     tag = properties.get("delivery_tag")
     _require(isinstance(tag, str), "delivery tag is missing")
     return {
@@ -81,7 +82,7 @@ def parse_broadcast(raw: bytes, exchange: str) -> dict[str, Any]:
         "properties": {
             "body_encoding": "base64",
             "delivery_tag": tag,
-            "delivery_info": {"exchange": exchange, "routing_key": ""},
+            "delivery_info": {"exchange": exchange, "routing_key": _text(info, "routing_key") or ""},
         },
     }
 

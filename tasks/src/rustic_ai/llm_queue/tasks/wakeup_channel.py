@@ -30,10 +30,6 @@ _MOST_AT_ONCE = 16
 _REPLY_QUEUE = re.compile(r".+\.reply\.[^.]+\.pidbox")
 
 
-class MessageRefused(Exception):
-    """Redis answered a publish with an error; trying again would not help."""
-
-
 class WakeupQoS(virtual.QoS):
     """Remembers no delivery, so nothing waits for an acknowledgement and nothing is restored."""
 
@@ -63,11 +59,6 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
     _publisher: Any = None
     _pops_many = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # kombu replaces its own QoS by an option; ours has no other form.
-        self.QoS = WakeupQoS
-
     @property
     def quarantine(self) -> Quarantine:
         cap = self.connection.client.transport_options.get("quarantine_cap", DEFAULT_CAP)
@@ -86,15 +77,6 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
         once_more = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         params: dict[str, Any] = super()._connparams(asynchronous)
         return {"retry": once_more, **params}
-
-    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
-        return super().basic_consume(queue, True, *args, **kwargs)
-
-    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        """Nothing waits for it."""
-
-    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Nothing waits for it."""
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         cancelled = super()._basic_cancel(consumer_tag)
@@ -221,13 +203,6 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
             # One more command that nobody can carry out must not stop the worker.
             self.quarantine.add(item, channel, f"{type(error).__name__} in its handler")
 
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
-        try:
-            super()._put(queue, message, **kwargs)
-        except self.ResponseError as error:
-            # kombu would repeat a reply to a command for ever, without a pause.
-            raise MessageRefused(f"{queue}: {error}") from error
-
     def _size(self, queue: str) -> int:
         try:
             return int(super()._size(queue))
@@ -236,12 +211,6 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
                 raise
             # Declaring a queue asks for it; the pop that follows moves the key away.
             return 0
-
-    def get_table(self, exchange: str) -> Any:
-        try:
-            return super().get_table(exchange)
-        except self.ResponseError as error:
-            raise MessageRefused(f"{exchange}: {error}") from error
 
 
 class WakeupChannel(_Wakeups, kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
