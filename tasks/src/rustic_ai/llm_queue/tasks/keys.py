@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import json
+
 from .names import KEY_PREFIX
 
 #: Jobs that wait, by queue and priority: a sorted set of job id to the time (ms) its wake-up
@@ -14,6 +17,11 @@ DEAD = f"{KEY_PREFIX}dead"
 #: Pub/sub channel on which running jobs are cancelled.
 CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
 
+#: The jobs of a guild that run, a set, and those that wait for one of them to end: a sorted set of
+#: job id to the time (ms) of submit. Only there while the workers bound a guild's share.
+RUNNING_PREFIX = f"{KEY_PREFIX}running:"
+PARKED_PREFIX = f"{KEY_PREFIX}parked:"
+
 JOB_PREFIX = f"{KEY_PREFIX}job:"
 #: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
 RESULT_PREFIX = "celery-task-meta-"
@@ -27,6 +35,12 @@ def job_key(job_id: str) -> str:
 def queued_key(queue: str, priority: int) -> str:
     """The index of the jobs waiting in `queue` at `priority`."""
     return f"{QUEUED_PREFIX}{queue}:{priority}"
+
+
+def guild_keys(org: str, guild: str) -> tuple[str, str]:
+    """The keys of a guild's running and of its parked jobs. Hashed: an id may hold any character."""
+    name = hashlib.sha256(json.dumps([org, guild]).encode()).hexdigest()[:32]
+    return RUNNING_PREFIX + name, PARKED_PREFIX + name
 
 
 def message_list(queue: str, priority: int) -> str:

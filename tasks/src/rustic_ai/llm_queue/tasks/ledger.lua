@@ -271,6 +271,54 @@ local function hand_back(keys, args)
   return 'queued'
 end
 
+-- A guild has only so many calls under way at once; its further jobs are parked: back on the queue,
+-- announced by whoever leaves. A slot whose holder has no lease any more was left behind by a loss.
+local function enter(keys, args)
+  local id, epoch, most, patience_ms = args[1], args[2], tonumber(args[3]), tonumber(args[4])
+  local running, parked, job = keys[1], keys[2], keys[3]
+  if not holds(id, epoch) then return 'stale' end
+  local deadline, created, cancel_by = fields(id, 'deadline_ms', 'created_ms', 'cancel_by')
+  if cancel_by or redis.call('SISMEMBER', running, id) == 1 then return 'entered' end
+  local now = now_ms()
+  local keep_ms = math.max(tonumber(deadline) - now, 0) + patience_ms
+  if redis.call('SCARD', running) >= most then
+    for _, other in ipairs(redis.call('SMEMBERS', running)) do
+      if not redis.call('ZSCORE', LEASES, other) then redis.call('SREM', running, other) end
+    end
+  end
+  if redis.call('SCARD', running) < most then
+    redis.call('SADD', running, id)
+    if redis.call('PTTL', running) < keep_ms then redis.call('PEXPIRE', running, keep_ms) end
+    return 'entered'
+  end
+  redis.call('HSET', job, 'state', 'queued')
+  redis.call('HDEL', job, 'claim_token')
+  redis.call('HINCRBY', job, 'handbacks', 1)
+  redis.call('HINCRBY', job, 'attempts_begun', -1)
+  -- Ahead of time, so that the reaper does not announce it before it is late.
+  enqueue(id, now + patience_ms)
+  redis.call('ZADD', parked, created, id)
+  if redis.call('PTTL', parked) < keep_ms then redis.call('PEXPIRE', parked, keep_ms) end
+  return 'parked'
+end
+
+-- keys: the guild's running jobs, its parked ones; args: id, most at once
+-- returns: the parked jobs there is room for now, the oldest first: announce them
+local function leave(keys, args)
+  redis.call('SREM', keys[1], args[1])
+  local now, ids = now_ms(), {}
+  local room = tonumber(args[2]) - redis.call('SCARD', keys[1])
+  while #ids < room do
+    local id = redis.call('ZPOPMIN', keys[2])[1]
+    if not id then break end
+    if fields(id, 'state') == 'queued' then
+      redis.call('ZADD', queued_beside(id), 'XX', now, id)
+      ids[#ids + 1] = id
+    end
+  end
+  return ids
+end
+
 -- A Redis that froze or was away let every lease run out, though their workers live, and a reap
 -- that waited in a socket's buffer is the first thing it does: so a reap counts only while its
 -- sender's own renewal is so young that everybody else's lease still stands.
@@ -376,5 +424,7 @@ register('finish', finish)
 register('conclude', conclude)
 register('cancel', cancel)
 register('hand_back', hand_back)
+register('enter', enter)
+register('leave', leave)
 register('reap', reap)
 register('unannounced', unannounced)

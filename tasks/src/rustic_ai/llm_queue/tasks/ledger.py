@@ -9,6 +9,7 @@
 | running   | finish by the holder of the epoch         | answered, failed, cancelled, expired |
 | running   | hand_back by the holder                   | queued                              |
 | running   | reap, when the lease has run out          | queued, or conclude to a final one  |
+| running   | enter, when the guild has its share       | queued (parked)                     |
 | running   | cancel                                    | running, until its holder finishes  |
 | final     | replay, when it is dead                   | queued                              |
 
@@ -18,6 +19,7 @@ Every function may be sent twice: one whose reply was lost answers the same agai
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,21 +29,33 @@ from itertools import batched
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from . import keys
 from .attempt import AttemptRecord
 from .contract import ContractViolation
 from .frames import FrameId
 from .job import Job, JobRecord, JobState, Priority
+from .owner import Owner
 
 SubmitVerdict = Literal["created", "exists", "conflict"]
 ClaimVerdict = Literal["granted", "missing", "final", "leased", "expired", "exhausted"]
 FinishVerdict = Literal["done", "already", "stale"]
 CancelVerdict = Literal["cancelled", "cancelling", "running", "ended", "missing"]
 HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
+EnterVerdict = Literal["entered", "parked", "stale"]
 StopReason = Literal["lost", "cancelled"]
 ReapVerdict = Literal["requeued", "cancelled", "lost", "expired"]
+
+
+class FunctionsMissing(ResponseError):
+    """The ledger's functions are not in this Redis, and this user may not load them.
+
+    A worker of the same release loads them when it starts, `llm-queue load-functions` without one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(inspect.cleandoc(type(self).__doc__ or ""))
 
 
 @dataclass(frozen=True)
@@ -180,6 +194,22 @@ class Ledger:
         args = [job_id, epoch, _attempts_json(ended), begun, int(call_under_way)]
         return cast(HandBackVerdict, await self._call("hand_back", [keys.job_key(job_id)], args))
 
+    async def enter(
+        self, job_id: str, epoch: int, owner: Owner, *, most: int, patience: timedelta
+    ) -> EnterVerdict:
+        """Count a held job among its guild's running ones, or hand it back when there are `most`.
+
+        Args:
+            patience: how long a parked job waits to be announced before it counts as forgotten.
+        """
+        names = [*keys.guild_keys(owner.org, owner.guild), keys.job_key(job_id)]
+        return cast(EnterVerdict, await self._call("enter", names, [job_id, epoch, most, _ms(patience)]))
+
+    async def leave(self, job_id: str, owner: Owner, *, most: int) -> list[str]:
+        """Take a job from its guild's running ones. Returns those that were parked for its place."""
+        names = keys.guild_keys(owner.org, owner.guild)
+        return cast("list[str]", await self._call("leave", names, [job_id, most]))
+
     async def reap(
         self, *, renewed_ms: int, within: timedelta, most: int = 100
     ) -> list[tuple[ReapVerdict, str]]:
@@ -214,19 +244,28 @@ class Ledger:
         return int(await self._redis.hget(keys.job_key(job_id), "epoch") or 0)
 
     async def _call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
-        library, source = _library()
+        library, _ = _library()
         name = f"{library}_{function}"
         try:
             return await self._redis.fcall(name, len(names), *names, *args)
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
+        await self.load()
+        return await self._redis.fcall(name, len(names), *names, *args)
+
+    async def load(self) -> None:
+        """Load the functions into Redis; done twice it does nothing.
+
+        Raises `FunctionsMissing` when they are not there and this user may not load them.
+        """
         try:
-            await self._redis.function_load(source)
+            await self._redis.function_load(_library()[1])
+        except NoPermissionError:
+            raise FunctionsMissing from None
         except ResponseError as error:
             if "already exists" not in str(error):
                 raise
-        return await self._redis.fcall(name, len(names), *names, *args)
 
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:
