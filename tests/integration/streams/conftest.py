@@ -7,6 +7,7 @@ import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.worker.local_model import LocalModelServer
 from support.llm import MakeLLM
 from support.provider import ProviderStub
 from support.valkey import ValkeyServer
@@ -19,13 +20,18 @@ QUEUE = {"LLM_QUEUE_QUEUE": "streams", "LLM_QUEUE_SEALING_KEYS": make_key()}
 
 @pytest.fixture(scope="session")
 def stream_worker(
-    valkey: ValkeyServer, provider_stub_process: ProviderStub, tmp_path_factory: pytest.TempPathFactory
+    valkey: ValkeyServer,
+    provider_stub_process: ProviderStub,
+    local_model_server: LocalModelServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[WorkerProcess]:
     """The worker of all tests here. Do not kill it."""
     env = {
         **provider_stub_process.env(),
         **QUEUE,
         "LLM_QUEUE_REDIS_URL": valkey.url,
+        "LLM_QUEUE_ALLOWED_ENDPOINTS": f"openai={local_model_server.base_url}",
+        "LLM_QUEUE_ALLOWED_HOSTS": "127.0.0.1",
         "LLM_QUEUE_RETRY_BASE": "50ms",
         "LLM_QUEUE_STREAM_IDLE": f"{IDLE_S}s",
         "LLM_QUEUE_STREAM_MAX_BYTES": str(MAX_BYTES),

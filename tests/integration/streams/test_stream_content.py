@@ -15,6 +15,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 
 from rustic_ai.llm_queue.resolver import ChatCompletionChunk, QueueLLM
+from rustic_ai.llm_queue.worker.local_model import LocalModelServer
 from support.llm import MakeLLM, ask
 from support.provider import ProviderStub, Step, ToolCall
 
@@ -164,3 +165,21 @@ async def test_200_streams_at_once(llm: MakeLLM, provider: ProviderStub) -> None
     sent = {request.tag: request.text for request in provider.requests()}
     assert answers == [(sent[f"s{number}"], sent[f"s{number}"]) for number in range(200)]
     assert provider.stats()["max_open"] > 150, "they ran one after the other"
+
+
+def test_the_real_model_streams_what_it_says_at_once(
+    llm: MakeLLM, local_model_server: LocalModelServer
+) -> None:
+    small = llm(
+        model=f"openai/{local_model_server.model}",
+        base_url=local_model_server.base_url,
+        temperature=0,
+        max_tokens=24,
+    )
+    prompt = ask("What is the capital of France?")
+    chunks, stream = read(small, prompt)
+    assert len([chunk for chunk in chunks if chunk.text]) > 3, "words as they come"
+    assert "".join(chunk.text for chunk in chunks) == stream.text
+    assert stream.text == small.completion(prompt).choices[0].message.content
+    assert stream.response.usage.completion_tokens == 24
+    assert stream.restarts == 0
