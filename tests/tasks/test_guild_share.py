@@ -50,8 +50,10 @@ async def enter(ledger: Ledger, job: Job, most: int = 2, lease: timedelta = LEAS
     return await ledger.enter(job.id, epoch, job.owner, most=most, patience=PATIENCE)
 
 
-async def test_jobs_beyond_the_share_are_parked_and_follow_in_order(ledger: Ledger) -> None:
-    jobs = [await submitted(ledger) for _ in range(5)]
+async def test_jobs_beyond_the_share_are_parked_and_follow_in_order(ledger: Ledger, redis: Redis) -> None:
+    jobs = sorted([await submitted(ledger) for _ in range(5)], key=lambda job: job.id)
+    for age_ms, job in enumerate(reversed(jobs)):
+        await redis.hincrby(f"llmq:job:{job.id}", "created_ms", -age_ms)
     assert [await enter(ledger, job) for job in jobs] == ["entered", "entered", "parked", "parked", "parked"]
     record = await ledger.record(jobs[2].id)
     assert record is not None

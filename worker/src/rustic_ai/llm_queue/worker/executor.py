@@ -20,6 +20,7 @@ from ..tasks.seal import Sealer
 from .announcer import Announcer
 from .attempt_log import AttemptLog
 from .attempts import Answer, AttemptsFailed, DeadlinePassed, attempt_all
+from .guild_share import GuildShare
 from .held_job import HeldJob, Stopped, StopReason
 from .job_run import JobRun
 from .leases import Leases
@@ -45,6 +46,7 @@ class Executor:
     settlement: Settlement
     announcer: Announcer
     provider: Provider
+    share: GuildShare
     observers: Observers
 
     async def execute(self, held: HeldJob) -> Outcome | None:
@@ -52,6 +54,10 @@ class Executor:
         claim = await self._claim(held)
         if claim is None:
             return None
+        async with self.share.place(held, claim) as granted:
+            return await self._carry_out(held, claim) if granted else None
+
+    async def _carry_out(self, held: HeldJob, claim: Claim) -> Outcome | None:
         log = _attempt_log(claim)
         held.run = JobRun(held.job_id, claim, log, worker=self.worker)
         with self.leases.holding(held), self.observers.watching(held.run):

@@ -13,6 +13,7 @@ from ..tasks.redis_client import SOCKET_TIMEOUT_S, connect
 from ..tasks.result import encode_result
 from .announcer import Announcer
 from .executor import Executor
+from .guild_share import GuildShare
 from .held_job import HeldJob, StopReason
 from .job_log import JobLog
 from .leases import CancelListener, Leases
@@ -63,6 +64,7 @@ class Runtime:
             settlement=settlement,
             announcer=announcer,
             provider=Provider(settings),
+            share=GuildShare(self.ledger, announcer, settings.max_running_per_guild),
             observers=self._observers,
         )
 
