@@ -15,6 +15,7 @@ import pytest
 from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
 from support.ports import free_port
 from support.provider import ProviderStub
+from support.readme import blocks
 from support.wait import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -81,6 +82,12 @@ def assert_ended(said: str, count: int) -> None:
     wait_until(lambda: not any(map(lives, pids)), 10, f"the end of {pids}")
 
 
+def headings(said: str) -> set[str]:
+    """The lines that are the same in every run: no answer, no figure, and no order among equals."""
+    lines = [line for line in said.splitlines() if line and not line.startswith("    ")]
+    return {re.sub(r"\d+(\.\d+)?", "0", line) for line in lines}
+
+
 def test_it_shows_answers_a_stream_and_a_fallback_and_leaves_nothing_running() -> None:
     demo = run()
     said = demo.stdout
@@ -101,6 +108,8 @@ def test_it_shows_answers_a_stream_and_a_fallback_and_leaves_nothing_running() -
     assert re.search(r"1\. smollm2 failed \(connection\)[^$]*3\. spare answered after", fallback)
     assert re.search(r"6 answers, \d+ tokens, no price, in", said)
     assert_ended(said, 4)
+    (shown,) = blocks("")
+    assert headings(shown) == headings(said), "the README shows another demo"
 
 
 @pytest.mark.parametrize("moment", ["Valkey", "guild", "How is bread made?"])

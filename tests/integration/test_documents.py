@@ -1,0 +1,106 @@
+"""What the README and the pages in docs/ say, held against the code."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionResponse
+
+from rustic_ai.llm_queue import resolver
+from rustic_ai.llm_queue.resolver import Properties, QueueChatCompletionResponse, QueueError
+from rustic_ai.llm_queue.resolver.failure import BY_KIND as EXCEPTIONS
+from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
+from rustic_ai.llm_queue.worker.retry import BY_KIND as DECISIONS
+from rustic_ai.llm_queue.worker.retry import Next
+from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
+from support.readme import README, ROOT, codes, table
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Taken without effect.
+IGNORED = {name for name, field in Properties.model_fields.items() if field.exclude}
+
+
+def default_of(name: str) -> str:
+    if name == "conf":
+        return "null"
+    field = Properties.model_fields[name]
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def test_the_table_of_properties_is_theirs() -> None:
+    said = {name: cells[1].strip("`") for cells in table("Property") for name in codes(cells[0])}
+    assert said == {
+        name: default_of(name) for name in ["conf", *Properties.model_fields] if name not in IGNORED
+    }
+
+
+def test_properties_without_effect_are_named() -> None:
+    (sentence,) = re.findall(r"^(`stream`.*?)are taken without effect", README, re.MULTILINE | re.DOTALL)
+    assert set(codes(sentence)) == IGNORED
+
+
+def test_the_table_of_exceptions_is_whole() -> None:
+    said = {codes(cells[0])[0]: codes(cells[1])[0] for cells in table("Exception")}
+    exported = {name: getattr(resolver, name) for name in resolver.__all__}
+    errors = {
+        name: one
+        for name, one in exported.items()
+        if isinstance(one, type) and issubclass(one, QueueError) and one is not QueueError
+    }
+    assert set(said) == set(errors)
+    for name, base in said.items():
+        assert issubclass(errors[name], getattr(openai, base)), name
+
+
+@pytest.mark.parametrize("decision", list(Next))
+def test_what_the_worker_did_first_is_what_it_does(decision: Next) -> None:
+    did = {codes(cells[0])[0]: cells[3] for cells in table("Exception")}
+    for kind, exception in EXCEPTIONS.items():
+        if DECISIONS[kind] is decision:
+            words = did[exception.__name__]
+            assert ("retried" in words) == (decision is Next.RETRY), kind
+            assert ("fell back" in words) == (decision is not Next.GIVE_UP), kind
+
+
+def test_the_table_of_an_answers_fields_is_whole() -> None:
+    said = {name for cells in table("Field") for name in codes(cells[0])}
+    assert said == set(QueueChatCompletionResponse.model_fields) - set(ChatCompletionResponse.model_fields)
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    settings_page = _module(ROOT / "docs" / "settings_page.py")
+    page = settings_page.page()
+    assert settings_page.PAGE.read_text(encoding="utf-8") == page, "run `make docs`"
+    assert re.findall(r"`LLM_QUEUE_(\w+)`", page) == [name.upper() for name in WorkerSettings.model_fields]
+    assert " |  |" not in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    settings = {f"LLM_QUEUE_{name.upper()}" for name in WorkerSettings.model_fields}
+    assert set(re.findall(r"LLM_QUEUE_[A-Z_]+[A-Z]", text)) <= settings
+    keys = {name for names in KEY_VARIABLES.values() for name in names}
+    assert set(re.findall(r"\b[A-Z]+_API_KEY\b", text)) <= keys
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert re.search(rf"^#+ {anchor}$", text, re.MULTILINE | re.IGNORECASE), anchor
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

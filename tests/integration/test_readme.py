@@ -1,0 +1,92 @@
+"""The README's snippets and commands, run as they stand."""
+
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rustic_ai.core.agents.testutils.probe_agent import ProbeAgent
+from rustic_ai.core.guild import Agent
+from rustic_ai.core.guild.builders import AgentBuilder
+from rustic_ai.core.guild.dsl import AgentSpec
+from rustic_ai.core.messaging.core.message import Message
+
+from support.provider import ProviderStub
+from support.readme import blocks
+from support.wait import wait_until
+from support.worker import WorkerProcess
+
+SHELL_LINES = [line for block in blocks("sh") for line in block.splitlines()]
+WORKER_COMMANDS = [line for line in SHELL_LINES if line.startswith(("llm-queue worker", "celery"))]
+
+
+def run_snippets(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """All Python of the README as one module, run from top to bottom."""
+    path.write_text("\n\n".join(blocks("python")))
+    spec = importlib.util.spec_from_file_location("readme_snippets", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A guild imports its agents by their names.
+    monkeypatch.setitem(sys.modules, "readme_snippets", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.usefixtures("worker")
+def test_its_python_runs(
+    redis_url: str,
+    provider: ProviderStub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", redis_url)
+    snippets = run_snippets(tmp_path / "readme_snippets.py", monkeypatch)
+    said = capsys.readouterr().out
+    assert snippets.text
+    assert said.count(snippets.text) == 2
+    assert "\nFalse\n" in said
+    assert "1 gpt-4 ok None" in said
+    snippets.test_my_agents()
+    assert len(_ask_agents(snippets, "Answerer", "AsyncAnswerer")) == 2
+    assert [one.model for one in provider.requests()[-2:]] == ["gpt-4", "gpt-4"]
+
+
+def _ask_agents(snippets: ModuleType, *names: str) -> list[Message]:
+    for name in names:
+        snippets.guild_builder.add_agent_spec(_spec(getattr(snippets, name)))
+    guild = snippets.guild_builder.launch("my-org")
+    try:
+        probe = guild._add_local_agent(_spec(ProbeAgent))
+        probe.publish(guild.DEFAULT_TOPIC, snippets.QueryRequest(query="Why?"))
+        wait_until(lambda: len(probe.received_messages) == len(names), 40, "an answer of each agent")
+        heard: list[Message] = probe.received_messages
+        return heard
+    finally:
+        guild.shutdown()
+
+
+def _spec(kind: type[Agent[Any]]) -> AgentSpec[Any]:
+    builder: AgentBuilder[Any, Any] = AgentBuilder(kind)
+    return builder.set_id(kind.__name__).set_name(kind.__name__).set_description("Works").build_spec()
+
+
+@pytest.mark.parametrize("command", WORKER_COMMANDS)
+def test_its_worker_commands_start_a_worker(
+    command: str, start_worker: Callable[..., WorkerProcess], redis_url: str
+) -> None:
+    program, *arguments = shlex.split(command)
+    module = {"llm-queue": "rustic_ai.llm_queue.worker.cli", "celery": "celery"}[program]
+    env = {"LLM_QUEUE_REDIS_URL": redis_url, "PATH": os.environ["PATH"]}
+    worker = start_worker(env, command=["-m", module, *arguments])
+    assert "concurrency: 1000 (pool)" in worker.logs()
+
+
+def test_there_are_two_ways_to_start_a_worker() -> None:
+    assert [shlex.split(command)[0] for command in WORKER_COMMANDS] == ["llm-queue", "celery"]
