@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from ..tasks.error_kind import ErrorKind
 from ..tasks.errors import ErrorEnvelope
 from ..tasks.policy import PolicyViolation as PolicyViolation
+from ..tasks.scrub import Scrubber
 from .provider_words import ProviderWords
 from .retry_after import retry_after_s
-from .scrub import Scrubber
 
 
 class ProviderFault(Exception):

@@ -14,6 +14,7 @@ from ..tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTo
 from ..tasks.errors import ErrorEnvelope
 from ..tasks.policy import bounded
 from ..tasks.request import CompletionCall
+from ..tasks.scrub import Scrubber
 from .answer_form import plain_response
 from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
@@ -22,7 +23,6 @@ from .model_router import ModelRouter
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .policy import Policy
 from .router import read_litellm_config
-from .scrub import Scrubber
 from .stream_chunks import ChunkReader
 from .worker_settings import WorkerSettings
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from ..tasks.scrub import Scrubber
 from ..tasks.settings import ENV_PREFIX, SettingsError
-from .scrub import Scrubber
 
 VARIABLE = f"{ENV_PREFIX}LITELLM_CONFIG"
 _REFERENCE = "os.environ/"
