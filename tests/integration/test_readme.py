@@ -86,6 +86,7 @@ def test_its_worker_commands_start_a_worker(
     env = {"LLM_QUEUE_REDIS_URL": redis_url, "PATH": os.environ["PATH"]}
     worker = start_worker(env, command=["-m", module, *arguments])
     assert "concurrency: 1000 (pool)" in worker.logs()
+    assert "cost map" not in worker.logs(), "LiteLLM fetches its price map"
 
 
 def test_there_are_two_ways_to_start_a_worker() -> None:
