@@ -8,6 +8,7 @@ import pytest
 
 from support.attempt_kit import MODELS, Bench, NotedSink, content
 from support.provider import ProviderStub, Step
+from support.wait import async_wait_until
 
 STATUSES = {
     400: "bad_request",
@@ -107,14 +108,17 @@ async def test_a_fallback_after_the_first_chunk_names_its_model(bench: Bench) ->
     assert sink.text() == content(answer) == bench.stub.requests("moved")[-1].text
 
 
+@pytest.mark.parametrize("name", MODELS)
 async def test_a_stream_past_the_limit_is_ended_and_not_tried_again(
-    provider: ProviderStub, bench: Bench
+    provider: ProviderStub, bench: Bench, name: str
 ) -> None:
     bench = Bench.over(provider, stream_max_bytes=1_000)
-    provider.plan("flood", Step(text="x" * 5_000, chunk_chars=100, chunk_delay_s=0.01, times=None))
-    envelope = await bench.failure("hello #flood", MODELS["openai"], MODELS["gemini"], sink=NotedSink())
+    provider.plan("flood", Step(text="x" * 100_000, chunk_chars=100, chunk_delay_s=0.02, times=None))
+    envelope = await bench.failure("hello #flood", MODELS[name], MODELS["gemini"], sink=NotedSink())
     assert envelope.kind == "stream_too_large"
-    assert len(provider.requests("flood")) == 1
+    await async_wait_until(
+        lambda: [one.client_closed for one in provider.requests("flood")] == [True], 1, "one closed call"
+    )
 
 
 async def test_a_sinks_own_failure_is_not_the_providers(bench: Bench) -> None:
