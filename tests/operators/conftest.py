@@ -7,6 +7,7 @@ import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
 from support.llm import MakeLLM
+from support.ports import free_port
 from support.provider import ProviderStub
 from support.valkey import ValkeyServer
 from support.worker import WorkerProcess
@@ -20,8 +21,15 @@ def valkey() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture(scope="session")
+def metrics_port() -> int:
+    """Where the worker shows its metrics."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
 def worker(
     valkey: ValkeyServer,
+    metrics_port: int,
     provider_stub_process: ProviderStub,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[WorkerProcess]:
@@ -31,6 +39,7 @@ def worker(
         "LLM_QUEUE_RETRY_BASE": "50ms",
         "LLM_QUEUE_RETRY_CAP": "500ms",
         "LLM_QUEUE_LOG_FORMAT": "json",
+        "LLM_QUEUE_METRICS_PORT": str(metrics_port),
         **provider_stub_process.env(),
     }
     process = WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")

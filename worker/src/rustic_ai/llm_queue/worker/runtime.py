@@ -18,11 +18,13 @@ from .held_job import HeldJob, StopReason
 from .job_log import JobLog
 from .leases import CancelListener, Leases
 from .loop_thread import Service
-from .observers import Observers
+from .metrics import Metrics
+from .observers import Observer, Observers
 from .provider import Provider
 from .reaper import Reaper
 from .running_job import CancelReason, cancel_reason
 from .settlement import Settlement
+from .worker_metrics import PoolFigures
 from .worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,9 @@ class Runtime:
         self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
         self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
-        self._observers = Observers([JobLog()])
+        self._metrics = Metrics(settings) if settings.metrics_port else None
+        told: list[Observer] = [JobLog(), *(self._metrics.observers if self._metrics else ())]
+        self._observers = Observers(told)
         settlement = Settlement(self.ledger, self._sealer, self._observers)
         announcer = Announcer(app, self.ledger)
         self.reaper = Reaper(
@@ -68,9 +72,12 @@ class Runtime:
             observers=self._observers,
         )
 
-    def services(self) -> list[Service]:
-        """What runs beside the jobs."""
-        return [self.leases, CancelListener(self._listening, self.leases), self.reaper]
+    def services(self, pool: PoolFigures) -> list[Service]:
+        """What runs beside the jobs in this pool."""
+        services: list[Service] = [self.leases, CancelListener(self._listening, self.leases), self.reaper]
+        if self._metrics is not None:
+            services += self._metrics.services(pool, self.leases, self.reaper)
+        return services
 
     async def run_job(self, job_id: str) -> Outcome | None:
         """Run the job to its end. The caller's cancellation stops the work, never the settling."""
@@ -100,6 +107,8 @@ class Runtime:
         """Close the connections."""
         for client in (self._redis, self._keeping, self._listening):
             await client.aclose()
+        if self._metrics is not None:
+            await self._metrics.close()
 
     def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
         outcome = Cancelled(account=Account(), by=by)

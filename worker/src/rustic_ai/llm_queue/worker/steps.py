@@ -32,7 +32,7 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
 
             runtime = Runtime(app, settings, worker=worker.hostname)
             app.tasks[TASK_NAME].runtime = runtime
-            for service in runtime.services():
+            for service in runtime.services(worker.pool):
                 worker.pool.add_service(service)
             self._hook = RevokeHook(worker.pool, runtime)
             signals.task_revoked.connect(self._hook.task_revoked)

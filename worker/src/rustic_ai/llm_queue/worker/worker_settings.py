@@ -78,6 +78,11 @@ class WorkerSettings(QueueSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["human", "json"] = "human"
 
+    #: Where Prometheus finds this worker's metrics; port 0 shows none. There is no login: keep the
+    #: address private.
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+
     @property
     def oldest_request(self) -> timedelta:
         """Past this age a sealed request is one that somebody kept: no record lives so long.

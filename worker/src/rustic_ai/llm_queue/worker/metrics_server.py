@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+logger = logging.getLogger(__name__)
+
+_AGAIN_S = 5.0
+
+
+class MetricsServer:
+    """Serves the metrics to Prometheus, from a thread of its own: a `Service`.
+
+    A port that is taken, as by a worker that still drains, is no reason not to work: it says so, and
+    tries again until it has it.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, host: str, port: int) -> None:
+        self._registry, self._host, self._port = registry, host, port
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        server = await self._start()
+        logger.info("Metrics are at http://%s:%d/metrics", self._host, self._port)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # It waits for the thread's next look around.
+            await asyncio.to_thread(_stop, server)
+
+    async def _start(self) -> WSGIServer:
+        warned = False
+        while True:
+            try:
+                server, _ = start_http_server(self._port, self._host, self._registry)
+            except OSError as error:
+                if not warned:
+                    logger.error(
+                        "No metrics yet: %s port %d cannot be had (%s); give this worker a "
+                        "LLM_QUEUE_METRICS_PORT of its own",
+                        self._host,
+                        self._port,
+                        error.strerror,
+                    )
+                warned = True
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return server
+
+
+def _stop(server: WSGIServer) -> None:
+    server.shutdown()
+    server.server_close()
