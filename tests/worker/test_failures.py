@@ -195,7 +195,7 @@ def test_ordinary_words_stay() -> None:
         "The model `gpt-4o-mini` took 30 tokens; see https://host.example/docs?page=2#keys (request req_123)."
     )
     assert (
-        Scrubber.of_environment({"API_KEY": "short", "HOME": "/root/longer-than-eight"}).scrub(text) == text
+        Scrubber.of_environment({"API_KEY": "short", "HOME": "/home/longer-than-eight"}).scrub(text) == text
     )
 
 
