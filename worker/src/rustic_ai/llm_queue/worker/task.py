@@ -7,8 +7,9 @@ from celery.exceptions import Ignore
 
 from ..tasks.errors import JobFailed
 from ..tasks.names import TASK_NAME
-from ..tasks.outcome import Answered, Cancelled, Failed, Outcome
+from ..tasks.outcome import Answered, Cancelled, Failed
 from .bridge import wait_for
+from .job_accounts import JobAccounts, account_view
 from .running_job import mark_revoked
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
     """
 
     name = TASK_NAME
+    Request = "rustic_ai.llm_queue.worker.job_request:JobRequest"
     ignore_result = True
     throws = (JobFailed,)
     #: Set by the worker once its pool runs.
     runtime: Runtime
+
+    def __init__(self) -> None:
+        #: What ended jobs took, for the events that report their end.
+        self.accounts = JobAccounts()
 
     def run(self, job_id: str) -> dict[str, Any]:
         outcome = wait_for(self.runtime.run_job(job_id))
@@ -35,7 +41,7 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
                 # Another worker's, or handed back: for Celery this delivery never was.
                 raise Ignore
             case Answered():
-                return celery_view(outcome)
+                return account_view(outcome)
             case Failed(error=error):
                 raise JobFailed(error.kind.value)
             case Cancelled():
@@ -43,16 +49,3 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
                 raise Ignore
             case _:
                 raise JobFailed(outcome.kind)
-
-
-def celery_view(outcome: Outcome) -> dict[str, Any]:
-    """What Celery's events, and so Flower, see of an answer."""
-    account = outcome.account
-    return {
-        "cost_usd": account.cost_usd,
-        "prompt_tokens": account.prompt_tokens,
-        "completion_tokens": account.completion_tokens,
-        "attempts": len(account.attempts),
-        "queue_wait_s": round(account.queue_wait_s, 3),
-        "run_time_s": round(account.run_time_s, 3),
-    }

@@ -5,6 +5,7 @@ import sys
 import click
 
 from ...tasks.settings import SettingsError
+from .flower import flower
 from .key import make_key
 from .worker import worker
 
@@ -19,6 +20,7 @@ def commands() -> None:
 
 
 commands.add_command(worker)
+commands.add_command(flower)
 commands.add_command(make_key)
 
 
