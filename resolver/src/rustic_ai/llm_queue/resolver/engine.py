@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -23,6 +22,7 @@ from ..tasks.job import Job, JobRecord
 from ..tasks.ledger import CancelVerdict, Ledger
 from ..tasks.outcome import Account, Cancelled, Failed, Outcome
 from ..tasks.owner import Owner
+from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS, connect
 from ..tasks.result import decode_result, encode_result
 from ..tasks.settings import QueueSettings
@@ -34,7 +34,7 @@ from .stream_source import StreamSource
 from .subscriptions import Subscriptions
 from .waiter import ResultWaiter, Watch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PUBLISHERS = 2
 #: How long a job that nobody follows any more is tried to be cancelled.

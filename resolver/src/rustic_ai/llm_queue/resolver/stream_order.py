@@ -6,7 +6,6 @@ current attempt's, each frame once and in its place.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from ..tasks.contract import ContractViolation
 from ..tasks.error_kind import ErrorKind
 from ..tasks.frames import START, EndFrame, Frame, FrameId, RestartFrame, split_message, unpack_chunks
+from ..tasks.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -11,13 +10,14 @@ from ..tasks.keys import stream_channel
 from ..tasks.ledger import Ledger
 from ..tasks.outcome import Outcome
 from ..tasks.owner import Owner
+from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS
 from ..tasks.seal import Sealer
 from .stream_order import EndSeen, FrameOrder, OrderEvent
 from .stream_source import CaughtUp, Ended, Gone, StreamEvent
 from .subscriptions import Subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A reader that has heard nothing for this long asks the ledger whether it missed something.
 _QUIET_S = 3.0

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -10,9 +9,10 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from ..tasks.names import KEY_PREFIX
+from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A subscription without channels would end the connection: this one nobody publishes on.
 _IDLE_CHANNEL = f"{KEY_PREFIX}idle"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import batched
@@ -10,10 +9,11 @@ from typing import cast
 from redis.asyncio import Redis
 
 from ..tasks.keys import result_key
+from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS
 from .subscriptions import Subscriptions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Pub/sub forgets who was not there. Whatever is missed all the same is found by this.
 _SAFETY_POLL_S = 5.0

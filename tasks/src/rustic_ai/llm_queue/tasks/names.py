@@ -5,3 +5,5 @@ TASK_NAME = "rustic_ai.llm_queue.run_job"
 DEFAULT_QUEUE = "llm"
 #: Every key and channel of ours begins with this.
 KEY_PREFIX = "llmq:"
+#: Of all our modules.
+PACKAGE = "rustic_ai.llm_queue"

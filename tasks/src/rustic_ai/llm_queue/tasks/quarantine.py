@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import time
 from dataclasses import dataclass
 
@@ -10,8 +9,9 @@ import redis
 from pydantic import BaseModel
 
 from .names import KEY_PREFIX
+from .redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 QUARANTINE_KEY = f"{KEY_PREFIX}quarantine"
 DEFAULT_CAP = 1000

@@ -8,6 +8,8 @@ LONGEST_MESSAGE = 2_000
 
 #: Shorter values match ordinary words too often to be taken out wherever they stand.
 _SHORTEST_SECRET = 8
+_SHORTEST_PART = 16
+_SEPARATORS = re.compile(r"[\s,;:]+")
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _KEPT = rf"\1{REMOVED}"
 #: What providers' keys look like, also in the shortened form in which they echo one.
@@ -38,8 +40,10 @@ class Scrubber:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> Scrubber:
-        """A scrubber of every value whose variable is named like a secret."""
-        return cls(value for name, value in environment.items() if _SECRET_NAME.search(name))
+        """A scrubber of every value whose variable is named like a secret, and of each in a list of them."""
+        values = [value for name, value in environment.items() if _SECRET_NAME.search(name)]
+        parts = [part for value in values for part in _SEPARATORS.split(value) if len(part) >= _SHORTEST_PART]
+        return cls([*values, *parts])
 
     def knowing(self, secrets: Iterable[str]) -> Scrubber:
         """This scrubber, with more secrets."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import ssl
 from collections import deque
@@ -20,9 +19,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .quarantine import DEFAULT_CAP, Quarantine
+from .redaction import get_logger
 from .wakeup import InvalidMessage, parse_broadcast, parse_wakeup
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SENTINEL_SCHEME = "llmq-sentinel"
 #: Few enough that a burst spreads over idle workers.

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery, signals
 
+from ..tasks.redaction import redact
+from ..tasks.scrub import Scrubber
 from .job_log import FACTS
 from .worker_settings import WorkerSettings
 
@@ -34,10 +37,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class LogFormat:
-    """Gives the handlers that Celery set up the format and the level of the settings."""
+    """Gives the handlers that Celery set up the format and the level of the settings, and no secret."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
+        self._scrubber = Scrubber.of_environment(os.environ)
 
     def watch(self, app: Celery) -> None:
         """Act whenever Celery has set its loggers up."""
@@ -54,6 +58,7 @@ class LogFormat:
         if not logger.isEnabledFor(logging.DEBUG):
             for name in _PER_JOB_LOGGERS:
                 logging.getLogger(name).setLevel(logging.WARNING)
-        if self._settings.log_format == "json":
-            for handler in logger.handlers:
+        for handler in logger.handlers:
+            redact(handler, self._scrubber)
+            if self._settings.log_format == "json":
                 handler.setFormatter(JsonFormatter())

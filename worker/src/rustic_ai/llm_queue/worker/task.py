@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -14,6 +15,8 @@ from .running_job import mark_revoked
 
 if TYPE_CHECKING:
     from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 class RunJob(Task):  # type: ignore[misc]  # celery is untyped
@@ -35,7 +38,12 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
         self.accounts = JobAccounts()
 
     def run(self, job_id: str) -> dict[str, Any]:
-        outcome = wait_for(self.runtime.run_job(job_id))
+        try:
+            outcome = wait_for(self.runtime.run_job(job_id))
+        except Exception as error:
+            # What it says may quote the job, and Celery would log it and send it out in an event.
+            logger.exception("Job %s met a fault of the worker's and is left to its lease", job_id)
+            raise JobFailed(f"worker_fault ({type(error).__name__})") from None
         match outcome:
             case None:
                 # Another worker's, or handed back: for Celery this delivery never was.
