@@ -6,6 +6,7 @@ import click
 
 from ...tasks.settings import SettingsError
 from .flower import flower
+from .functions import load_functions
 from .key import make_key
 from .worker import worker
 
@@ -22,6 +23,7 @@ def commands() -> None:
 commands.add_command(worker)
 commands.add_command(flower)
 commands.add_command(make_key)
+commands.add_command(load_functions)
 
 
 def main() -> None:
