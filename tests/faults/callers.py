@@ -83,7 +83,9 @@ class Callers:
         return sum(not one.done() for one in self._running)
 
     def close(self) -> None:
-        """End the thread, and the engine the calls went through."""
+        """End the thread, and the engine the calls went through. Closing twice is safe."""
+        if not self._thread.is_alive():
+            return
         for future in self._running:
             future.cancel()
         Engine.shared(self.settings).close()

@@ -130,7 +130,8 @@ def _requests(history: History, call: Call, verdict: Verdict) -> Iterator[str]:
     tries = failed + (1 if requests and _failed(requests[-1]) else 0)
     if tries > call.max_retries + 1:
         yield f"{tries} failed requests, {call.max_retries + 1} are allowed"
-    if call.attempts and len(requests) > max(one.number for one in call.attempts):
+    generation = history.jobs[call.job_id].generation if call.job_id in history.jobs else 0
+    if call.attempts and not generation and len(requests) > max(one.number for one in call.attempts):
         yield f"{len(requests)} provider requests, only {len(call.attempts)} attempts on record"
     deadline = call.submitted_at + call.timeout_s
     if any(one.received_at > deadline + DEADLINE_SLACK_S for one in requests):
@@ -143,7 +144,8 @@ def _charge(history: History, call: Call, lost: int) -> Iterator[str]:
     if lost and not call.possible_duplicate_charge:
         yield "billed twice, and the response does not say so"
     job = history.jobs.get(call.job_id or "")
-    if job and job.epoch - job.handbacks <= 1 and call.possible_duplicate_charge:
+    unharmed = job is not None and not job.generation and job.epoch - job.handbacks <= 1
+    if unharmed and call.possible_duplicate_charge:
         yield "a duplicate charge is announced where no worker was lost"
 
 
@@ -161,6 +163,5 @@ def _was_hit(history: History, request: ProviderRequest, following: ProviderRequ
     ended_at = request.ended_at if request.ended_at is not None else following.received_at
     if request.completed:
         return history.hit(("killed", "frozen"), ended_at - 0.2, ended_at + _ON_ITS_WAY_S)
-    return history.hit(("killed", "handed back"), ended_at - _NOTICED_S, ended_at + 0.2) or history.hit(
-        ("frozen",), request.received_at, ended_at
-    )
+    cut_short = history.hit(("killed", "handed back", "forgotten"), ended_at - _NOTICED_S, ended_at + 0.2)
+    return cut_short or history.hit(("frozen",), request.received_at, ended_at)

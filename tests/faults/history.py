@@ -12,8 +12,9 @@ from support.provider import ProviderRequest
 Ending = Literal["answered", "failed", "cancelled", "timeout", "refused"]
 
 #: What was done to a worker: killed; stopped and let go on (or cut off from Redis); told to
-#: hand back what it runs. What is done to Redis excuses no second provider request.
-Hit = Literal["killed", "frozen", "handed back"]
+#: hand back what it runs; its jobs forgotten by a Redis that lost its data. Nothing else that
+#: is done to Redis excuses a second provider request.
+Hit = Literal["killed", "frozen", "handed back", "forgotten"]
 
 ANSWERED: frozenset[Ending] = frozenset({"answered"})
 
@@ -59,6 +60,8 @@ class JobEnd:
     result: str | None
     epoch: int = 0
     handbacks: int = 0
+    #: How often Redis lost it and its caller submitted it again.
+    generation: int = 0
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,10 +47,16 @@ class Scene:
     faults: list[WorkerFault] = field(default_factory=list)
 
     def start_worker(
-        self, *, url: str | None = None, wait: bool = True, quick: bool = True, **env: str
+        self,
+        env: Mapping[str, str] | None = None,
+        *,
+        url: str | None = None,
+        wait: bool = True,
+        quick: bool = True,
+        **more: str,
     ) -> NurseryWorker:
         """Start one more worker; settings are without their prefix, such as ``DRAIN="1s"``."""
-        settings = {f"LLM_QUEUE_{name}": value for name, value in env.items()}
+        settings = {f"LLM_QUEUE_{name}": value for name, value in {**(env or {}), **more}.items()}
         worker = NurseryWorker(
             self.nursery,
             {
@@ -182,11 +188,13 @@ _RESULT_KINDS = {"SUCCESS": "answered", "REVOKED": "cancelled"}
 
 
 def _job_end(client: redis.Redis, job_id: str) -> JobEnd:
-    state, epoch, handbacks = client.hmget(keys.job_key(job_id), "state", "epoch", "handbacks")
+    names = ("state", "epoch", "handbacks", "generation")
+    state, *counts = client.hmget(keys.job_key(job_id), *names)
+    epoch, handbacks, generation = (int(count or 0) for count in counts)
     raw = client.get(keys.result_key(job_id))
     result = None
     if isinstance(raw, str):
         meta = json.loads(raw)
         sealed = str(meta["sealed"]).partition(":")[2]
         result = json.loads(sealed)["kind"] if sealed.startswith("{") else _RESULT_KINDS.get(meta["status"])
-    return JobEnd(state=str(state), result=result, epoch=int(epoch or 0), handbacks=int(handbacks or 0))
+    return JobEnd(str(state), result, epoch=epoch, handbacks=handbacks, generation=generation)

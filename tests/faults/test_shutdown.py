@@ -26,11 +26,11 @@ def test_a_drain_ends_what_it_can_and_hands_the_rest_over_at_once(scene: Scene) 
         scene.provider.plan(f"long-{number}", Step(hold=True), Step())
     # With a lease this long, only a hand-over explains a quick rerun.
     lease = {"LEASE": "60s", "BEAT": "500ms", "DRAIN": "3s", "HARD_STOP": "20s"}
-    leaving = scene.start_worker(**lease)
+    leaving = scene.start_worker(lease)
     scene.callers.ask(10, "long")
     scene.callers.ask(10, "short")
     scene.wait_running(20)
-    scene.start_worker(**lease)
+    scene.start_worker(lease)
     from_s = time.monotonic()
     leaving.send_signal(TERM)
     scene.callers.ask(10, "later")
@@ -68,10 +68,10 @@ def test_a_second_signal_and_sigquit_hand_everything_over_at_once(
 ) -> None:
     scene.provider.plan("*", Step(hold=True, times=10))
     long = {"LEASE": "60s", "BEAT": "500ms", "DRAIN": "60s", "HARD_STOP": "90s"}
-    leaving = scene.start_worker(**long)
+    leaving = scene.start_worker(long)
     scene.callers.ask(10, "q")
     scene.wait_running(10)
-    other = scene.start_worker(**long)
+    other = scene.start_worker(long)
     from_s = time.monotonic()
     for number, one in enumerate(signals):
         if number:
@@ -87,7 +87,7 @@ def test_a_second_signal_and_sigquit_hand_everything_over_at_once(
 
 def test_the_hard_deadline_ends_a_worker_that_cannot_hand_back(scene: Scene) -> None:
     scene.provider.plan("*", Step(hold=True, times=5))
-    leaving = scene.start_worker(DRAIN="1s", HARD_STOP="3s")
+    leaving = scene.start_worker({"DRAIN": "1s", "HARD_STOP": "3s"})
     scene.callers.ask(5, "q")
     scene.wait_running(5)
     from_s = time.monotonic()

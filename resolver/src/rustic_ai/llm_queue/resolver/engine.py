@@ -10,7 +10,7 @@ from typing import Any, cast
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ..tasks import keys
 from ..tasks.announce import announce
@@ -39,6 +39,7 @@ logger = get_logger(__name__)
 _PUBLISHERS = 2
 #: How long a job that nobody follows any more is tried to be cancelled.
 _ABANDON_FOR_S = 120.0
+_LOOK_AGAIN_S = 0.5
 
 
 class QueueGone(Exception):
@@ -156,17 +157,21 @@ class Engine:
             raise SubmitConflict(f"the idempotency key stands for another request, of job {job_id}")
         return job_id
 
-    async def outcome(self, job_id: str, owner: Owner, *, deadline_s: float | None) -> Outcome:
+    async def outcome(
+        self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
+    ) -> Outcome:
         """Wait for the job's end.
 
         Args:
             deadline_s: seconds from now; None waits for as long as it takes.
+            job: what to submit again should Redis have lost it.
 
         Raises `WaitTimeout`; the job is not cancelled by that.
         """
         try:
-            async with asyncio.timeout(deadline_s), self._waiter.watch(job_id) as watch:
-                return await self._await_outcome(watch, job_id, owner)
+            async with asyncio.timeout(deadline_s) as deadline, self._waiter.watch(job_id) as watch:
+                keeper = _Keeper(job, deadline.when()) if job is not None else None
+                return await self._await_outcome(watch, job_id, owner, keeper)
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
@@ -205,7 +210,9 @@ class Engine:
         """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
         return await self._bounded(self._ledger.record(job_id))
 
-    async def _await_outcome(self, watch: Watch, job_id: str, owner: Owner) -> Outcome:
+    async def _await_outcome(
+        self, watch: Watch, job_id: str, owner: Owner, keeper: _Keeper | None
+    ) -> Outcome:
         try:
             async with asyncio.timeout(self._redis_timeout_s):
                 await watch.subscribed.wait()
@@ -216,14 +223,32 @@ class Engine:
         if raw is not None:
             return self._stored_outcome(raw, job_id, owner)
         while True:
+            news = await watch.next()
+            if news is None:
+                if keeper is not None:
+                    await self._submit_if_lost(keeper)
+                continue
             try:
-                return decode_result(await watch.next(), job_id=job_id, owner=owner, sealer=self._sealer)
+                return decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
             except ContractViolation as violation:
                 # Anybody on Redis can publish; only what is stored decides.
                 logger.warning("Ignored a message posing as the result of job %s: %s", job_id, violation)
             raw = await self._stored(job_id)
             if raw is not None:
                 return self._stored_outcome(raw, job_id, owner)
+
+    async def _submit_if_lost(self, keeper: _Keeper) -> None:
+        while True:
+            try:
+                if not await self._redis.exists(keys.job_key(keeper.job.id)):
+                    job = keeper.again()
+                    logger.warning("Redis has lost job %s, which is submitted again", job.id)
+                    await self._ledger.submit(job)
+                    await self._announce(job)
+            except OUTAGE_ERRORS:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                return
 
     async def _stored(self, job_id: str) -> str | None:
         try:
@@ -280,11 +305,29 @@ class Engine:
         task.add_done_callback(self._chores.discard)
 
 
+class _Keeper:
+    """A job whose caller waits for it, and can submit it again."""
+
+    def __init__(self, job: Job, ends_at: float | None) -> None:
+        self.job = job
+        #: The caller's deadline in the time of the loop.
+        self._ends_at = ends_at
+
+    def again(self) -> Job:
+        """The job for what is left of its time."""
+        timeout_ms = self.job.timeout_ms
+        if self._ends_at is not None:
+            timeout_ms = max(1, round((self._ends_at - asyncio.get_running_loop().time()) * 1000))
+        self.job = self.job.model_copy(
+            update={"generation": self.job.generation + 1, "timeout_ms": timeout_ms}
+        )
+        return self.job
+
+
 def _refused(error: ResponseError) -> QueueGone:
-    text = str(error)
-    if text.startswith("OOM"):
+    if isinstance(error, OutOfMemoryError):
         return QueueGone("Redis is out of memory and takes no more jobs; raise its maxmemory")
-    return QueueGone(f"Redis refused the command: {text.partition(' ')[0]}; run `llm-queue doctor`")
+    return QueueGone(f"Redis refused the command: {str(error).partition(' ')[0]}; run `llm-queue doctor`")
 
 
 def _identity(settings: QueueSettings) -> str:

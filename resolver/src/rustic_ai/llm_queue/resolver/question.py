@@ -78,9 +78,8 @@ class Question:
         try:
             async with asyncio.timeout(self.timeout_s):
                 await self.submit(engine)
-            outcome = await engine.outcome(
-                self.job.id, self.job.owner, deadline_s=max(0.0, ends_at - time.monotonic())
-            )
+            left_s = max(0.0, ends_at - time.monotonic())
+            outcome = await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
         except asyncio.CancelledError:
             engine.abandon(self.job.id, self.job.owner)
             raise
@@ -99,7 +98,8 @@ class Question:
         try:
             return await engine.submit(self.job, name)
         except QueueGone as error:
-            raise QueueUnavailable(str(error), model=self.job.model) from None
+            # The id, because the job may have been written all the same; it is then cancelled.
+            raise QueueUnavailable(str(error), job_id=self.job.id, model=self.job.model) from None
         except SubmitConflict as error:
             raise IdempotencyConflict(str(error), model=self.job.model) from None
 

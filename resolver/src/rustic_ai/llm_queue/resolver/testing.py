@@ -150,7 +150,9 @@ class InMemoryQueue:
         run.end(step(call))
         return job.id
 
-    async def outcome(self, job_id: str, owner: Owner, *, deadline_s: float | None) -> Outcome:
+    async def outcome(
+        self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
+    ) -> Outcome:
         from .engine import WaitTimeout
 
         try:

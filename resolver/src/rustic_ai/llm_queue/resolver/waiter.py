@@ -26,7 +26,7 @@ class Watch:
     def __init__(self, rejoined: asyncio.Event) -> None:
         self.subscribed = asyncio.Event()
         self._rejoined = rejoined
-        self._news: asyncio.Queue[str] = asyncio.Queue()
+        self._news: asyncio.Queue[str | None] = asyncio.Queue()
 
     def joined(self) -> None:
         if self.subscribed.is_set():
@@ -36,8 +36,15 @@ class Watch:
     def heard(self, message: str) -> None:
         self._news.put_nowait(message)
 
-    async def next(self) -> str:
-        """The next result heard, as it came: it may be forged, and must be opened to be believed."""
+    def found_nothing(self) -> None:
+        """The connection was lost, and since it is back no result is stored."""
+        self._news.put_nowait(None)
+
+    async def next(self) -> str | None:
+        """The next result heard, as it came: it may be forged, and must be opened to be believed.
+
+        None when there is none although the connection was lost: Redis may have lost the job, too.
+        """
         return await self._news.get()
 
 
@@ -78,22 +85,27 @@ class ResultWaiter:
             self._poll = None
 
     async def _read_for_ever(self) -> None:
+        lost = False
         while True:
             try:
                 async with asyncio.timeout(_SAFETY_POLL_S):
                     await self._rejoined.wait()
             except TimeoutError:
                 pass  # nothing was lost that is known of; the keys are read all the same
+            lost = lost or self._rejoined.is_set()
             self._rejoined.clear()
             try:
-                await self._read()
+                await self._read(after_loss=lost)
+                lost = False
             except OUTAGE_ERRORS as error:
                 logger.debug("No pending result could be read: %s", type(error).__name__)
 
-    async def _read(self) -> None:
+    async def _read(self, *, after_loss: bool) -> None:
         for names in batched(list(self._watches), _READ_AT_ONCE, strict=False):
             values = cast("list[str | None]", await self._redis.mget(names))
             for channel, raw in zip(names, values, strict=True):
-                if raw is not None:
-                    for watch in tuple(self._watches.get(channel, ())):
+                for watch in tuple(self._watches.get(channel, ())):
+                    if raw is not None:
                         watch.heard(raw)
+                    elif after_loss:
+                        watch.found_nothing()

@@ -25,6 +25,10 @@ MAX_ATTEMPTS = 10_000
 _LONGEST_NAMES = 500
 
 
+#: Far more claims than any job lives through.
+_EPOCHS_OF_A_GENERATION = 1_000
+
+
 class JobState(StrEnum):
     """Where a job is in its life. Everything after `RUNNING` is final."""
 
@@ -57,6 +61,9 @@ class Job(Contract):
     stream_ttl_s: float | None = None
     #: A rough count of the prompt's tokens (4 characters each), for operators' eyes.
     estimated_tokens: Whole = 0
+    #: How often it was submitted again because Redis had lost it: to a restart without its file, or
+    #: to a failover. Some worker may have run it before.
+    generation: int = Field(default=0, ge=0, le=1_000)
     #: W3C trace context of the caller, empty when there is none.
     traceparent: str = ""
     #: A `CompletionCall`, sealed.
@@ -82,7 +89,15 @@ class Job(Contract):
             "traceparent": self.traceparent,
             "request": self.request,
             "fingerprints": self.fingerprints,
+            **self._later_generation(),
         }
+
+    def _later_generation(self) -> dict[str, str]:
+        """What keeps a worker that still runs the lost job from being taken for its new holder."""
+        if not self.generation:
+            return {}
+        epochs = str(self.generation * _EPOCHS_OF_A_GENERATION)
+        return {"generation": str(self.generation), "epoch": epochs, "handbacks": epochs}
 
 
 class JobRecord(Contract):

@@ -192,7 +192,8 @@ class Executor:
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            possible_duplicate_charge=any(attempt.status == "lost" for attempt in log.records),
+            possible_duplicate_charge=record.job.generation > 0
+            or any(attempt.status == "lost" for attempt in log.records),
         )
 
 
