@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from rustic_ai.llm_queue.tasks.settings import ENV_PREFIX, QueueSettings
+from rustic_ai.llm_queue.worker.dashboard.settings import FlowerSettings
 from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -25,6 +26,7 @@ seconds. A value that cannot be used ends the start with an error that names the
 This page is written by `make docs` from the settings' own classes.
 """
 _TABLE = "| Variable | Default | Meaning |\n|---|---|---|\n"
+SECTIONS = {"Agents and workers": QueueSettings, "Workers": WorkerSettings, "Flower": FlowerSettings}
 #: Largest first, so that a duration is written in the largest unit that divides it.
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
@@ -32,7 +34,7 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 def page() -> str:
     """The page's text."""
     parts = [_HEAD]
-    for title, settings in (("Agents and workers", QueueSettings), ("Workers only", WorkerSettings)):
+    for title, settings in SECTIONS.items():
         parts.append(f"\n## {title}\n\n{_TABLE}{''.join(_rows(settings))}")
     return "".join(parts)
 
@@ -42,7 +44,7 @@ def _rows(settings: type[BaseSettings]) -> Iterator[str]:
         fields = [settings.model_fields[name] for name in names]
         variables = "<br>".join(f"`{ENV_PREFIX}{name.upper()}`" for name in names)
         defaults = "<br>".join(_default(field.get_default(call_default_factory=True)) for field in fields)
-        yield f"| {variables} | {defaults} | {meaning} |\n"
+        yield f"| {variables} | {defaults} | {_with_variables(meaning, settings)} |\n"
 
 
 def _groups(settings: type[BaseSettings]) -> Iterator[tuple[list[str], str]]:
@@ -52,12 +54,19 @@ def _groups(settings: type[BaseSettings]) -> Iterator[tuple[list[str], str]]:
     for line in [*inspect.getsource(settings).splitlines(), ""]:
         stripped = line.strip()
         if names and (not stripped or stripped.startswith("#:")):
-            yield names, " ".join(comment).replace("|", "\\|")
+            yield names, " ".join(comment)
             names, comment = [], []
         if stripped.startswith("#:"):
             comment.append(stripped.removeprefix("#:").strip())
         elif (field := _FIELD.match(line)) and field[1] in settings.model_fields:
             names.append(field[1])
+
+
+def _with_variables(meaning: str, settings: type[BaseSettings]) -> str:
+    """Comments speak of fields, the page's readers know variables."""
+    for name in settings.model_fields:
+        meaning = meaning.replace(f"`{name}`", f"`{ENV_PREFIX}{name.upper()}`")
+    return meaning.replace("|", "\\|")
 
 
 def _default(value: Any) -> str:

@@ -13,6 +13,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionResp
 from rustic_ai.llm_queue import resolver
 from rustic_ai.llm_queue.resolver import Properties, QueueChatCompletionResponse, QueueError
 from rustic_ai.llm_queue.resolver.failure import BY_KIND as EXCEPTIONS
+from rustic_ai.llm_queue.worker.cli.main import commands
+from rustic_ai.llm_queue.worker.dashboard.settings import FlowerSettings
 from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
 from rustic_ai.llm_queue.worker.retry import BY_KIND as DECISIONS
 from rustic_ai.llm_queue.worker.retry import Next
@@ -74,18 +76,25 @@ def test_the_table_of_an_answers_fields_is_whole() -> None:
     assert said == set(QueueChatCompletionResponse.model_fields) - set(ChatCompletionResponse.model_fields)
 
 
+def test_the_table_of_commands_is_whole() -> None:
+    said = {codes(cells[0])[0].split()[1] for cells in table("Command")}
+    assert said == set(commands.commands)
+
+
 def test_the_settings_page_is_up_to_date() -> None:
     settings_page = _module(ROOT / "docs" / "settings_page.py")
     page = settings_page.page()
     assert settings_page.PAGE.read_text(encoding="utf-8") == page, "run `make docs`"
-    assert re.findall(r"`LLM_QUEUE_(\w+)`", page) == [name.upper() for name in WorkerSettings.model_fields]
+    named = re.findall(r"LLM_QUEUE_(\w+)", "".join(re.findall(r"^\| (.*?) \|", page, re.MULTILINE)))
+    assert named == [name.upper() for name in (WorkerSettings.model_fields | FlowerSettings.model_fields)]
     assert " |  |" not in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    settings = {f"LLM_QUEUE_{name.upper()}" for name in WorkerSettings.model_fields}
+    names = WorkerSettings.model_fields | FlowerSettings.model_fields
+    settings = {f"LLM_QUEUE_{name.upper()}" for name in names}
     assert set(re.findall(r"LLM_QUEUE_[A-Z_]+[A-Z]", text)) <= settings
     keys = {name for names in KEY_VARIABLES.values() for name in names}
     assert set(re.findall(r"\b[A-Z]+_API_KEY\b", text)) <= keys
