@@ -11,6 +11,18 @@ class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
     """A wake-up as Celery's worker holds it, whose last event also says what the job took."""
 
     def send_event(self, type: str, **fields: Any) -> None:
-        if type in _LAST_EVENTS and (account := self.task.accounts.take(self.id)) is not None:
+        if type in _LAST_EVENTS and (account := self._take_account()) is not None:
             fields["account"] = account
         super().send_event(type, **fields)
+
+    def on_failure(self, *args: Any, **options: Any) -> Any:
+        result = super().on_failure(*args, **options)
+        # Celery announces a terminated job at once, before it is known what the job has taken.
+        if (account := self._take_account()) is not None:
+            fields = {"terminated": True, "signum": None, "expired": False}
+            super().send_event("task-revoked", account=account, **fields)
+        return result
+
+    def _take_account(self) -> dict[str, Any] | None:
+        account: dict[str, Any] | None = self.task.accounts.take(self.id)
+        return account
