@@ -3,6 +3,7 @@ from __future__ import annotations
 from celery import Celery
 
 from ..tasks.celery_app import make_celery_app
+from .batches import take_in_batches
 from .log_format import LogFormat
 from .pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
 from .result_reader import result_backend
@@ -33,4 +34,5 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     LogFormat(settings).watch(app)
     app.register_task(RunJob())
     add_steps(app, settings)
+    take_in_batches(app)
     return app
