@@ -40,6 +40,7 @@ def main() -> int:
     try:
         return _run(screen, interruption, model)
     except KeyboardInterrupt:
+        screen.note("")  # whatever line was being written has its end
         screen.error("interrupted; nothing is left running")
         return _INTERRUPTED
 

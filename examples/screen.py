@@ -87,7 +87,7 @@ class Screen:
         self._print(Text(f"\n{len(answers)} answers, {tokens} tokens, {cost}, in {took_s:.1f} s", "bold"))
 
     def error(self, text: str) -> None:
-        self._errors.print(Text(f"demo: {text}", "bold red"))
+        self._errors.print(Text(f"demo: {text}", "bold red"), soft_wrap=True)
 
     def _attempts(self, attempts: Sequence[AttemptRecord]) -> None:
         for attempt in attempts:
