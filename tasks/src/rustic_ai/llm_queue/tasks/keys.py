@@ -22,6 +22,7 @@ CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
 RUNNING_PREFIX = f"{KEY_PREFIX}running:"
 PARKED_PREFIX = f"{KEY_PREFIX}parked:"
 
+COSTS_PREFIX = f"{KEY_PREFIX}costs:"
 JOB_PREFIX = f"{KEY_PREFIX}job:"
 #: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
 RESULT_PREFIX = "celery-task-meta-"
@@ -56,6 +57,11 @@ def result_key(job_id: str) -> str:
 def idempotency_key(owner_hash: str, key_hash: str) -> str:
     """Maps a caller's idempotency key to a job id. Hashed: a caller's key may be private."""
     return f"{KEY_PREFIX}idem:{owner_hash}:{key_hash}"
+
+
+def costs_key(day: int, org: str | None = None) -> str:
+    """The books of a day, counted since 1970 in UTC: the index of its organisations, or one's rows."""
+    return f"{COSTS_PREFIX}{day}" if org is None else f"{COSTS_PREFIX}{day}:{org}"
 
 
 def stream_log_key(job_id: str) -> str:

@@ -77,6 +77,42 @@ local function settle(id, state, meta, result_ttl_ms, now)
   end_stream(id, state, result_ttl_ms)
 end
 
+-- The books of a day: per organisation a hash of sums by guild, agent and model. Bounded, as these are
+-- the tenants' own words: what finds no room is booked under "other", so the sums stay exact.
+local DAY_MS, MOST_ROWS, MOST_ROWS_OF_ONE, MOST_ORGS = 86400000, 20000, 10000, 500
+local OTHER, OTHER_ROW = 'other', '["other","other","other"]'
+
+local function row_for(index, org, row)
+  local function has(one_org, one_row)
+    return redis.call('HEXISTS', index .. ':' .. one_org, 'jobs ' .. one_row) == 1
+  end
+  if not has(org, row) then
+    local rows, own = unpack(redis.call('HMGET', index, '', org))
+    if tonumber(rows or 0) >= MOST_ROWS or tonumber(own or 0) >= MOST_ROWS_OF_ONE then row = OTHER_ROW end
+    if not own and redis.call('HLEN', index) > MOST_ORGS then org, row = OTHER, OTHER_ROW end
+    if not has(org, row) then
+      redis.call('HINCRBY', index, '', 1)
+      redis.call('HINCRBY', index, org, 1)
+    end
+  end
+  return index .. ':' .. org, row
+end
+
+-- args: org, guild, agent, model, picodollars or '' for no price, prompt and completion tokens, ttl ms
+local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms)
+  local day = math.floor(now / DAY_MS)
+  local index = PREFIX .. 'costs:' .. day
+  local key, row = row_for(index, org, cjson.encode({guild, agent, model}))
+  redis.call('HINCRBY', key, 'jobs ' .. row, 1)
+  redis.call('HINCRBY', key, 'prompt_tokens ' .. row, prompt_tokens)
+  redis.call('HINCRBY', key, 'completion_tokens ' .. row, completion_tokens)
+  if pico_usd == '' then redis.call('HINCRBY', key, 'unpriced ' .. row, 1)
+  else redis.call('HINCRBY', key, 'pico_usd ' .. row, pico_usd) end
+  for _, one in ipairs({index, key}) do
+    redis.call('PEXPIREAT', one, (day + 1) * DAY_MS + tonumber(ttl_ms))
+  end
+end
+
 local function same_request(known, given)
   for fingerprint in string.gmatch(given, '[^,]+') do
     if string.find(',' .. known .. ',', ',' .. fingerprint .. ',', 1, true) then return true end
@@ -200,7 +236,8 @@ local function renew(_, args)
   return stop
 end
 
--- keys: job; args: id, epoch, state, Celery meta, result ttl ms, attempts, '1' to list it as dead
+-- keys: job; args: id, epoch, state, Celery meta, result ttl ms, attempts, '1' to list it as dead, and
+-- what `book` takes if there is anything to book
 -- returns: 'done', 'already' (this very epoch ended it), or 'stale'
 local function finish(keys, args)
   local id, epoch, state = args[1], args[2], args[3]
@@ -211,6 +248,8 @@ local function finish(keys, args)
   redis.call('HSET', keys[1], 'attempts', args[6], 'finished_epoch', epoch)
   settle(id, state, args[4], tonumber(args[5]), now)
   if args[7] == '1' then bury(id, now, tonumber(args[5])) end
+  -- Books that cannot be written do not keep a job from ending.
+  if args[8] then pcall(book, now, unpack(args, 8)) end
   return 'done'
 end
 

@@ -33,6 +33,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from . import keys
 from .attempt import AttemptRecord
+from .charge import Charge
 from .contract import ContractViolation
 from .frames import FrameId
 from .job import Job, JobRecord, JobState, Priority
@@ -93,9 +94,12 @@ class Ledger:
     are used up.
     """
 
-    def __init__(self, redis: Redis, *, result_ttl: timedelta) -> None:
+    def __init__(
+        self, redis: Redis, *, result_ttl: timedelta, costs_ttl: timedelta = timedelta(days=400)
+    ) -> None:
         self._redis = redis
         self._ttl_ms = _ms(result_ttl)
+        self._costs_ttl_ms = _ms(costs_ttl)
 
     async def submit(
         self,
@@ -158,10 +162,11 @@ class Ledger:
 
     async def finish(
         self, job_id: str, epoch: int, state: JobState, meta: str,
-        *, attempts: Iterable[AttemptRecord], dead: bool = False,
+        *, attempts: Iterable[AttemptRecord], dead: bool = False, charge: Charge | None = None,
     ) -> FinishVerdict:  # fmt: skip
-        """End a job this epoch holds, and publish `meta` as its Celery result, in one step."""
+        """End a job this epoch holds, publish `meta` as its Celery result and book `charge`, in one step."""
         args = [job_id, epoch, state, meta, self._ttl_ms, _attempts_json(attempts), int(dead)]
+        args += _charge_args(charge, self._costs_ttl_ms) if charge else []
         return cast(FinishVerdict, await self._call("finish", [keys.job_key(job_id)], args))
 
     async def conclude(
@@ -274,6 +279,12 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
 
 def _attempts_json(attempts: Iterable[AttemptRecord]) -> str:
     return "[" + ",".join(attempt.model_dump_json(exclude_none=True) for attempt in attempts) + "]"
+
+
+def _charge_args(charge: Charge, ttl_ms: int) -> list[str | int]:
+    owner, pico_usd = charge.owner, "" if charge.pico_usd is None else charge.pico_usd
+    tokens = (charge.prompt_tokens, charge.completion_tokens)
+    return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms]
 
 
 def _ms(span: timedelta) -> int:

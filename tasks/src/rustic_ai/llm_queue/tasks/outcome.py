@@ -2,11 +2,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from .attempt import AttemptRecord
 from .contract import Contract
 from .errors import ErrorEnvelope
+
+#: Costs are kept to the picodollar (10^-12 USD): a token may cost a few nanodollars, and whole numbers
+#: add up exactly.
+PICO = 12
+
+
+def _to_the_picodollar(cost_usd: float) -> float:
+    # What a response says it cost is what the books have of it: these are kept in whole picodollars.
+    return round(cost_usd, PICO)
 
 
 class Account(Contract):
@@ -18,8 +27,8 @@ class Account(Contract):
     #: Seconds between the last claim and the end.
     run_time_s: float = 0.0
     worker: str | None = None
-    #: USD by LiteLLM's price map; None when the model has no price there.
-    cost_usd: float | None = None
+    #: USD by LiteLLM's price map, to the picodollar; None when the model has no price there.
+    cost_usd: Annotated[float, AfterValidator(_to_the_picodollar)] | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None

@@ -7,6 +7,7 @@ from celery import Celery
 from redis.asyncio import Redis
 
 from ..tasks.ledger import Ledger
+from ..tasks.names import TASK_NAME
 from ..tasks.outcome import Account, Cancelled, Outcome
 from ..tasks.owner import Owner
 from ..tasks.redis_client import SOCKET_TIMEOUT_S, connect
@@ -43,11 +44,15 @@ class Runtime:
         self._keeping: Redis = connect(
             settings.redis_url, outage_s=outage_s, max_connections=4, socket_timeout=patience_s
         )
-        self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
+        self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
         keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
         self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
         self._metrics = Metrics(settings) if settings.metrics_port else None
-        told: list[Observer] = [JobLog(), *(self._metrics.observers if self._metrics else ())]
+        told: list[Observer] = [
+            JobLog(),
+            app.tasks[TASK_NAME].accounts,
+            *(self._metrics.observers if self._metrics else ()),
+        ]
         self._observers = Observers(told)
         settlement = Settlement(self.ledger, self._sealer, self._observers)
         announcer = Announcer(app, self.ledger)

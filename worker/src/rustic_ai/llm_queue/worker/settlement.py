@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..tasks.attempt import AttemptRecord
+from ..tasks.charge import Charge
 from ..tasks.error_kind import ErrorKind
 from ..tasks.errors import ErrorEnvelope
 from ..tasks.job import JobRecord
@@ -30,7 +31,13 @@ class Settlement:
         meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
         dead = isinstance(outcome, Failed)
         return await self._ledger.finish(
-            job_id, epoch, outcome_state(outcome), meta, attempts=attempts, dead=dead
+            job_id,
+            epoch,
+            outcome_state(outcome),
+            meta,
+            attempts=attempts,
+            dead=dead,
+            charge=Charge.of(owner, outcome),
         )
 
     async def conclude(self, job_id: str, epoch: int, record: JobRecord | None, outcome: Outcome) -> bool:

@@ -78,6 +78,9 @@ class WorkerSettings(QueueSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["human", "json"] = "human"
 
+    #: How long a day's costs stay in the books.
+    costs_ttl: Duration = Field(default=timedelta(days=400), ge=timedelta(days=1))
+
     #: Where Prometheus finds this worker's metrics; port 0 shows none. There is no login: keep the
     #: address private.
     metrics_host: str = Field(default="127.0.0.1", min_length=1)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import cast
+
+from redis.asyncio import Redis
+
+from . import keys
+from .charge import usd
+
+_FIRST_DAY = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What the jobs of one agent with one model came to on one day (UTC)."""
+
+    day: date
+    org: str
+    guild: str
+    agent: str
+    model: str
+    jobs: int
+    #: Jobs among them whose model has no price.
+    unpriced: int
+    cost_usd: Decimal
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class CostLedger:
+    """The books of what jobs cost, to read; they are written in the step that ends a job.
+
+    Every method raises redis-py's `RedisError`.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        """`redis` decodes responses."""
+        self._redis = redis
+
+    async def rows(self, first: date, last: date) -> list[CostRow]:
+        """Every row of the days from `first` to `last`, both included."""
+        rows: list[CostRow] = []
+        for number in range((last - first).days + 1):
+            rows += await self._rows_of(first + timedelta(days=number))
+        return rows
+
+    async def today(self) -> date:
+        """The day by Redis' clock, which is the books'."""
+        seconds, _ = await self._redis.time()
+        return datetime.fromtimestamp(seconds, UTC).date()
+
+    async def _rows_of(self, day: date) -> list[CostRow]:
+        number = (day - _FIRST_DAY).days
+        index = cast("list[str]", await self._redis.hkeys(keys.costs_key(number)))
+        # The field without a name counts the rows.
+        orgs = sorted(filter(None, index))
+        pipe = self._redis.pipeline(transaction=False)
+        for org in orgs:
+            pipe.hgetall(keys.costs_key(number, org))
+        books = cast("list[dict[str, str]]", await pipe.execute()) if orgs else []
+        return [row for org, book in zip(orgs, books, strict=True) for row in _rows(day, org, book)]
+
+
+def _rows(day: date, org: str, book: Mapping[str, str]) -> Iterator[CostRow]:
+    for field in sorted(book):
+        kind, _, name = field.partition(" ")
+        if kind != "jobs":
+            continue
+        guild, agent, model = json.loads(name)
+        yield CostRow(
+            day=day,
+            org=org,
+            guild=guild,
+            agent=agent,
+            model=model,
+            jobs=int(book[field]),
+            unpriced=int(book.get(f"unpriced {name}", 0)),
+            cost_usd=usd(int(book.get(f"pico_usd {name}", 0))),
+            prompt_tokens=int(book.get(f"prompt_tokens {name}", 0)),
+            completion_tokens=int(book.get(f"completion_tokens {name}", 0)),
+        )
