@@ -80,6 +80,16 @@ def test_every_other_ending_is_a_line_too(
         assert line["job"]["model"] == "openai/gpt-4o-mini"
 
 
+def test_a_key_that_poses_as_a_name_is_taken_out(
+    worker: WorkerProcess, llm: MakeLLM, provider: ProviderStub
+) -> None:
+    key = "sk-proj-" + "x" * 40
+    response = llm("acme", key, "helper").completion(ask("#q"))
+    (line,) = job_lines(worker, str(response.job_id))
+    assert line["job"]["guild"] == "[removed]"
+    assert key not in worker.logs()
+
+
 def test_an_owner_cannot_forge_a_line(worker: WorkerProcess, llm: MakeLLM, provider: ProviderStub) -> None:
     forged = 'helper\n{"time": "now", "job": {"id": "forged"}}'
     response = llm("acme", "support", forged).completion(ask("#q"))

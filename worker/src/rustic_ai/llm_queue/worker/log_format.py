@@ -20,6 +20,10 @@ _PER_JOB_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, with the time in UTC."""
 
+    def __init__(self, scrubber: Scrubber) -> None:
+        super().__init__()
+        self._scrubber = scrubber
+
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -28,12 +32,16 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if (facts := getattr(record, FACTS, None)) is not None:
-            entry[FACTS] = facts
+            # The one thing that a redacted record still has as it was.
+            entry[FACTS] = {name: self._clean(value) for name, value in facts.items()}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             entry["stack"] = self.formatStack(record.stack_info)
         return json.dumps(entry, ensure_ascii=False, default=str)
+
+    def _clean(self, value: Any) -> Any:
+        return self._scrubber.scrub(value) if isinstance(value, str) else value
 
 
 class LogFormat:
@@ -61,4 +69,4 @@ class LogFormat:
         for handler in logger.handlers:
             redact(handler, self._scrubber)
             if self._settings.log_format == "json":
-                handler.setFormatter(JsonFormatter())
+                handler.setFormatter(JsonFormatter(self._scrubber))
