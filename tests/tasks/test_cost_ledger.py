@@ -169,3 +169,16 @@ async def test_the_books_survive_a_restart(own_valkey: ValkeyServer, connect: Cl
     own_valkey.restart()
     (row,) = await todays(connect(own_valkey))
     assert row.cost_usd == Decimal("0.125")
+
+
+async def test_the_pace_of_each_model(redis: Redis) -> None:
+    ledger = Ledger(redis, result_ttl=TTL)
+    for model, cost in (("gpt-4", 0.5), ("gpt-4", 0.25), ("claude", None)):
+        await finish(ledger, await running_job(ledger), answered(cost, (10, 20), model=model))
+    pace = await CostLedger(redis).last_minute()
+    assert set(pace) == {"claude", "gpt-4"}
+    # Of the minute before this one and what has passed of this one.
+    assert 1 <= pace["gpt-4"].jobs <= 2
+    assert pace["gpt-4"].cost_usd == pytest.approx(pace["gpt-4"].jobs * 0.375)
+    assert pace["claude"].tokens == pytest.approx(pace["claude"].jobs * 30)
+    assert pace["claude"].cost_usd == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +33,15 @@ class CostRow:
     completion_tokens: int
 
 
+@dataclass(frozen=True)
+class MinuteRow:
+    """A model's pace: answers, tokens and dollars a minute."""
+
+    jobs: float
+    tokens: float
+    cost_usd: float
+
+
 class CostLedger:
     """The books of what jobs cost, to read; they are written in the step that ends a job.
 
@@ -48,6 +58,27 @@ class CostLedger:
         for number in range((last - first).days + 1):
             rows += await self._rows_of(first + timedelta(days=number))
         return rows
+
+    async def last_minute(self) -> dict[str, MinuteRow]:
+        """What went through in the last whole minute and the one under way, per minute, by model."""
+        seconds, microseconds = await self._redis.time()
+        minute, into_s = divmod(seconds + microseconds / 1e6, 60)
+        pipe = self._redis.pipeline(transaction=False)
+        for number in (int(minute) - 1, int(minute)):
+            pipe.hgetall(keys.minute_key(number))
+        sums: Counter[str] = Counter()
+        for book in cast("list[dict[str, str]]", await pipe.execute()):
+            sums.update({field: int(value) for field, value in book.items()})
+        share = 60 / (60 + into_s)
+        models = sorted(field.removeprefix("jobs ") for field in sums if field.startswith("jobs "))
+        return {
+            model: MinuteRow(
+                sums[f"jobs {model}"] * share,
+                sums[f"tokens {model}"] * share,
+                float(usd(sums[f"pico_usd {model}"])) * share,
+            )
+            for model in models
+        }
 
     async def today(self) -> date:
         """The day by Redis' clock, which is the books'."""

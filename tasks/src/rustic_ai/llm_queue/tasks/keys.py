@@ -23,6 +23,7 @@ RUNNING_PREFIX = f"{KEY_PREFIX}running:"
 PARKED_PREFIX = f"{KEY_PREFIX}parked:"
 
 COSTS_PREFIX = f"{KEY_PREFIX}costs:"
+MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
 JOB_PREFIX = f"{KEY_PREFIX}job:"
 #: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
 RESULT_PREFIX = "celery-task-meta-"
@@ -62,6 +63,11 @@ def idempotency_key(owner_hash: str, key_hash: str) -> str:
 def costs_key(day: int, org: str | None = None) -> str:
     """The books of a day, counted since 1970 in UTC: the index of its organisations, or one's rows."""
     return f"{COSTS_PREFIX}{day}" if org is None else f"{COSTS_PREFIX}{day}:{org}"
+
+
+def minute_key(minute: int) -> str:
+    """What went through in a minute, counted since 1970, by model."""
+    return f"{MINUTE_PREFIX}{minute}"
 
 
 def stream_log_key(job_id: str) -> str:

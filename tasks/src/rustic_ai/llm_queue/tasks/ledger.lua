@@ -98,6 +98,20 @@ local function row_for(index, org, row)
   return index .. ':' .. org, row
 end
 
+-- What went through in each minute, by model: for who watches, so kept for a quarter of an hour.
+local MOST_MODELS, MINUTES_KEPT_MS = 200, 900000
+
+local function book_minute(minute, model, pico_usd, tokens)
+  local key = PREFIX .. 'minute:' .. minute
+  if redis.call('HEXISTS', key, 'jobs ' .. model) == 0 and redis.call('HLEN', key) >= 3 * MOST_MODELS then
+    model = OTHER
+  end
+  redis.call('HINCRBY', key, 'jobs ' .. model, 1)
+  redis.call('HINCRBY', key, 'tokens ' .. model, tokens)
+  redis.call('HINCRBY', key, 'pico_usd ' .. model, pico_usd == '' and 0 or pico_usd)
+  redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
+end
+
 -- args: org, guild, agent, model, picodollars or '' for no price, prompt and completion tokens, ttl ms
 local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms)
   local day = math.floor(now / DAY_MS)
@@ -111,6 +125,7 @@ local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, comp
   for _, one in ipairs({index, key}) do
     redis.call('PEXPIREAT', one, (day + 1) * DAY_MS + tonumber(ttl_ms))
   end
+  book_minute(math.floor(now / 60000), model, pico_usd, prompt_tokens + completion_tokens)
 end
 
 local function same_request(known, given)
