@@ -23,7 +23,7 @@ from ..tasks.ledger import CancelVerdict, Ledger
 from ..tasks.outcome import Account, Cancelled, Failed, Outcome
 from ..tasks.owner import Owner
 from ..tasks.redaction import get_logger
-from ..tasks.redis_client import OUTAGE_ERRORS, connect
+from ..tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
 from ..tasks.result import decode_result, encode_result
 from ..tasks.settings import QueueSettings
 from .background_loop import BackgroundLoop
@@ -69,7 +69,11 @@ class Engine:
         self._sealer = settings.sealer()
         self._loop = BackgroundLoop("llm-queue-client")
         self._redis_timeout_s = settings.redis_timeout.total_seconds()
-        self._redis: Redis = connect(settings.redis_url, outage_s=self._redis_timeout_s)
+        # A dead connection leaves time for a second one before the caller is told.
+        half_s = min(SOCKET_TIMEOUT_S, self._redis_timeout_s / 2)
+        self._redis: Redis = connect(
+            settings.redis_url, outage_s=self._redis_timeout_s, socket_timeout=half_s
+        )
         patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
         # The subscriptions make their connection anew by themselves, to say that something was missed.
         waiting = connect(settings.redis_url, outage_s=0)

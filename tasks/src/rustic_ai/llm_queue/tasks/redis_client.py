@@ -61,10 +61,13 @@ class SentinelUrl:
             hosts.append((host.strip("[]"), int(port)))
         if not hosts:
             raise ValueError("the sentinel URL names no host")
+        database = parts.path.strip("/") or "0"
+        if not database.isdecimal():
+            raise ValueError(f"the URL's path {database!r} is not a database number")
         return cls(
             hosts=tuple(hosts),
             master=master,
-            db=int(parts.path.strip("/") or 0),
+            db=int(database),
             username=unquote(username) or None,
             password=unquote(password) or None,
             options=options,

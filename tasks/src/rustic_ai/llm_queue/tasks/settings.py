@@ -33,6 +33,12 @@ class SettingsError(ValueError):
 
 def check_redis_url(url: str) -> str:
     """Return `url` if it names a Redis server this project can use; raise `ValueError` otherwise."""
+    if url.startswith("sentinel:"):
+        # Here, because it brings redis-py with it, which who only builds a guild does not need.
+        from .redis_client import SentinelUrl
+
+        SentinelUrl.parse(url)
+        return url
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -41,7 +47,7 @@ def check_redis_url(url: str) -> str:
         raise ValueError("the URL does not parse; give redis://host:port/db") from error
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError(f"the URL's scheme is {parts.scheme!r}; use one of {', '.join(REDIS_SCHEMES)}")
-    if not host and parts.scheme != "sentinel":
+    if not host:
         raise ValueError("the URL names no host; give redis://host:port/db")
     database = parts.path.strip("/")
     if database and not database.isdigit():
