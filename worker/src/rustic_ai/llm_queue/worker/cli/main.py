@@ -3,27 +3,33 @@ from __future__ import annotations
 import sys
 
 import click
+from redis.exceptions import RedisError
 
-from ...tasks.settings import SettingsError
+from ...tasks.settings import QueueSettings, SettingsError
+from .costs import costs
+from .exit_code import ExitCode
 from .flower import flower
 from .functions import load_functions
 from .key import make_key
+from .redis_trouble import redis_trouble
 from .worker import worker
-
-#: Exit codes: 0 done, 1 not done (the message says why), 2 wrong usage, 3 a setting is wrong.
-EXIT_SETTINGS = 3
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rusticai-llm-queue")
 def commands() -> None:
-    """Run and steer the workers of a queue-backed LLM. Settings come from LLM_QUEUE_… variables."""
+    """Run and steer the workers of a queue-backed LLM. Settings come from LLM_QUEUE_… variables.
+
+    Exit codes: 0 done; 1 not done, or something wrong was found; 2 the command line is wrong; 3 a
+    setting is wrong; 4 Redis cannot be reached, or refuses; 130 ended by Ctrl-C.
+    """
 
 
 commands.add_command(worker)
 commands.add_command(flower)
 commands.add_command(make_key)
 commands.add_command(load_functions)
+commands.add_command(costs)
 
 
 def main() -> None:
@@ -32,4 +38,7 @@ def main() -> None:
         commands(prog_name="llm-queue")
     except SettingsError as error:
         click.echo(f"llm-queue: {error}", err=True)
-        sys.exit(EXIT_SETTINGS)
+        sys.exit(ExitCode.SETTINGS)
+    except RedisError as error:
+        click.echo(f"llm-queue: {redis_trouble(error, QueueSettings().redis_url)}", err=True)
+        sys.exit(ExitCode.REDIS)

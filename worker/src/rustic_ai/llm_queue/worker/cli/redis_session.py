@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from ...tasks.redis_client import connect
+from ...tasks.settings import QueueSettings
+
+
+def on_redis[T](work: Callable[[Redis, QueueSettings], Awaitable[T]], settings: QueueSettings) -> T:
+    """Do `work` with a connection of the settings', which is closed afterwards.
+
+    What Redis raises is left to `main`, which says what to do about it.
+    """
+
+    async def session() -> T:
+        # Somebody sits before it: better to say at once that Redis is away than to wait for it.
+        async with connect(settings.redis_url, outage_s=0) as redis:
+            return await work(redis, settings)
+
+    return asyncio.run(session())
