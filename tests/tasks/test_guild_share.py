@@ -58,6 +58,7 @@ async def test_jobs_beyond_the_share_are_parked_and_follow_in_order(ledger: Ledg
     record = await ledger.record(jobs[2].id)
     assert record is not None
     assert (record.state, record.attempts_begun, record.handbacks) == (JobState.QUEUED, 0, 1)
+    assert record.started_ms is None, "it still waits"
     assert await ledger.leave(jobs[0].id, jobs[0].owner, most=2) == [jobs[2].id]
     assert await enter(ledger, jobs[2]) == "entered"
     assert await ledger.leave(jobs[1].id, jobs[1].owner, most=2) == [jobs[3].id]

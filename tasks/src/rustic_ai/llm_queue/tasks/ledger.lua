@@ -348,7 +348,8 @@ local function enter(keys, args)
   redis.call('HSET', job, 'state', 'queued')
   redis.call('HDEL', job, 'claim_token')
   redis.call('HINCRBY', job, 'handbacks', 1)
-  redis.call('HINCRBY', job, 'attempts_begun', -1)
+  -- Until it first calls a provider it waits, whoever looked at it meanwhile.
+  if redis.call('HINCRBY', job, 'attempts_begun', -1) == 0 then redis.call('HDEL', job, 'started_ms') end
   -- Ahead of time, so that the reaper does not announce it before it is late.
   enqueue(id, now + patience_ms)
   redis.call('ZADD', parked, created, id)
