@@ -19,7 +19,7 @@ from ..tasks.contract import ContractViolation
 from ..tasks.error_kind import ErrorKind
 from ..tasks.errors import ErrorEnvelope
 from ..tasks.job import Job, JobRecord
-from ..tasks.ledger import CancelVerdict, Ledger
+from ..tasks.ledger import CancelVerdict, FunctionsMissing, Ledger
 from ..tasks.outcome import Account, Cancelled, Failed, Outcome
 from ..tasks.owner import Owner
 from ..tasks.redaction import get_logger
@@ -331,6 +331,8 @@ class _Keeper:
 def _refused(error: ResponseError) -> QueueGone:
     if isinstance(error, OutOfMemoryError):
         return QueueGone("Redis is out of memory and takes no more jobs; raise its maxmemory")
+    if isinstance(error, FunctionsMissing):
+        return QueueGone(str(error))
     return QueueGone(f"Redis refused the command: {str(error).partition(' ')[0]}; run `llm-queue doctor`")
 
 
