@@ -8,7 +8,7 @@ BOOTSTRAP ?= $(shell for p in python3 python python3.14 python3.13 python3.12 py
 	"$$p" -c 'import ensurepip, venv' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 LOCK := requirements.lock
 
-.PHONY: help setup demo docs test check format lock soak bench clean
+.PHONY: help setup demo docs screenshots test check format lock soak bench clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ lock: | $(UV)  ## resolve requirements.lock anew
 
 demo: setup  ## a guild, a queue, a worker and a model, all on this machine
 	@$(BIN)/python examples/demo.py $(if $(MODEL),--model "$(MODEL)")
+
+screenshots: setup  ## docs/images, taken of a real Flower in a real browser (needs chromium)
+	$(BIN)/python docs/flower_pictures.py
 
 docs: setup  ## the pages that are written from the code
 	$(BIN)/python docs/settings_page.py

@@ -36,15 +36,12 @@ def task(flower: FlowerProcess) -> Callable[..., Task]:
     """A function that waits for Flower to have a job with these fields; returns what its API says."""
 
     def find(job_id: str, state: str, **fields: Any) -> Task:
-        def seen() -> Task | None:
+        def seen() -> Task:
             reply = flower.get(f"/api/task/info/{job_id}")
-            if reply.status_code != 200:
-                return None
-            shown: Task = reply.json()
-            return shown if {"state": state, **fields}.items() <= shown.items() else None
+            shown: Task = reply.json() if reply.status_code == 200 else {}
+            return shown if {"state": state, **fields}.items() <= shown.items() else {}
 
-        found: Task = wait_until(seen, 15, f"Flower to show {job_id} as {state}")
-        return found
+        return wait_until(seen, 15, f"Flower to show {job_id} as {state}")
 
     return find
 
@@ -89,7 +86,7 @@ def test_a_job_shows_its_owner_its_waits_its_attempts_and_its_cost(
     assert row["state"] == "SUCCESS"
     assert row["model"] == "openai/gpt-4o-mini"
     assert row["cost"] == f"${response.cost_usd:.6f}"
-    assert re.fullmatch(r"[\d.]+ m?s", row["run_time"])
+    assert re.fullmatch(r"[\d.]+\sm?s", row["run_time"])
     page = flower.get(f"/task/{handle.id}").text
     for shown in ("openai/gpt-4o-mini", "support", "helper", row["cost"], row["queue_wait"], row["run_time"]):
         assert shown in page
@@ -137,14 +134,14 @@ def test_the_worker_page_shows_the_pools_own_figures(
     handles = [llm().submit(ask("#q")) for _ in range(3)]
     provider.wait_for_requests(3, "q")
 
-    def figures() -> dict[str, str] | None:
+    def figures() -> dict[str, str]:
         page = flower.get(f"/worker/{worker.nodename}").text
         found = dict(re.findall(r"<td>([^<]+)</td>\s*<td>([^<]*)</td>", page))
-        return found if found.get("Calls in flight") == "3" else None
+        return found if found.get("Calls in flight") == "3" else {}
 
     shown = wait_until(figures, 15, "3 calls in flight on the worker's page")
     assert shown["Limit of calls in flight"] == "1,000"
-    assert re.fullmatch(r"[\d.]+ m?s", shown["Event loop lag"])
+    assert re.fullmatch(r"[\d.]+\sm?s", shown["Event loop lag"])
     assert 50 < int(shown["Memory"].removesuffix(" MiB").replace(",", "")) < 2_000
     stats = flower.get("/api/workers", params={"refresh": "1", "workername": worker.nodename}).json()
     pool = stats[worker.nodename]["stats"]["pool"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any
 
@@ -10,17 +11,20 @@ from tornado.web import url
 
 from .columns import COLUMNS, add_columns, show_job
 from .job_events import JobEvents
-from .pages import AuthenticatedMetrics, QueueLengths, QueuesPage, Refused, WorkerPage
+from .pages import AuthenticatedMetrics, JobPage, JobsPage, QueueLengths, QueuesPage, Refused, WorkerPage
 from .queue_depths import QueueDepths
 
 #: In place of Flower's own, under the same addresses.
 _HANDLERS = (
     url(r"/broker", QueuesPage),
+    url(r"/task/(.+)", JobPage),
+    url(r"/tasks", JobsPage),
     url(r"/worker/(.+)", WorkerPage),
     url(r"/metrics", AuthenticatedMetrics),
     url(r"/api/queues/length", QueueLengths),
     url(r"/api/task/(?:apply|async-apply|send-task|result|abort)/(.+)", Refused),
 )
+_CREDENTIALS = re.compile(r"//.*@")
 _INSPECT_TIMEOUT_MS = 2_000.0
 
 
@@ -45,6 +49,9 @@ class JobFlower(Flower):  # type: ignore[misc]  # Flower is untyped
         # Handlers that are added later are asked first.
         self.add_handlers(".*", [rewrite_handler(one, prefix) if prefix else one for one in _HANDLERS])
 
+        self._redis_url = redis_url
+
     @cached_property
-    def transport(self) -> str:
-        return "redis"
+    def broker_uri(self) -> str:
+        """Where Redis is, without the password."""
+        return _CREDENTIALS.sub("//", self._redis_url)

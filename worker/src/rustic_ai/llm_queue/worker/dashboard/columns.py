@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flower.utils.template import format_duration
 from flower.views.tasks import TASK_COLUMNS
+
+from .figures import cost, count, duration
 
 #: The columns of Flower's list of tasks, ours among them.
 COLUMNS = (
@@ -30,9 +32,32 @@ _LABELS = {
     "attempts": "Attempts",
     "cost": "Cost",
 }
-#: Celery's own, which say nothing of a job.
-_LEFT_OUT = frozenset({"root", "root_id", "parent", "parent_id", "children", "retries", "clock"})
-_SHOWN_ANEW = {"queue_wait_s": "queue_wait", "run_time_s": "run_time", "cost_usd": "cost"}
+#: What a job's own page shows below its name and state, in this order.
+_ROWS = (
+    "outcome",
+    "exception",
+    "model",
+    "org",
+    "guild",
+    "agent",
+    "estimated_tokens",
+    "queue_wait",
+    "run_time",
+    "attempts",
+    "models",
+    "cost",
+    "prompt_tokens",
+    "completion_tokens",
+    "received",
+    "started",
+    "succeeded",
+    "failed",
+    "revoked",
+    "worker",
+    "traceback",
+)
+#: What Flower's own template reads of a task, beside the rows.
+_NEEDED = ("uuid", "name", "state", "args", "kwargs", "result")
 
 
 def add_columns() -> None:
@@ -42,19 +67,19 @@ def add_columns() -> None:
 
 def show_job(task: Any) -> Any:
     """Flower's `format_task`: a copy of the task, with figures as people read them."""
-    task.queue_wait = _duration(task.queue_wait_s)
-    task.run_time = _duration(task.run_time_s)
-    task.cost = cost(task.cost_usd)
-    task._fields = tuple(_SHOWN_ANEW.get(name, name) for name in task._fields if name not in _LEFT_OUT)
+    task.estimated_tokens = _shown(count, task.estimated_tokens)
+    task.queue_wait = _shown(duration, task.queue_wait_s)
+    task.run_time = _shown(duration, task.run_time_s)
+    task.cost = _shown(cost, task.cost_usd)
+    if task.cost is None and task.outcome == "answered":
+        task.cost = "no price"
+    if task.outcome is not None:
+        # It says nothing that the rows do not say better.
+        task.result = task.outcome
+    task._fields = (*_NEEDED, *_ROWS)
     return task
 
 
-def cost(usd: float | None) -> str | None:
-    """USD with the digits that a single call's cost needs."""
-    if usd is None:
-        return None
-    return f"${usd:.2f}" if usd >= 1 else f"${usd:.6f}"
-
-
-def _duration(seconds: float | None) -> str | None:
-    return None if seconds is None else str(format_duration(seconds))
+def _shown(show: Callable[[Any], str], value: object) -> str | None:
+    # Events are written by whoever may publish them.
+    return show(value) if isinstance(value, int | float) else None

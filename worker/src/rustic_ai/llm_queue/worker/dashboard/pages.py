@@ -8,6 +8,7 @@ from flower.api.tasks import GetQueueLengths
 from flower.views import BaseHandler
 from flower.views.broker import BrokerView
 from flower.views.monitor import Metrics
+from flower.views.tasks import TasksView, TaskView
 from flower.views.workers import WorkerView
 from redis.exceptions import RedisError
 
@@ -15,7 +16,7 @@ from .pool_figures import pool_figures
 from .queue_depths import QueueDepth
 
 #: Tornado takes an absolute path as it is, and finds the page that it extends among Flower's.
-_QUEUES_PAGE = Path(__file__).with_name("templates") / "queues.html"
+_OURS = Path(__file__).with_name("templates")
 
 
 class QueuesPage(BrokerView):  # type: ignore[misc]  # Flower is untyped
@@ -29,7 +30,23 @@ class QueuesPage(BrokerView):  # type: ignore[misc]  # Flower is untyped
             depths = await self.application.depths.of(self.get_active_queue_names())
         except (RedisError, OSError) as error:
             trouble = f"Redis does not answer ({type(error).__name__})."
-        self.render(str(_QUEUES_PAGE), depths=depths, trouble=trouble, broker_url=self.application.broker_uri)
+        self.render(
+            str(_OURS / "queues.html"), depths=depths, trouble=trouble, broker_url=self.application.broker_uri
+        )
+
+
+class JobsPage(TasksView):  # type: ignore[misc]  # Flower is untyped
+    """Flower's list of tasks, laid out for our columns."""
+
+    def render(self, template: str, **values: Any) -> None:
+        super().render(str(_OURS / "jobs.html") if template == "tasks.html" else template, **values)
+
+
+class JobPage(TaskView):  # type: ignore[misc]  # Flower is untyped
+    """Flower's page of a task, with a job's own rows."""
+
+    def render(self, template: str, **values: Any) -> None:
+        super().render(str(_OURS / "job.html") if template == "task.html" else template, **values)
 
 
 class QueueLengths(GetQueueLengths):  # type: ignore[misc]  # Flower is untyped

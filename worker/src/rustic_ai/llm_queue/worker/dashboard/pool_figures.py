@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flower.utils.template import format_duration
+from .figures import count, duration
 
 _MIB = 1 << 20
 
@@ -13,11 +13,10 @@ def pool_figures(pool: Mapping[str, Any]) -> dict[str, Any]:
     if "in-flight" not in pool:
         return dict(pool)
     return {
-        "Calls in flight": f"{pool['in-flight']:,}",
-        "Limit of calls in flight": f"{pool['max-concurrency']:,}",
-        "Taken and waiting for a place": f"{pool['waiting']:,}",
-        "Begun since the start": f"{pool['total']:,}",
-        "Event loop lag": format_duration(pool["loop-lag-s"]),
-        "Memory": f"{pool['rss-bytes'] / _MIB:,.0f} MiB",
-        "Pool": pool.get("implementation", ""),
+        "Calls in flight": count(pool["in-flight"]),
+        "Limit of calls in flight": count(pool["max-concurrency"]),
+        "Taken, waiting for a place": count(pool["waiting"]),
+        "Begun since the start": count(pool["total"]),
+        "Event loop lag": duration(pool["loop-lag-s"]),
+        "Memory": f"{count(pool['rss-bytes'] / _MIB)} MiB",
     }
