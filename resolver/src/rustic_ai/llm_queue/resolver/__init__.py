@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from .stream import AsyncCompletionStream as AsyncCompletionStream
     from .stream import CompletionStream as CompletionStream
     from .stream_order import Restarted as Restarted
+    from .streaming_agent import CancelStream as CancelStream
+    from .streaming_agent import StreamingLLMAgent as StreamingLLMAgent
+    from .streaming_agent import StreamingLLMAgentConfig as StreamingLLMAgentConfig
 
 _HOMES = {
     "..tasks.attempt": ("AttemptRecord",),
@@ -106,6 +109,7 @@ _HOMES = {
     ".response": ("QueueChatCompletionResponse", "QueueUsage"),
     ".stream": ("AsyncCompletionStream", "CompletionStream"),
     ".stream_order": ("Restarted",),
+    ".streaming_agent": ("CancelStream", "StreamingLLMAgent", "StreamingLLMAgentConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)
