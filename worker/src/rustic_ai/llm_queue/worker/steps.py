@@ -12,8 +12,10 @@ from celery.worker.control import revoke as celery_revoke
 from ..tasks.contract import ContractViolation
 from ..tasks.job import check_job_id
 from ..tasks.names import TASK_NAME
+from .health_file import HealthFile
 from .litellm_setup import load_litellm
 from .shutdown import Shutdown
+from .worker_check import answer_check
 from .worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,9 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
             # Celery's signals hold their receivers weakly.
             self._shutdown = Shutdown(worker.pool, hard_stop=settings.hard_stop)
             self._shutdown.watch()
+            if settings.health_file is not None:
+                self._health = HealthFile(settings.health_file)
+                self._health.watch(worker.pool)
             # What is loaded now stays: half a million objects that no collection need look at, be
             # it in the middle of a thousand calls or, for seconds, on the way out.
             gc.freeze()

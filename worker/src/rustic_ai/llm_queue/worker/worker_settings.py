@@ -86,6 +86,9 @@ class WorkerSettings(QueueSettings):
     metrics_host: str = Field(default="127.0.0.1", min_length=1)
     metrics_port: int = Field(default=0, ge=0, le=65535)
 
+    #: A file that is touched every 5 s while the worker takes jobs, for a container's health check.
+    health_file: Path | None = None
+
     @property
     def oldest_request(self) -> timedelta:
         """Past this age a sealed request is one that somebody kept: no record lives so long.
