@@ -55,6 +55,11 @@ class KeyRing:
     def __bool__(self) -> bool:
         return self._current is not None
 
+    @property
+    def ids(self) -> list[str]:
+        """The keys' names, the one that seals first."""
+        return list(self._ciphers)
+
     def __repr__(self) -> str:
         return f"KeyRing(ids={list(self._ciphers)})"
 
@@ -108,6 +113,11 @@ class Sealer:
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
+
+    @property
+    def key_ids(self) -> list[str]:
+        """The names of the keys, the one that seals first."""
+        return self._ring.ids
 
     @property
     def seals(self) -> bool:

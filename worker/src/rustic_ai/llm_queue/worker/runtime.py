@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
 from redis.asyncio import Redis
@@ -25,6 +27,7 @@ from .provider import Provider
 from .reaper import Reaper
 from .running_job import CancelReason, cancel_reason
 from .settlement import Settlement
+from .worker_check import check_models
 from .worker_metrics import PoolFigures
 from .worker_settings import WorkerSettings
 
@@ -64,6 +67,7 @@ class Runtime:
             queue=settings.queue,
             every=settings.reap_every,
         )
+        self._provider = Provider(settings)
         self._executor = Executor(
             settings=settings,
             worker=worker,
@@ -72,7 +76,7 @@ class Runtime:
             leases=self.leases,
             settlement=settlement,
             announcer=announcer,
-            provider=Provider(settings),
+            provider=self._provider,
             share=GuildShare(self.ledger, announcer, settings.max_running_per_guild),
             observers=self._observers,
         )
@@ -107,6 +111,10 @@ class Runtime:
         )
         if verdict == "cancelled":
             self._observers.concluded(job_id, record, Cancelled(account=Account(), by=by))
+
+    async def check(self, models: Sequence[str]) -> dict[str, Any]:
+        """What this worker says to who asks whether it could run jobs for these models."""
+        return {"sealing_keys": self._sealer.key_ids, "models": await check_models(self._provider, models)}
 
     async def close(self) -> None:
         """Close the connections."""

@@ -15,7 +15,6 @@ from ..tasks.names import TASK_NAME
 from .health_file import HealthFile
 from .litellm_setup import load_litellm
 from .shutdown import Shutdown
-from .worker_check import answer_check
 from .worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from redis.exceptions import RedisError
 
 from ...tasks.settings import QueueSettings, SettingsError
 from .costs import costs
+from .doctor import doctor
 from .exit_code import ExitCode
 from .flower import flower
 from .functions import load_functions
@@ -30,6 +31,7 @@ commands.add_command(flower)
 commands.add_command(make_key)
 commands.add_command(load_functions)
 commands.add_command(costs)
+commands.add_command(doctor)
 
 
 def main() -> None:

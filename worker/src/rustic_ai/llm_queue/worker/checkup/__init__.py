@@ -1,0 +1,1 @@
+"""What `llm-queue doctor` looks at. Nothing here imports LiteLLM."""
