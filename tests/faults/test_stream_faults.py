@@ -163,3 +163,17 @@ def test_a_redis_that_is_full_costs_the_frames_and_not_the_answer(scene: Scene) 
     assert reader.text == response.choices[0].message.content == sent.text
     assert reader.restarts == []
     at_rest(scene)
+
+
+def test_a_redis_that_lost_everything_gets_the_job_again(scene: Scene) -> None:
+    scene.provider.plan("q", LONG, Step(words=30, chunk_delay_s=0.02))
+    scene.start_worker()
+    reader = read(scene, "q")
+    reader.wait_for_words(10)
+    scene.server.flush()
+    response = reader.end()
+    _, second = scene.provider.requests("q")
+    assert reader.text == response.choices[0].message.content == second.text
+    assert len(reader.restarts) == 1
+    assert response.possible_duplicate_charge
+    at_rest(scene)

@@ -27,6 +27,7 @@ from ..tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
 from ..tasks.result import decode_result, encode_result
 from ..tasks.settings import QueueSettings
 from .background_loop import BackgroundLoop
+from .keeper import Keeper
 from .outcome_source import OutcomeSource
 from .patience import Patience
 from .stream_reader import StreamReader
@@ -39,7 +40,6 @@ logger = get_logger(__name__)
 _PUBLISHERS = 2
 #: How long a job that nobody follows any more is tried to be cancelled.
 _ABANDON_FOR_S = 120.0
-_LOOK_AGAIN_S = 0.5
 
 
 class QueueGone(Exception):
@@ -174,8 +174,7 @@ class Engine:
         """
         try:
             async with asyncio.timeout(deadline_s) as deadline, self._waiter.watch(job_id) as watch:
-                keeper = _Keeper(job, deadline.when()) if job is not None else None
-                return await self._await_outcome(watch, job_id, owner, keeper)
+                return await self._await_outcome(watch, job_id, owner, self._keeper(job, deadline.when()))
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
@@ -183,11 +182,12 @@ class Engine:
         """How an ended job ended; None when its result is no longer kept. Raises `QueueGone`."""
         return await self._bounded(self._outcome_now(job_id, owner))
 
-    def stream(self, job: Job, *, ended: bool = False) -> StreamSource:
+    def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
         """Where the job's stream comes from; a job that is none comes whole, at its end.
 
         Args:
             ended: the job is known to have ended.
+            keep_until: submit the job again should Redis lose it before this time of the loop.
         """
         if not job.stream:
             return OutcomeSource(self, job)
@@ -199,6 +199,7 @@ class Engine:
             sealer=self._sealer,
             fetch_outcome=lambda: self._outcome_now(job.id, job.owner),
             ended=ended,
+            keeper=self._keeper(job, keep_until) if keep_until is not None else None,
         )
 
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
@@ -214,9 +215,7 @@ class Engine:
         """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
         return await self._bounded(self._ledger.record(job_id))
 
-    async def _await_outcome(
-        self, watch: Watch, job_id: str, owner: Owner, keeper: _Keeper | None
-    ) -> Outcome:
+    async def _await_outcome(self, watch: Watch, job_id: str, owner: Owner, keeper: Keeper | None) -> Outcome:
         try:
             async with asyncio.timeout(self._redis_timeout_s):
                 await watch.subscribed.wait()
@@ -230,7 +229,7 @@ class Engine:
             news = await watch.next()
             if news is None:
                 if keeper is not None:
-                    await self._submit_if_lost(keeper)
+                    await keeper.submit_if_lost()
                 continue
             try:
                 return decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
@@ -241,18 +240,10 @@ class Engine:
             if raw is not None:
                 return self._stored_outcome(raw, job_id, owner)
 
-    async def _submit_if_lost(self, keeper: _Keeper) -> None:
-        while True:
-            try:
-                if not await self._redis.exists(keys.job_key(keeper.job.id)):
-                    job = keeper.again()
-                    logger.warning("Redis has lost job %s, which is submitted again", job.id)
-                    await self._ledger.submit(job)
-                    await self._announce(job)
-            except OUTAGE_ERRORS:
-                await asyncio.sleep(_LOOK_AGAIN_S)
-            else:
-                return
+    def _keeper(self, job: Job | None, ends_at: float | None) -> Keeper | None:
+        if job is None:
+            return None
+        return Keeper(job, ends_at=ends_at, redis=self._redis, ledger=self._ledger, announce=self._announce)
 
     async def _stored(self, job_id: str) -> str | None:
         try:
@@ -307,25 +298,6 @@ class Engine:
         task = asyncio.get_running_loop().create_task(coro)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
-
-
-class _Keeper:
-    """A job whose caller waits for it, and can submit it again."""
-
-    def __init__(self, job: Job, ends_at: float | None) -> None:
-        self.job = job
-        #: The caller's deadline in the time of the loop.
-        self._ends_at = ends_at
-
-    def again(self) -> Job:
-        """The job for what is left of its time."""
-        timeout_ms = self.job.timeout_ms
-        if self._ends_at is not None:
-            timeout_ms = max(1, round((self._ends_at - asyncio.get_running_loop().time()) * 1000))
-        self.job = self.job.model_copy(
-            update={"generation": self.job.generation + 1, "timeout_ms": timeout_ms}
-        )
-        return self.job
 
 
 def _refused(error: ResponseError) -> QueueGone:

@@ -65,7 +65,7 @@ class OpenStream:
 
 async def open_new(engine: EnginePort, question: Question, *, join_s: float) -> OpenStream:
     """Listen to a stream, and only then submit its job. Raises `QueueUnavailable`."""
-    source = engine.stream(question.job)
+    source = engine.stream(question.job, keep_until=asyncio.get_running_loop().time() + question.timeout_s)
     ends_at = time.monotonic() + question.timeout_s
     try:
         await source.join(min(join_s, question.timeout_s))

@@ -13,6 +13,7 @@ from ..tasks.owner import Owner
 from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS
 from ..tasks.seal import Sealer
+from .keeper import Keeper
 from .stream_order import EndSeen, FrameOrder, OrderEvent
 from .stream_source import CaughtUp, Ended, Gone, StreamEvent
 from .subscriptions import Subscriptions
@@ -82,15 +83,18 @@ class StreamReader:
         sealer: Sealer,
         fetch_outcome: FetchOutcome,
         ended: bool = False,
+        keeper: Keeper | None = None,
     ) -> None:
         """Args:
         ended: the job has ended already, so that an empty log is one that is gone.
+        keeper: of a job that is this reader's own.
         """
         self._job_id = job_id
         self._subscriptions = subscriptions
         self._ledger = ledger
         self._fetch_outcome = fetch_outcome
         self._ended = ended
+        self._keeper = keeper
         self._inbox = Inbox()
         self._order = FrameOrder(
             lambda raw, at: open_frame(raw, at, job_id=job_id, owner=owner, sealer=sealer)
@@ -190,7 +194,9 @@ class StreamReader:
         """Nothing was heard for long: it may have been lost."""
         if await self._read_log() or await self._end():
             return
-        if not await self._known():
+        if self._keeper is not None:
+            await self._keeper.submit_if_lost()
+        elif not await self._known():
             self._events.append(Gone())
 
     async def _known(self) -> bool:

@@ -161,7 +161,7 @@ class InMemoryQueue:
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
-    def stream(self, job: Job, *, ended: bool = False) -> StreamSource:
+    def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
         return ScriptedSource(self, job)
 
     async def stored_outcome(self, job_id: str, owner: Owner) -> Outcome | None:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from ..tasks import keys
+from ..tasks.job import Job
+from ..tasks.ledger import Ledger
+from ..tasks.redis_client import OUTAGE_ERRORS
+
+logger = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 0.5
+
+
+class Keeper:
+    """Keeps a job whose caller waits for it, and submits it again should Redis have lost it."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        ends_at: float | None,
+        redis: Redis,
+        ledger: Ledger,
+        announce: Callable[[Job], Awaitable[None]],
+    ) -> None:
+        """Args:
+        ends_at: the caller's deadline in the time of the running loop.
+        """
+        self._job = job
+        self._ends_at = ends_at
+        self._redis, self._ledger, self._announce = redis, ledger, announce
+
+    async def submit_if_lost(self) -> None:
+        """Look for the job's record, for as long as Redis may be away, and write it anew if it is gone."""
+        while True:
+            try:
+                if not await self._redis.exists(keys.job_key(self._job.id)):
+                    await self._submit_again()
+            except OUTAGE_ERRORS:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                return
+
+    async def _submit_again(self) -> None:
+        timeout_ms = self._job.timeout_ms
+        if self._ends_at is not None:
+            left_s = self._ends_at - asyncio.get_running_loop().time()
+            timeout_ms = max(1, round(left_s * 1000))
+        generation = self._job.generation + 1
+        self._job = self._job.model_copy(update={"generation": generation, "timeout_ms": timeout_ms})
+        logger.warning("Redis has lost job %s, which is submitted again", self._job.id)
+        await self._ledger.submit(self._job)
+        await self._announce(self._job)
