@@ -10,7 +10,7 @@ from ..worker_check import WORKER_CHECK
 from .finding import Finding, bad, doubtful, good
 
 #: Workers answer in milliseconds; one whose process is busy starting takes longer.
-_ANSWER_S = 3.0
+_ANSWER_S = 2.0
 
 
 def ask_workers(app: Celery, models: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from ...tasks.cost_ledger import CostLedger, CostRow
 from ...tasks.settings import QueueSettings
 from .output import json_option, out, print_json
 from .redis_session import on_redis
+from .terminal_text import terminal_text
 
 _COLUMNS = ("day", "org", "guild", "agent", "model")
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -100,7 +101,7 @@ def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], tota
     for name, value in _shown(total).items():
         table.add_column(name, footer=value, justify="right")
     for key, one in sums:
-        table.add_row(*(_plain(part) for part in key), *_shown(one).values())
+        table.add_row(*(terminal_text(part) for part in key), *_shown(one).values())
     return table
 
 
@@ -112,10 +113,3 @@ def _shown(one: _Sum) -> dict[str, str]:
         "completion tokens": f"{one.completion_tokens:,}",
         "USD": f"{one.cost_usd.normalize():f}",
     }
-
-
-def _plain(part: object) -> str:
-    """Names are the tenants' own words: no markup, no control characters on a terminal."""
-    text = str(part)
-    text = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return text.replace("[", r"\[")

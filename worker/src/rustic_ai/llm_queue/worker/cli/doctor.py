@@ -8,7 +8,8 @@ from functools import partial
 import click
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from ...tasks.celery_app import make_celery_app
 from ...tasks.settings import QueueSettings
@@ -21,7 +22,7 @@ from .output import json_option, notes, out, print_json
 from .redis_session import on_redis
 from .redis_trouble import redis_trouble
 
-_SIGNS = {"ok": "[green]ok[/]     ", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
+_SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
 
 
 @click.command()
@@ -73,7 +74,10 @@ def _print(findings: Iterable[Finding], as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
+    table = Table.grid(padding=(0, 2))
     for finding in findings:
-        out.print(f"{_SIGNS[finding.verdict]} [bold]{escape(finding.check)}[/]: {escape(finding.says)}")
+        says = Text(finding.says)
         if finding.mend:
-            out.print(f"        {escape(finding.mend)}", style="dim")
+            says.append(f"\n{finding.mend}", style="dim")
+        table.add_row(_SIGNS[finding.verdict], Text(finding.check, style="bold"), says)
+    out.print(table)

@@ -13,6 +13,7 @@ from .flower import flower
 from .functions import load_functions
 from .key import make_key
 from .redis_trouble import redis_trouble
+from .top import top
 from .worker import worker
 
 
@@ -32,6 +33,7 @@ commands.add_command(make_key)
 commands.add_command(load_functions)
 commands.add_command(costs)
 commands.add_command(doctor)
+commands.add_command(top)
 
 
 def main() -> None:
