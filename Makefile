@@ -39,10 +39,13 @@ format: setup  ## ruff's formatter and its safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: | $(UV)  ## resolve requirements.lock anew
+lock: | $(UV)  ## resolve requirements.lock, and the image's build tools, anew
 	$(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--all-extras --group dev pyproject.toml -o $(LOCK) $(ARGS)
+	printf 'hatchling\nuv\n' | $(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		-c $(LOCK) - -o docker/build.lock $(ARGS)
 
 demo: setup  ## a guild, a queue, a worker and a model, all on this machine
 	@$(BIN)/python examples/demo.py $(if $(MODEL),--model "$(MODEL)")
@@ -50,8 +53,12 @@ demo: setup  ## a guild, a queue, a worker and a model, all on this machine
 screenshots: setup  ## docs/images, taken of a real Flower in a real browser (needs chromium)
 	$(BIN)/python docs/flower_pictures.py
 
+bench: setup  ## this project beside LiteLLM and plain Celery, measured; half an hour
+	$(BIN)/python -m bench $(ARGS)
+
 docs: setup  ## the pages that are written from the code
 	$(BIN)/python docs/settings_page.py
+	$(BIN)/python docs/commands_page.py
 
 clean:  ## the environment and every cache
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
