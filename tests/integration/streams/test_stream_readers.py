@@ -259,6 +259,13 @@ def test_cancel_closes_the_providers_connection_and_says_what_was_used(
     assert sent.text.startswith(stream.text)
     assert stream.text.startswith("".join(heard))
     assert [attempt.status for attempt in caught.value.attempts] == ["cancelled"]
+    used = caught.value.account
+    assert used is not None
+    assert used.usage_estimated
+    assert used.prompt_tokens == 77
+    assert used.completion_tokens == pytest.approx(len(stream.text.encode()) / 4, abs=10)
+    assert used.cost_usd is not None
+    assert used.cost_usd > 0
 
 
 def test_the_frames_in_redis_are_sealed(llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer) -> None:

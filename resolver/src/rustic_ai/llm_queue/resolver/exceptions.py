@@ -45,6 +45,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAP
 
 from ..tasks.attempt import AttemptRecord
 from ..tasks.error_kind import ErrorKind
+from ..tasks.outcome import Account
 
 if TYPE_CHECKING:
     from .response import QueueChatCompletionResponse
@@ -64,6 +65,7 @@ class QueueError(CoreAPIError):
         job_id: None where no job was made.
         model: the model of the last attempt, or the one asked for.
         attempts: the provider calls made.
+        account: what the job took, tokens and cost among it; None where no worker has said.
         retry_after_s: seconds the provider asked to wait.
     """
 
@@ -83,6 +85,7 @@ class QueueError(CoreAPIError):
         job_id: str | None = None,
         model: str | None = None,
         attempts: Iterable[AttemptRecord] = (),
+        account: Account | None = None,
         provider: str | None = None,
         provider_status: int | None = None,
         retry_after_s: float | None = None,
@@ -98,6 +101,7 @@ class QueueError(CoreAPIError):
         self.job_id = job_id
         self.model = model
         self.attempts = tuple(attempts)
+        self.account = account
         self.provider = provider
         self.provider_status = provider_status
         self.retry_after_s = retry_after_s

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from ..tasks.error_kind import ErrorKind
 from ..tasks.outcome import Cancelled, Expired, Failed
 from .exceptions import (
@@ -63,17 +65,19 @@ def to_exception(outcome: Failed | Cancelled | Expired, *, job_id: str, model: s
     Args:
         model: the model that was asked for.
     """
-    attempts = outcome.account.attempts
-    last = attempts[-1].model if attempts else model
+    account = outcome.account
+    last = account.attempts[-1].model if account.attempts else model
+    about: dict[str, Any] = {
+        "job_id": job_id,
+        "model": last,
+        "attempts": account.attempts,
+        "account": account,
+    }
     match outcome:
         case Failed(error=error):
-            facts = error.model_dump(exclude={"message", "model"})
-            return BY_KIND[error.kind](
-                error.message, job_id=job_id, model=error.model or last, attempts=attempts, **facts
-            )
+            facts = error.model_dump(exclude={"message"} if error.model else {"message", "model"})
+            return BY_KIND[error.kind](error.message, **{**about, **facts})
         case Cancelled(by=by):
-            return JobCancelled(
-                f"The job was cancelled by {by}.", job_id=job_id, model=last, attempts=attempts
-            )
+            return JobCancelled(f"The job was cancelled by {by}.", **about)
         case Expired():
-            return JobTimeout(job_id=job_id, model=last, attempts=attempts)
+            return JobTimeout(**about)

@@ -33,6 +33,9 @@ class Account(Contract):
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    #: The stream was cut off before the provider had counted: prompt and completion tokens, and so the
+    #: cost, are reckoned from the length of the texts.
+    usage_estimated: bool = False
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
 

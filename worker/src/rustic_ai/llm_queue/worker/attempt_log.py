@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..tasks.attempt import AttemptRecord
 from .cost import Usage
+
+if TYPE_CHECKING:
+    from .credentials import Target
 
 
 class AttemptLog:
@@ -22,6 +26,8 @@ class AttemptLog:
         self.usage = Usage()
         #: Bytes of text that stream has brought.
         self.streamed_bytes = 0
+        #: Where it came from.
+        self.target: Target | None = None
         self._records = [record for record in ended if record.number < begun]
 
     @property

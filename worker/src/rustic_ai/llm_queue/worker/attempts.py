@@ -161,7 +161,7 @@ class _Run:
         try:
             async with asyncio.timeout_at(self._deadline_s) as deadline:
                 try:
-                    target = await self._provider.target(self._call, model)
+                    target = log.target = await self._provider.target(self._call, model)
                     completion = await self._post(target)
                 except (_Foreign, asyncio.CancelledError):
                     raise

@@ -28,6 +28,7 @@ from .observers import Observers
 from .policy import check_job
 from .provider import Provider
 from .settlement import UNKNOWN_OWNER, Settlement, expired, worker_lost
+from .spent import Spent, spent_without_answer
 from .stream_publisher import StreamPublisher
 from .worker_settings import WorkerSettings
 
@@ -181,17 +182,21 @@ class Executor:
         if record is None:
             return Account(worker=self.worker)
         started_ms = record.started_ms or claim.now_ms
-        usage = answer.usage if answer else log.usage
+        if answer is None:
+            spent = spent_without_answer(log, prompt_tokens=record.job.estimated_tokens)
+        else:
+            spent = Spent(answer.usage, answer.cost_usd)
         return Account(
             attempts=tuple(log.records),
             queue_wait_s=max(started_ms - record.created_ms, 0) / 1000,
             run_time_s=round(asyncio.get_running_loop().time() - held.since_s, 3),
             worker=self.worker,
-            cost_usd=answer.cost_usd if answer else None,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=spent.cost_usd,
+            prompt_tokens=spent.usage.prompt_tokens,
+            completion_tokens=spent.usage.completion_tokens,
+            cached_tokens=spent.usage.cached_tokens,
+            reasoning_tokens=spent.usage.reasoning_tokens,
+            usage_estimated=spent.estimated,
             possible_duplicate_charge=record.job.generation > 0
             or any(attempt.status == "lost" for attempt in log.records),
         )
