@@ -86,4 +86,4 @@ def _duration(value: timedelta) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")

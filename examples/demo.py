@@ -57,7 +57,11 @@ def _run(screen: Screen, interruption: Interruption, model: str | None) -> int:
             from study import Study
 
             with Study(model) as study:
-                screen.part("guild", "Geographer (sync), Naturalist (async)", time.monotonic() - began)
+                screen.part(
+                    "guild",
+                    "Geographer (sync), Naturalist (async), Writer (streams)",
+                    time.monotonic() - began,
+                )
                 with screen.working("the worker imports LiteLLM"):
                     stage.wait_ready()
                 play(screen, stage, study)

@@ -1,22 +1,20 @@
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 
-from rustic_ai.core.guild.agent_ext.depends.llm.models import (
-    ChatCompletionRequest,
-    SystemMessage,
-    UserMessage,
-)
+from rustic_ai.core.ui_protocol.types import UpdateType
 
 from failure import DemoFailed
-from rustic_ai.llm_queue.resolver import QueueChatCompletionResponse, QueueLLM
+from rustic_ai.llm_queue.resolver import QueueChatCompletionResponse, QueueError, QueueLLM
 from screen import Screen
 from stage import PRIMARY, SPARE, Stage
 from study import Exchange, Study
 
 #: Characters after which the second reader joins.
 _HALF_WAY = 200
+_SECOND_READER_S = 30.0
 
 
 def play(screen: Screen, stage: Stage, study: Study) -> None:
@@ -40,37 +38,56 @@ def _two_agents(screen: Screen, study: Study) -> list[QueueChatCompletionRespons
 
 
 def _stream(screen: Screen, study: Study) -> QueueChatCompletionResponse:
-    screen.scene("An answer as it is written, and a second reader who joins half-way")
+    screen.scene("An answer as its words come, and a second reader who joins half-way")
     question = "How is bread made?"
-    screen.question("Visitor", question)
-    typewriter, read_along, joined_at = screen.typewriter(), None, 0
-    with ThreadPoolExecutor(1) as pool, study.llm().stream(_in_three_sentences(question)) as stream:
-        for chunk in stream:
-            typewriter.type(chunk.text)
-            if read_along is None and len(stream.text) >= _HALF_WAY:
-                joined_at = len(stream.text)
-                read_along = pool.submit(_read_along, study.llm(), stream.job_id)
-        typewriter.end_line()
+    screen.question("Writer", question)
+    typewriter, text, joined_at = screen.typewriter(), "", 0
+    read: SimpleQueue[str | QueueError] = SimpleQueue()
+    for heard in study.watch(question):
+        if isinstance(heard, Exchange):
+            break
+        if heard.update_type is UpdateType.REPLACE:
+            text = ""
+            typewriter.end_line()
+        text += heard.text
+        typewriter.type(heard.text)
+        if not joined_at and len(text) >= _HALF_WAY and heard.update_id:
+            joined_at = len(text)
+            reader = (study.llm_of("Writer"), heard.update_id, read)
+            threading.Thread(target=_read_along, args=reader, daemon=True).start()
+    typewriter.end_line()
+    assert isinstance(heard, Exchange)
+    if not joined_at:
         # An answer too short to join half-way is replayed.
-        text_of_second = read_along.result() if read_along else _read_along(study.llm(), stream.job_id)
-    screen.account(stream.response)
-    if text_of_second != stream.text:
-        raise DemoFailed(f"the second reader has another text: {text_of_second!r}")
+        _read_along(study.llm_of("Writer"), str(heard.answer.job_id), read)
+    screen.account(heard.answer)
+    if (other := _text_of_second(read)) != text:
+        raise DemoFailed(f"the second reader ended with another text: {other!r}")
     joined = f"joined after {joined_at}" if joined_at else "came after all"
-    screen.indented(f"the second reader {joined} of {len(stream.text)} characters: the same text", "green")
-    return stream.response
+    screen.indented(f"the second reader {joined} of {len(text)} characters: the same text", "green")
+    return heard.answer
 
 
-def _read_along(llm: QueueLLM, job_id: str) -> str:
-    with llm.job(job_id).stream() as stream:
-        for _ in stream:
-            pass
-        return stream.text
+def _text_of_second(read: SimpleQueue[str | QueueError]) -> str:
+    try:
+        text = read.get(timeout=_SECOND_READER_S)
+    except Empty:
+        raise DemoFailed(f"the second reader has not ended after {_SECOND_READER_S:g} s") from None
+    if isinstance(text, QueueError):
+        raise DemoFailed(f"the second reader failed: {text}")
+    # Rustic's messages lose the white space at their ends, and so does what the updates add up to.
+    return text.strip()
 
 
-def _in_three_sentences(question: str) -> ChatCompletionRequest:
-    manner = SystemMessage(content="Answer in three sentences.")
-    return ChatCompletionRequest(messages=[manner, UserMessage(content=question)])
+def _read_along(llm: QueueLLM, job_id: str, read: SimpleQueue[str | QueueError]) -> None:
+    """What another process does that knows the job's id."""
+    try:
+        with llm.job(job_id).stream() as stream:
+            for _ in stream:
+                pass
+            read.put(stream.text)
+    except QueueError as error:
+        read.put(error)
 
 
 def _fallback(screen: Screen, stage: Stage, study: Study) -> QueueChatCompletionResponse:

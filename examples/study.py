@@ -7,18 +7,22 @@ from pathlib import Path
 from queue import Empty
 from typing import Any, Self
 
-from rustic_ai.core.agents.commons.message_formats import ErrorMessage
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, UserMessage
 from rustic_ai.core.guild.builders import AgentBuilder, GuildBuilder
 from rustic_ai.core.guild.dsl import DependencySpec
+from rustic_ai.core.ui_protocol.types import TextFormat
 from rustic_ai.core.utils.basic_class_utils import get_qualified_class_name
 
 from agents import Question, Visitor
 from failure import DemoFailed
 from rustic_ai.llm_queue.resolver import QueueChatCompletionResponse, QueueLLM, QueueLLMResolver
+from rustic_ai.llm_queue.resolver.text_updates import UPDATE_FORMAT
 from stage import PRIMARY, SPARE
 
 _TIMEOUT_S = 60.0
 _ORGANIZATION = "demo"
+#: What it is called in a guild: core's `ChatCompletionResponse`.
+_ANSWER = get_qualified_class_name(QueueChatCompletionResponse)
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,11 @@ class Study:
         self._closed.set()
         self._guild.shutdown()
 
-    def llm(self) -> QueueLLM:
-        """The visitor's own."""
-        return self._resolver.resolve(_ORGANIZATION, self._guild.id, self._visitor.id)
+    def llm_of(self, name: str) -> QueueLLM:
+        """An agent's LLM, as it has it itself, or would have after a restart."""
+        spec = self._guild.get_agent_by_name(name)
+        assert spec is not None
+        return self._resolver.resolve(_ORGANIZATION, self._guild.id, spec.id)
 
     def ask(self, questions: Mapping[str, Sequence[str]]) -> Iterator[Exchange]:
         """Ask the agents at the same time, each its questions in turn; answers come as they come.
@@ -76,22 +82,44 @@ class Study:
         for _ in range(sum(map(len, questions.values()))):
             yield self._next_answer()
 
+    def watch(self, question: str) -> Iterator[TextFormat | Exchange]:
+        """Ask the Writer: the updates of its text as they come, and at last the whole answer.
+
+        Raises `DemoFailed` as `ask` does.
+        """
+        request = ChatCompletionRequest(messages=[UserMessage(content=question)])
+        self._visitor.publish(self._topics["Writer"], request)
+        heard: TextFormat | Exchange | None = None
+        while not isinstance(heard, Exchange):
+            heard = self._next_heard()
+            if heard is not None:
+                yield heard
+
     def _publish(self, name: str, texts: Sequence[str]) -> None:
         for text in texts:
             if not self._closed.is_set():
                 self._visitor.publish(self._topics[name], Question(text=text))
 
     def _next_answer(self) -> Exchange:
-        while True:
-            try:
-                message = self._visitor.heard.get(timeout=_TIMEOUT_S + 30)
-            except Empty:
-                raise DemoFailed(f"no agent has said anything for {_TIMEOUT_S + 30:g} s") from None
-            if message.format == get_qualified_class_name(ErrorMessage):
-                raise DemoFailed(f"{message.sender.name}: {message.payload['error_message']}")
-            if message.format == get_qualified_class_name(QueueChatCompletionResponse):
-                answer = QueueChatCompletionResponse.model_validate(message.payload)
-                return Exchange(str(message.sender.name), _question_of(answer), answer)
+        while not isinstance(heard := self._next_heard(), Exchange):
+            pass
+        return heard
+
+    def _next_heard(self) -> TextFormat | Exchange | None:
+        """None for what is neither an update nor an answer, such as the questions."""
+        try:
+            message = self._visitor.heard.get(timeout=_TIMEOUT_S + 30)
+        except Empty:
+            raise DemoFailed(f"no agent has said anything for {_TIMEOUT_S + 30:g} s") from None
+        if message.is_error_message:
+            reason = message.payload.get("error_message") or message.payload.get("message")
+            raise DemoFailed(f"{message.sender.name}: {reason}")
+        if message.format == UPDATE_FORMAT:
+            return TextFormat.model_validate(message.payload)
+        if message.format == _ANSWER:
+            answer = QueueChatCompletionResponse.model_validate(message.payload)
+            return Exchange(str(message.sender.name), _question_of(answer), answer)
+        return None
 
 
 def _properties(model: str | None) -> dict[str, Any]:

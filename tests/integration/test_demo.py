@@ -100,7 +100,7 @@ def test_it_shows_answers_a_stream_and_a_fallback_and_leaves_nothing_running() -
     for asked, answered in [
         ("Geographer: What is the capital of Japan?", "Tokyo"),
         ("Naturalist: Why do birds sing?", "communicate"),
-        ("Visitor: How is bread made?", "flour"),
+        ("Writer: How is bread made?", "flour"),
     ]:
         assert re.search(rf"{re.escape(asked)}\n    .*{answered}", said), said
     assert re.search(r"joined after \d{3} of \d{3} characters: the same text", said)

@@ -9,7 +9,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of a language, in their order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    inside: str | None = None
+    lines: list[str] = []
+    for line in README.splitlines(keepends=True):
+        if not line.startswith("```"):
+            lines.append(line)
+        elif inside is None:
+            inside, lines = line[3:].strip(), []
+        else:
+            if inside == language:
+                found.append("".join(lines))
+            inside = None
     return found
 
 
