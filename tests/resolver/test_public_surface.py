@@ -14,6 +14,7 @@ from rustic_ai.llm_queue.resolver import exceptions
 EXPECTED = {
     "AsyncCompletionStream",
     "AttemptRecord",
+    "CancelStream",
     "ChatCompletionChunk",
     "ChoiceDelta",
     "ChunkChoice",
@@ -29,6 +30,8 @@ EXPECTED = {
     "QueueLLMResolver",
     "QueueUsage",
     "Restarted",
+    "StreamingLLMAgent",
+    "StreamingLLMAgentConfig",
     "ToolCallDelta",
 }
 
