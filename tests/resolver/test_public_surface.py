@@ -14,6 +14,8 @@ from rustic_ai.llm_queue.resolver import exceptions
 EXPECTED = {
     "AsyncCompletionStream",
     "AttemptRecord",
+    "BatchItem",
+    "BatchProgress",
     "CancelStream",
     "ChatCompletionChunk",
     "ChoiceDelta",
@@ -24,6 +26,7 @@ EXPECTED = {
     "FunctionDelta",
     "JobHandle",
     "JobState",
+    "ProgressBar",
     "Properties",
     "QueueChatCompletionResponse",
     "QueueLLM",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ..tasks.attempt import AttemptRecord as AttemptRecord
     from ..tasks.error_kind import ErrorKind as ErrorKind
     from ..tasks.job import JobState as JobState
+    from .batch_item import BatchItem as BatchItem
+    from .batch_item import BatchProgress as BatchProgress
+    from .batch_progress import ProgressBar as ProgressBar
     from .chunk import ChatCompletionChunk as ChatCompletionChunk
     from .chunk import ChoiceDelta as ChoiceDelta
     from .chunk import ChunkChoice as ChunkChoice
@@ -67,6 +70,8 @@ _HOMES = {
     "..tasks.attempt": ("AttemptRecord",),
     "..tasks.error_kind": ("ErrorKind",),
     "..tasks.job": ("JobState",),
+    ".batch_item": ("BatchItem", "BatchProgress"),
+    ".batch_progress": ("ProgressBar",),
     ".chunk": ("ChatCompletionChunk", "ChoiceDelta", "ChunkChoice", "FunctionDelta", "ToolCallDelta"),
     ".configuration_error": ("ConfigurationError",),
     ".exceptions": (

@@ -70,12 +70,12 @@ class JobHandle:
         goes on and `result` may be called again.
         """
         engine = engine_for(self._settings)
-        return engine.call(lambda: self._result(engine, timeout_s))
+        return engine.call(lambda: self.answer(engine, timeout_s))
 
     async def async_result(self, timeout_s: float | None = None) -> QueueChatCompletionResponse:
         """`result`, from an event loop. Cancelling the wait does not cancel the job."""
         engine = engine_for(self._settings)
-        return await engine.acall(lambda: self._result(engine, timeout_s))
+        return await engine.acall(lambda: self.answer(engine, timeout_s))
 
     def cancel(self) -> bool:
         """Cancel the job. False when it had ended before."""
@@ -141,7 +141,8 @@ class JobHandle:
     async def _status(self, engine: EnginePort) -> JobState:
         return (await self._record(engine)).state
 
-    async def _result(self, engine: EnginePort, timeout_s: float | None) -> QueueChatCompletionResponse:
+    async def answer(self, engine: EnginePort, timeout_s: float | None = None) -> QueueChatCompletionResponse:
+        """`result`, for who runs on the engine's loop."""
         record = await self._record(engine)
         if record.state.final:
             outcome = await self._ended(engine)

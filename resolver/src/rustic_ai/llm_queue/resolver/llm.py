@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import Any
 
 from rustic_ai.core.guild.agent_ext.depends.llm import LLM
@@ -9,6 +10,9 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 from ..tasks.job import check_job_id
 from ..tasks.owner import Owner
 from ..tasks.settings import QueueSettings
+from .batch import Batch, KeyOf, OnProgress, Requests
+from .batch_item import BatchItem
+from .batch_run import BatchRun
 from .engine_port import EnginePort, engine_for
 from .handle import JobHandle
 from .open_stream import open_new
@@ -17,6 +21,9 @@ from .question import Question
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, Opening, StreamOptions
 from .streamed_answer import OnRestart
+
+#: Enough to keep a provider busy, few enough not to run into its limits at once.
+DEFAULT_IN_FLIGHT = 16
 
 
 class QueueLLM(LLM):
@@ -123,6 +130,48 @@ class QueueLLM(LLM):
         job_id = await engine.acall(lambda: question.submit(engine, idempotency_key))
         return self._handle(question, job_id, ends_at)
 
+    def batch(
+        self,
+        requests: Iterable[ChatCompletionRequest],
+        model: str | None = None,
+        *,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        as_completed: bool = False,
+        idempotency_key: str | KeyOf | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Generator[BatchItem]:
+        """Carry many requests out: an iterator of what became of each, an error included.
+
+        Requests are taken one by one as there is room, so a generator may make them. Leaving the
+        iterator ends the batch: its jobs are cancelled, but for those with an idempotency key.
+
+        Args:
+            model: in place of the properties' model.
+            max_in_flight: requests on their way at a time.
+            as_completed: yield items as they end, not in the order of their requests.
+            idempotency_key: lets a later run go on where this one stopped, within the settings'
+                `idempotency_ttl`: what was answered is not asked again, what failed is. A text, to
+                which each item's place is added, or a function of place and request.
+            on_progress: called after each item; a `ProgressBar` is one.
+
+        Raises `ValueError` for a `max_in_flight` below 1; an item's error is in the item.
+        """
+        return self._batch(requests, model, max_in_flight, as_completed, idempotency_key, on_progress).items()
+
+    def async_batch(
+        self,
+        requests: Iterable[ChatCompletionRequest] | AsyncIterable[ChatCompletionRequest],
+        model: str | None = None,
+        *,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        as_completed: bool = False,
+        idempotency_key: str | KeyOf | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[BatchItem]:
+        """`batch`, from an event loop: `async for item in llm.async_batch(...)`."""
+        batch = self._batch(requests, model, max_in_flight, as_completed, idempotency_key, on_progress)
+        return batch.async_items()
+
     def job(self, job_id: str) -> JobHandle:
         """A job of this agent's by its id, submitted here or elsewhere. Raises `ValueError`."""
         return JobHandle(check_job_id(job_id), self._owner, self._settings)
@@ -141,6 +190,29 @@ class QueueLLM(LLM):
 
     def _pose(self, prompt: ChatCompletionRequest, model: str | None, *, stream: bool = False) -> Question:
         return Question.pose(self._properties, self._settings, self._owner, prompt, model, stream=stream)
+
+    def _batch(
+        self,
+        requests: Requests,
+        model: str | None,
+        max_in_flight: int,
+        as_completed: bool,
+        key: str | KeyOf | None,
+        on_progress: OnProgress | None,
+    ) -> Batch:
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight: {max_in_flight} is less than 1")
+        engine = self._engine()
+        return Batch(
+            engine,
+            BatchRun(engine, self._settings),
+            lambda request: self._pose(request, model),
+            requests,
+            max_in_flight=max_in_flight,
+            key_of=(lambda index, _: f"{key}:{index}") if isinstance(key, str) else key,
+            as_completed=as_completed,
+            on_progress=on_progress,
+        )
 
     def _opening(self, question: Question, engine: EnginePort) -> Opening:
         join_s = self._settings.redis_timeout.total_seconds()
