@@ -140,13 +140,17 @@ def test_a_providers_model_answers_instead_in_colour_and_with_its_price(provider
     assert_ended(plain, 2)
 
 
-def test_an_agent_without_an_answer_fails_the_demo() -> None:
+def test_an_agent_without_an_answer_fails_the_demo_and_leaves_its_logs(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}/v1"
     env = {"OPENAI_API_KEY": "sk-none", "OPENAI_BASE_URL": nobody, "OPENAI_API_BASE": nobody}
+    env["TMPDIR"] = str(tmp_path)
     demo = run("--model", "openai/gpt-4o-mini", env=env)
     assert demo.returncode == 1
     assert re.search(r"demo: (Geographer|Naturalist): .*(?i:connect)", demo.stderr)
     assert "Traceback" not in demo.stderr
+    (logs,) = tmp_path.iterdir()
+    assert demo.stderr.endswith(f"logs: {logs}\n")
+    assert " ready." in (logs / "worker.log").read_text()
     assert_ended(demo.stdout, 2)
 
 
