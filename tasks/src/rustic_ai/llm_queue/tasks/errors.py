@@ -13,8 +13,8 @@ class ErrorEnvelope(Contract):
     """
 
     kind: ErrorKind
-    #: Scrubbed of keys and shortened by the worker before it is written.
-    message: str = Field(max_length=4_000)
+    #: Scrubbed of keys and shortened by the worker before it is written. It may echo the prompt.
+    message: str = Field(max_length=4_000, repr=False)
     #: HTTP status the provider answered with, None where there was no answer.
     provider_status: int | None = None
     provider: str | None = None

@@ -55,7 +55,7 @@ class ChunksFrame(_Placed):
 
     kind: Literal["chunks"] = "chunks"
     #: OpenAI `chat.completion.chunk` objects; see `pack_chunks`.
-    chunks: tuple[dict[str, Any], ...]
+    chunks: tuple[dict[str, Any], ...] = Field(repr=False)
 
 
 class RestartFrame(_Placed):

@@ -67,7 +67,7 @@ class Job(Contract):
     #: W3C trace context of the caller, empty when there is none.
     traceparent: str = ""
     #: A `CompletionCall`, sealed.
-    request: str
+    request: str = Field(repr=False)
     #: `Sealer.fingerprints` of the request, comma-separated: what "the same request" means
     #: to an idempotency key and to a submit that is sent again.
     fingerprints: str

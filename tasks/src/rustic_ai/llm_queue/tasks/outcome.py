@@ -46,7 +46,7 @@ class Answered(Contract):
     #: The model that answered; a fallback's when one stepped in.
     model: str
     #: LiteLLM's response as OpenAI's `chat.completion` JSON, sealed on the wire.
-    response: dict[str, Any]
+    response: dict[str, Any] = Field(repr=False)
 
 
 class Failed(Contract):
