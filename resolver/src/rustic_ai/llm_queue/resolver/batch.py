@@ -26,18 +26,18 @@ KeyOf = Callable[[int, ChatCompletionRequest], str]
 OnProgress = Callable[[BatchProgress], None]
 
 
-class Batch:
+class Batch[T]:
     """Requests on their way through the queue, so many at a time. Made for one run."""
 
     def __init__(
         self,
         engine: EnginePort,
-        run: BatchRun,
-        pose: Callable[[ChatCompletionRequest], Question],
-        requests: Requests,
+        run: BatchRun[T],
+        pose: Callable[[T], Question],
+        requests: Iterable[T] | AsyncIterable[T],
         *,
         max_in_flight: int,
-        key_of: KeyOf | None,
+        key_of: Callable[[int, T], str] | None,
         as_completed: bool,
         on_progress: OnProgress | None,
     ) -> None:
@@ -47,10 +47,10 @@ class Batch:
         self._started = self._done = self._failed = 0
         self._total = len(requests) if isinstance(requests, Sized) else None
         #: Ended before one that stands before them.
-        self._early: dict[int, BatchItem] = {}
+        self._early: dict[int, BatchItem[T]] = {}
         self._next = 0
 
-    def items(self) -> Generator[BatchItem]:
+    def items(self) -> Generator[BatchItem[T]]:
         """Carry it out, from a thread. Closing the iterator ends it."""
         assert isinstance(self._requests, Iterable)
         source, more = iter(self._requests), True
@@ -69,7 +69,7 @@ class Batch:
         finally:
             self._engine.call(self._run.close)
 
-    async def async_items(self) -> AsyncGenerator[BatchItem]:
+    async def async_items(self) -> AsyncGenerator[BatchItem[T]]:
         """Carry it out, from an event loop. Closing the iterator ends it."""
         source, more = _one_by_one(self._requests), True
         try:
@@ -92,7 +92,7 @@ class Batch:
     def _in_flight(self) -> int:
         return self._started - self._done
 
-    def _starting(self, request: ChatCompletionRequest) -> Callable[[], Awaitable[None]]:
+    def _starting(self, request: T) -> Callable[[], Awaitable[None]]:
         index = self._started
         self._started += 1
         try:
@@ -104,7 +104,7 @@ class Batch:
             return lambda: self._run.put(failed)
         return lambda: self._run.start(index, request, question, key)
 
-    def _ended(self, item: BatchItem) -> Iterator[BatchItem]:
+    def _ended(self, item: BatchItem[T]) -> Iterator[BatchItem[T]]:
         self._done += 1
         self._failed += item.error is not None
         if self._on_progress is not None:
@@ -118,7 +118,7 @@ class Batch:
             self._next += 1
 
 
-async def _one_by_one(requests: Requests) -> AsyncIterator[ChatCompletionRequest]:
+async def _one_by_one[T](requests: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield request

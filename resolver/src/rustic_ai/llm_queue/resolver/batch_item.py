@@ -8,12 +8,12 @@ from .response import QueueChatCompletionResponse
 
 
 @dataclass(frozen=True)
-class BatchItem:
+class BatchItem[T = ChatCompletionRequest]:
     """One request of a batch, and what became of it: a response or an error."""
 
     #: Its place among the requests, from 0.
     index: int
-    request: ChatCompletionRequest
+    request: T
     response: QueueChatCompletionResponse | None = None
     #: What `QueueLLM.completion` would have raised.
     error: Exception | None = None

@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
-
 from ..tasks.settings import QueueSettings
 from .batch_item import BatchItem
 from .engine_port import EnginePort
@@ -16,27 +14,25 @@ from .response import QueueChatCompletionResponse
 _MOST_TURNS = 10
 
 
-class BatchRun:
+class BatchRun[T]:
     """The items of a batch that are under way. Lives on the engine's loop."""
 
     def __init__(self, engine: EnginePort, settings: QueueSettings) -> None:
         self._engine, self._settings = engine, settings
         self._under_way: set[asyncio.Task[None]] = set()
-        self._ended: asyncio.Queue[BatchItem] = asyncio.Queue()
+        self._ended: asyncio.Queue[BatchItem[T]] = asyncio.Queue()
 
-    async def start(
-        self, index: int, request: ChatCompletionRequest, question: Question, key: str | None
-    ) -> None:
+    async def start(self, index: int, request: T, question: Question, key: str | None) -> None:
         """Send a request on its way."""
         task = asyncio.create_task(self._carry(index, request, question, key))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def put(self, item: BatchItem) -> None:
+    async def put(self, item: BatchItem[T]) -> None:
         """Take in an item that has ended already."""
         self._ended.put_nowait(item)
 
-    async def next(self) -> BatchItem:
+    async def next(self) -> BatchItem[T]:
         """Wait for an item to end."""
         return await self._ended.get()
 
@@ -47,9 +43,7 @@ class BatchRun:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _carry(
-        self, index: int, request: ChatCompletionRequest, question: Question, key: str | None
-    ) -> None:
+    async def _carry(self, index: int, request: T, question: Question, key: str | None) -> None:
         try:
             if key is None:
                 response = await question.answer(self._engine)

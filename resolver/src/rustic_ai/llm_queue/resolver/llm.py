@@ -199,7 +199,7 @@ class QueueLLM(LLM):
         as_completed: bool,
         key: str | KeyOf | None,
         on_progress: OnProgress | None,
-    ) -> Batch:
+    ) -> Batch[ChatCompletionRequest]:
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight: {max_in_flight} is less than 1")
         engine = self._engine()

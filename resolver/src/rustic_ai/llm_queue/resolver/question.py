@@ -11,8 +11,9 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 
 from ..tasks import keys
 from ..tasks.attempt import AttemptRecord
-from ..tasks.job import Job, JobState, seal_call
+from ..tasks.job import Job, JobState, OnWorkerLoss, Priority, seal_call
 from ..tasks.owner import Owner
+from ..tasks.request import CompletionCall
 from ..tasks.seal import Sealer
 from ..tasks.settings import QueueSettings
 from .answer_schema import schema_of
@@ -47,7 +48,34 @@ class Question:
     ) -> Question:
         """Raises `InvalidRequest`."""
         call = build_call(properties, prompt, model, settings=settings, stream=stream)
-        longest_s = timeout_s(properties, prompt, settings)
+        schema = schema_of(call) if properties.enable_json_schema_validation else None
+        return cls.of_call(
+            call,
+            settings,
+            owner,
+            timeout_s=timeout_s(properties, prompt, settings),
+            reading=Reading(tuple(input_messages(properties, prompt)), schema),
+            priority=properties.priority,
+            on_worker_loss=properties.on_worker_loss,
+            stream_ttl_s=properties.stream_ttl_s,
+        )
+
+    @classmethod
+    def of_call(
+        cls,
+        call: CompletionCall,
+        settings: QueueSettings,
+        owner: Owner,
+        *,
+        timeout_s: float,
+        reading: Reading | None = None,
+        priority: Priority = 0,
+        on_worker_loss: OnWorkerLoss = "retry",
+        stream_ttl_s: float | None = None,
+    ) -> Question:
+        """A call that has been checked, made into a job."""
+        if call.stream and stream_ttl_s is None:
+            stream_ttl_s = settings.stream_ttl.total_seconds()
         job_id = str(uuid.uuid4())
         sealed, fingerprints = seal_call(call, _sealer(settings), job_id=job_id, owner=owner)
         job = Job(
@@ -55,17 +83,16 @@ class Question:
             owner=owner,
             model=call.model,
             queue=settings.queue,
-            priority=properties.priority,
-            timeout_ms=max(1, round(longest_s * 1000)),
-            on_worker_loss=properties.on_worker_loss,
-            stream=stream,
-            stream_ttl_s=_stream_ttl_s(properties, settings) if stream else None,
+            priority=priority,
+            timeout_ms=max(1, round(timeout_s * 1000)),
+            on_worker_loss=on_worker_loss,
+            stream=call.stream,
+            stream_ttl_s=stream_ttl_s if call.stream else None,
             estimated_tokens=estimated_tokens(call),
             request=sealed,
             fingerprints=fingerprints,
         )
-        schema = schema_of(call) if properties.enable_json_schema_validation else None
-        return cls(job, longest_s, Reading(tuple(input_messages(properties, prompt)), schema))
+        return cls(job, timeout_s, reading or Reading())
 
     async def answer(self, engine: EnginePort) -> QueueChatCompletionResponse:
         """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
@@ -102,11 +129,6 @@ class Question:
             raise QueueUnavailable(str(error), job_id=self.job.id, model=self.job.model) from None
         except SubmitConflict as error:
             raise IdempotencyConflict(str(error), model=self.job.model) from None
-
-
-def _stream_ttl_s(properties: Properties, settings: QueueSettings) -> float:
-    own_s = properties.stream_ttl_s
-    return settings.stream_ttl.total_seconds() if own_s is None else own_s
 
 
 async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:

@@ -64,12 +64,17 @@ def build_call(
         _refuse("; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()))
     except ValueError as error:
         _refuse(str(error))
+    check_call(call, settings)
+    return call
+
+
+def check_call(call: CompletionCall, settings: QueueSettings) -> None:
+    """Raises `LimitExceeded` or `EndpointNotAllowed` for what no worker would take."""
     try:
         check_body_size(len(call.model_dump_json(exclude_defaults=True).encode()), settings)
         check_limits(call, settings)
     except PolicyViolation as violation:
         _refuse_as(violation)
-    return call
 
 
 def timeout_s(properties: Properties, prompt: ChatCompletionRequest, settings: QueueSettings) -> float:

@@ -6,6 +6,7 @@ import click
 from redis.exceptions import RedisError
 
 from ...tasks.settings import QueueSettings, SettingsError
+from .command_group import CommandGroup
 from .costs import costs
 from .doctor import doctor
 from .exit_code import ExitCode
@@ -17,7 +18,7 @@ from .top import top
 from .worker import worker
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rusticai-llm-queue")
 def commands() -> None:
     """Run and steer the workers of a queue-backed LLM. Settings come from LLM_QUEUE_… variables.

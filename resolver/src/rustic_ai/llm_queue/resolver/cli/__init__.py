@@ -1,0 +1,1 @@
+"""Commands that `llm-queue` has where the resolver is installed. Importing them is cheap."""
