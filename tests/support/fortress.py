@@ -8,6 +8,7 @@ from pathlib import Path
 from rustic_ai.llm_queue.tasks.seal import make_key
 from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
 from support.certificate import Certificate, make_certificate
+from support.ports import free_port
 from support.provider import ProviderStub
 from support.proxy import TcpProxy
 from support.roles import PASSWORDS, users_acl
@@ -36,6 +37,7 @@ class Fortress:
     worker: WorkerProcess
     provider: ProviderStub
     sealing_key: str
+    metrics_url: str
 
     def url(self, role: str) -> str:
         """`rediss://`, with the role's password and the authority to trust."""
@@ -78,8 +80,10 @@ def built_fortress(provider: ProviderStub, directory: Path) -> Iterator[Fortress
             "LLM_QUEUE_MAX_RUNNING_PER_GUILD": str(SHARE),
             "LLM_QUEUE_MAX_N": "4",
             "LLM_QUEUE_MAX_BODY_BYTES": "200000",
+            "LLM_QUEUE_METRICS_PORT": str(metrics_port := free_port()),
             "AZURE_API_VERSION": "2024-10-21",
         }
         worker = WorkerProcess(env, args=["--loglevel", "DEBUG"], log_path=directory / "worker.log")
         with worker:
-            yield Fortress(server, proxy, certificate, worker, provider, sealing_key)
+            metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+            yield Fortress(server, proxy, certificate, worker, provider, sealing_key, metrics_url)

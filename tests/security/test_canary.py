@@ -1,0 +1,248 @@
+"""A key, a prompt and an answer that nobody may see: looked for in every place an attacker reads."""
+
+import asyncio
+import json
+import logging
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+import redis
+from celery.events import EventReceiver
+from pydantic import SecretStr
+
+from rustic_ai.llm_queue.resolver import QueueError, QueueLLMResolver
+from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
+from rustic_ai.llm_queue.tasks.frames import ChunksFrame
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+from support.flower import FlowerProcess
+from support.fortress import CANARY, Fortress
+from support.hostile import a_call, a_job, outcome_of
+from support.llm import MakeLLM, ask
+from support.provider import Step
+from support.roles import PASSWORDS
+from support.wait import wait_until
+
+TENANT_KEY = "sk-canarytenant0123456789"
+TENANT_HEADER = "canary-header-0123456789"
+PROMPT = "canaryprompt my mother's maiden name is Ödegård"
+ANSWER = "canaryanswer forty-two"
+IDEMPOTENCY_KEY = "canaryidempotency"
+#: Nobody but the two ends may see these; a provider is one of them.
+PRIVATE = {
+    "the tenant's key": TENANT_KEY,
+    "the tenant's header": TENANT_HEADER,
+    "the prompt": "canaryprompt",
+    "the answer": "canaryanswer",
+    "the caller's idempotency key": IDEMPOTENCY_KEY,
+    "a key of the worker's": CANARY,
+    **{f"the {role}'s password": password for role, password in PASSWORDS.items()},
+}
+
+
+#: What Flower's page of tasks asks for its table.
+DATATABLE = {
+    "draw": 1, "start": 0, "length": 100, "search[value]": "",
+    "order[0][column]": 0, "order[0][dir]": "asc", "columns[0][data]": "name",
+}  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """What could be read of one run, by where it was read."""
+
+    places: dict[str, str] = field(default_factory=dict)
+
+    def assert_private(self, *, sealing_key: str, but: dict[str, set[str]] | None = None) -> None:
+        """Raises AssertionError naming each secret and the place that shows it."""
+        secrets = {**PRIVATE, "the sealing key": sealing_key.partition(":")[2]}
+        found = [
+            f"{what} in {place}: …{_around(text, secret)}…"
+            for place, text in self.places.items()
+            for what, secret in secrets.items()
+            if what not in (but or {}).get(place, set()) and _shows(text, secret)
+        ]
+        assert not found, "\n".join(found)
+
+
+def _shows(text: str, secret: str) -> bool:
+    return secret in text or json.dumps(secret)[1:-1] in text
+
+
+def _around(text: str, secret: str) -> str:
+    at = text.find(secret)
+    return text[max(0, at - 80) : at + len(secret) + 40]
+
+
+@contextmanager
+def _listening(fortress: Fortress) -> Iterator[list[str]]:
+    """Everything that is published on Redis meanwhile, Celery's events among it."""
+    heard: list[str] = []
+    with fortress.server.client() as client, client.pubsub() as pubsub:
+        pubsub.psubscribe("*")
+        stop = threading.Event()
+
+        def listen() -> None:
+            while not stop.is_set():
+                if message := pubsub.get_message(timeout=0.1):
+                    heard.append(f"{message['channel']}: {message['data']}")
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            stop.set()
+            thread.join()
+
+
+@contextmanager
+def _events(fortress: Fortress) -> Iterator[list[dict[str, Any]]]:
+    """Celery's events as any monitor receives and decodes them."""
+    app = make_celery_app(QueueSettings(redis_url=fortress.url("flower")))
+    received: list[dict[str, Any]] = []
+    with app.connection_for_read() as connection:
+        receiver: Any = EventReceiver(connection, handlers={"*": received.append}, app=app)
+        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "wakeup": False})
+        thread.start()
+        try:
+            yield received
+        finally:
+            receiver.should_stop = True
+            thread.join()
+    app.close()
+
+
+def _everything_in(server_client: redis.Redis) -> str:
+    """Every key and value of the database."""
+    readers: dict[str, Any] = {
+        "string": server_client.get,
+        "hash": server_client.hgetall,
+        "list": lambda key: server_client.lrange(key, 0, -1),
+        "set": server_client.smembers,
+        "zset": lambda key: server_client.zrange(key, 0, -1, withscores=True),
+        "stream": server_client.xrange,
+    }
+    keys = list(server_client.scan_iter(count=1000))
+    return "\n".join(f"{key}: {readers[str(server_client.type(key))](key)!r}" for key in map(str, keys))
+
+
+def _work(llm: MakeLLM, fortress: Fortress) -> tuple[str, list[Exception]]:
+    """One answer, one stream, one job kept waiting, and failures of which some echo what they were sent."""
+    provider = fortress.provider
+    provider.plan("answer", Step(text=ANSWER, chunk_chars=5, times=None))
+    provider.plan("echo", Step(status=400, message=f"{PROMPT} came with {TENANT_KEY}", times=None))
+    provider.plan("wrong", Step(status=401, message=f"Incorrect API key provided: {TENANT_KEY}", times=None))
+    own = llm(
+        api_key=TENANT_KEY, base_url=provider.base_url("openai"), extra_headers={"X-Secret": TENANT_HEADER}
+    )
+    handle = own.submit(ask(f"{PROMPT} #answer"), idempotency_key=IDEMPOTENCY_KEY)
+    assert handle.result().choices[0].message.content == ANSWER
+    with llm().stream(ask(f"{PROMPT} #answer")) as stream:
+        assert "".join(one.choices[0].delta.content or "" for one in stream if one.choices) == ANSWER
+    errors: list[Exception] = []
+    for tag in ("echo", "wrong"):
+        with pytest.raises(QueueError) as caught:
+            own.completion(ask(f"{PROMPT} #{tag}"))
+        errors.append(caught.value)
+    return handle.id, errors
+
+
+def test_nothing_private_is_readable_anywhere(
+    fortress: Fortress, llm: MakeLLM, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Seen()
+    caplog.set_level(logging.DEBUG)
+    with (
+        FlowerProcess(fortress.env("flower")) as flower,
+        _listening(fortress) as heard,
+        _events(fortress) as events,
+    ):
+        wait_until(lambda: fortress.worker.nodename in flower.get("/api/workers").text, 15, "the worker")
+        job_id, errors = _work(llm, fortress)
+        # A message of a form that LiteLLM cannot take makes it quote what it was given.
+        odd = a_call("gemini/gemini-2.0-flash", prompt=[{"type": "image_url", "image_url": PROMPT}])
+        assert isinstance(asyncio.run(_ended(engine, odd)), Failed)
+        wait_until(lambda: job_id in flower.get("/api/tasks").text, 10, "the job at Flower")
+        wait_until(lambda: "task-failed" in {one["type"] for one in events}, 10, "the failures' events")
+        paths = [path for path in flower.readable_paths(job_id) if not path.startswith("/api/worker/")]
+        paths += [
+            f"/worker/{fortress.worker.nodename}",
+            "/api/workers?refresh=1",
+            f"/tasks/datatable?{urlencode(DATATABLE)}",
+        ]
+        for path in paths:
+            answer = flower.get(path)
+            seen.places[f"Flower's {path}"] = f"{answer.headers}{answer.text}"
+        seen.places["Flower's log"] = flower.logs()
+    assert "task-succeeded" in {one["type"] for one in events}
+    assert any("celery-task-meta-" in one for one in heard)
+    assert any("llmq:frames:" in one for one in heard)
+    seen.places["Celery's events"] = repr(events)
+    seen.places["what was published"] = "\n".join(heard)
+    with fortress.server.client() as client:
+        seen.places["Redis"] = _everything_in(client)
+    for file in fortress.server.directory.rglob("*.aof"):
+        seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
+    seen.places["the worker's log"] = fortress.worker.logs()
+    seen.places["the agent's log"] = "\n".join(
+        f"{one.name} {one.getMessage()} {one.exc_text}"
+        for one in caplog.records
+        # The test's own, by which it reads Flower and instructs the provider.
+        if not one.name.startswith(("httpx", "httpcore"))
+    )
+    seen.places["the worker's metrics"] = httpx.get(fortress.metrics_url).text
+    for error in errors:
+        shown = f"{error} {error!r} {vars(error)}" + "".join(traceback.format_exception(error))
+        seen.places[f"a {type(error).__name__}"] = shown
+    # What a provider says of a prompt is for who wrote it.
+    echoed = {f"a {type(errors[0]).__name__}": {"the prompt"}}
+    seen.assert_private(sealing_key=fortress.sealing_key, but=echoed)
+    assert "DEBUG" in fortress.worker.logs()
+    assert job_id in seen.places["Redis"]
+    assert job_id in seen.places["the worker's log"]
+
+
+async def _ended(engine: Engine, call: Any) -> Any:
+    return await engine.acall(lambda: outcome_of(engine, a_job(call, engine.settings)))
+
+
+def test_no_repr_shows_anything_private(agent_settings: QueueSettings, engine: Engine) -> None:
+    properties: dict[str, Any] = {
+        "model": "openai/gpt-4o-mini",
+        "api_key": TENANT_KEY,
+        "extra_headers": {"X-Secret": TENANT_HEADER, "Authorization": f"Bearer {TENANT_HEADER}"},
+        "messages": [{"role": "system", "content": PROMPT}],
+    }
+    resolver = QueueLLMResolver(**properties)
+    llm = resolver.resolve("o", "g", "a")
+    call = a_call(prompt=PROMPT, endpoint={"api_key": TENANT_KEY, "extra_headers": {"X": TENANT_HEADER}})
+    job = a_job(call, agent_settings)
+    plain = a_job(call, QueueSettings(sealing_keys=SecretStr("")))
+    answered = Answered(
+        account=Account(), model="m", response={"choices": [{"message": {"content": ANSWER}}]}
+    )
+    frame = ChunksFrame(epoch=1, seq=1, chunks=({"choices": [{"delta": {"content": ANSWER}}]},))
+    handle = llm.job(job.id)
+    shown = Seen(
+        {
+            type(one).__name__: f"{one!r} {one}"
+            for one in (
+                agent_settings, agent_settings.sealer(), resolver, resolver.properties, llm, handle, engine,
+                call, call.endpoint, job, answered, frame,
+            )
+        }
+    )  # fmt: skip
+    shown.places["a job that is not sealed"] = repr(plain)
+    shown.places["get_config"] = repr(llm.get_config())
+    # The configuration is the agent's own, its standing messages too; its secrets are masked.
+    own = {"get_config": {"the prompt"}}
+    shown.assert_private(sealing_key=agent_settings.sealing_keys.get_secret_value(), but=own)
