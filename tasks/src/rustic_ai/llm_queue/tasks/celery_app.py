@@ -6,7 +6,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from .names import TASK_NAME
-from .redis_client import CONNECT_TIMEOUT_S, SentinelUrl
+from .redis_client import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, SentinelUrl
 from .settings import QueueSettings
 from .transport import broker_url, register_transport
 
@@ -46,6 +46,8 @@ def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
 def _transport_options(redis_url: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        # Otherwise one half-open connection would hold up the worker, or a publisher, for good.
+        "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
