@@ -92,7 +92,7 @@ class Stream:
         return {"epoch": self._at.epoch, "seq": self._at.seq}
 
     def _write(self, frame: ChunksFrame | RestartFrame) -> None:
-        raw = seal_frame(frame, **ABOUT)
+        raw = seal_frame(frame.model_dump_json(), **ABOUT)
         self._append(raw, void=frame.seq == 1 or isinstance(frame, RestartFrame))
 
     def _append(self, raw: str, *, void: bool) -> None:

@@ -200,7 +200,7 @@ def test_a_frame_opens_only_at_its_place() -> None:
     sealer = Sealer(KeyRing.parse(make_key()))
     about: Any = {"job_id": "j", "owner": OWNER, "sealer": sealer}
     frame = RestartFrame(epoch=1, seq=2, reason=ErrorKind.CONNECTION, model="gpt-4")
-    raw = seal_frame(frame, **about)
+    raw = seal_frame(frame.model_dump_json(), **about)
     assert "gpt-4" not in raw
     assert open_frame(raw, FrameId(1, 2), **about) == frame
     for at in (FrameId(1, 3), FrameId(2, 2)):
@@ -227,15 +227,19 @@ def test_a_message_without_a_place_is_a_violation(message: str) -> None:
         split_message(message)
 
 
-@given(
-    st.lists(
-        st.fixed_dictionaries(
-            {"id": st.sampled_from("ab"), "model": st.sampled_from("mn"), "object": st.just("chat.completion.chunk"),
-             "created": st.integers(0, 1), "choices": st.lists(st.just({"index": 0}))},
-            optional={"usage": st.just({"prompt_tokens": 1})},
-        )
-    )
-)  # fmt: skip
+CHUNKS = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from("ab"),
+        "model": st.sampled_from("mn"),
+        "object": st.just("chat.completion.chunk"),
+        "created": st.integers(0, 1),
+        "choices": st.lists(st.just({"index": 0})),
+    },
+    optional={"usage": st.just({"prompt_tokens": 1})},
+)
+
+
+@given(st.lists(CHUNKS))
 def test_packed_chunks_come_out_as_they_were(chunks: list[dict[str, Any]]) -> None:
     packed = pack_chunks(chunks)
     assert unpack_chunks(ChunksFrame(epoch=1, seq=1, chunks=packed).chunks) == chunks

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import (
@@ -28,6 +29,7 @@ from rustic_ai.llm_queue.tasks.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
+from rustic_ai.llm_queue.worker.failures import StreamTooLarge
 from rustic_ai.llm_queue.worker.frame_buffer import FrameBuffer
 from rustic_ai.llm_queue.worker.held_job import HeldJob, StopReason
 from rustic_ai.llm_queue.worker.stream_publisher import StreamPublisher
@@ -208,6 +210,21 @@ async def test_a_worker_that_lost_its_lease_stops(redis: Redis) -> None:
         await publisher.chunk(chunk("a"))
         await async_wait_until(lambda: at.held.stop_reason is StopReason.LOST, 5, "the stop")
     assert await at.texts() == []
+
+
+async def test_a_stream_holds_no_more_than_its_limit_however_it_is_cut(redis: Redis) -> None:
+    """Chunks that bring hardly any text fill Redis, too."""
+    at = await bench(redis, stream_flush="0s", stream_max_bytes=10_000)
+
+    async def send_for_ever(publisher: StreamPublisher) -> None:
+        while True:
+            await publisher.chunk(chunk("", provider_specific_fields={"n": 1}))
+            await redis.ping()
+
+    with pytest.raises(StreamTooLarge):
+        async with asyncio.timeout(20), at.publisher() as publisher:
+            await send_for_ever(publisher)
+    assert await redis.memory_usage(keys.stream_log_key(at.job.id)) < 100_000
 
 
 async def test_a_full_redis_ends_the_frames_and_not_the_work(own_valkey: ValkeyServer) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from .stream_source import StreamEvent, StreamSource
 
 #: What Redis has of a stream is still read when the deadline has passed.
 _LAST_READ_S = 0.5
+#: What a job that has ended has left in Redis is read within this time, or Redis is away.
+_LONGEST_READ_S = 10.0
+_UNREADABLE = "The stream could not be read from Redis; check LLM_QUEUE_REDIS_URL and that the server runs"
 
 
 @dataclass
@@ -22,21 +26,30 @@ class OpenStream:
     source: StreamSource
     job: Job
     reading: Reading
-    #: The deadline on this process's monotonic clock.
+    #: The deadline on this process's monotonic clock; infinite for a job that has ended.
     ends_at: float
     #: The job is this reader's own: without the reader nobody wants its answer.
     own: bool
 
     async def next(self, number: int) -> tuple[StreamEvent, ...]:
-        """The batch of this number. Raises `JobTimeout` past the deadline."""
+        """The batch of this number. Raises `JobTimeout` past the deadline, `QueueUnavailable`."""
         try:
-            async with asyncio.timeout(max(self.ends_at - time.monotonic(), _LAST_READ_S)):
+            async with asyncio.timeout(self._wait_s()):
                 return await self.source.next(number)
         except TimeoutError:
+            if self.ends_at == math.inf:
+                from .exceptions import QueueUnavailable
+
+                raise QueueUnavailable(_UNREADABLE, job_id=self.job.id) from None
             error = await overdue(self.engine, self.job, self.job.timeout_ms / 1000)
             if self.own:
                 self.engine.abandon(self.job.id, self.job.owner)
             raise error from None
+
+    def _wait_s(self) -> float:
+        if self.ends_at == math.inf:
+            return _LONGEST_READ_S
+        return max(self.ends_at - time.monotonic(), _LAST_READ_S)
 
     async def cancel(self) -> bool:
         """Cancel the job. False when it had ended before. Raises `QueueUnavailable`."""
@@ -68,7 +81,14 @@ async def open_new(engine: EnginePort, question: Question, *, join_s: float) -> 
     source = engine.stream(question.job, keep_until=asyncio.get_running_loop().time() + question.timeout_s)
     ends_at = time.monotonic() + question.timeout_s
     try:
-        await source.join(min(join_s, question.timeout_s))
+        if not await source.join(join_s):
+            from .exceptions import QueueUnavailable
+
+            raise QueueUnavailable(
+                f"Redis did not take the subscription to the stream within {join_s:g} s; "
+                "check LLM_QUEUE_REDIS_URL and that the server runs",
+                model=question.job.model,
+            )
         await question.submit(engine)
     except BaseException:
         await source.close()

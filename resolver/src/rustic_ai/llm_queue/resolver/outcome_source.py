@@ -16,8 +16,9 @@ class OutcomeSource:
     def __init__(self, engine: EnginePort, job: Job) -> None:
         self._engine, self._job = engine, job
 
-    async def join(self, timeout_s: float) -> None:
+    async def join(self, timeout_s: float) -> bool:
         """There is nothing to be missed."""
+        return True
 
     async def next(self, number: int) -> tuple[StreamEvent, ...]:
         return CaughtUp(), Ended(await self._outcome())

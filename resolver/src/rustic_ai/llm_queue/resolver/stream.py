@@ -76,6 +76,10 @@ class _Stream:
         """Let the job go on when this reader leaves."""
         self._detached = True
 
+    def _check_new(self) -> None:
+        if self._opened is not None:
+            raise RuntimeError("a stream is entered once; ask for another one")
+
     def _start(self, opened: OpenStream) -> None:
         self._opened = opened
         self._answer = StreamedAnswer(
@@ -128,6 +132,7 @@ class CompletionStream(_Stream):
 
     def __enter__(self) -> Self:
         """Raises `QueueUnavailable`, `JobNotFound`."""
+        self._check_new()
         self._start(self._engine.call(self._opening))
         return self
 
@@ -164,6 +169,7 @@ class AsyncCompletionStream(_Stream):
 
     async def __aenter__(self) -> Self:
         """Raises `QueueUnavailable`, `JobNotFound`."""
+        self._check_new()
         self._start(await self._engine.acall(self._opening))
         return self
 

@@ -107,10 +107,10 @@ class StreamReader:
         self._batch: tuple[StreamEvent, ...] = ()
         self._number = 0
 
-    async def join(self, timeout_s: float) -> None:
+    async def join(self, timeout_s: float) -> bool:
         """Subscribe, and wait for the acknowledgement, so that a job sent now is heard from its start.
 
-        Without one in time the log alone has to do until it comes.
+        False without one in time: the log alone has to do until it comes.
         """
         await self._exits.enter_async_context(
             self._subscriptions.listening(stream_channel(self._job_id), self._inbox)
@@ -119,7 +119,8 @@ class StreamReader:
             async with asyncio.timeout(timeout_s):
                 await self._inbox.subscribed.wait()
         except TimeoutError:
-            logger.debug("No subscription yet for the stream of job %s", self._job_id)
+            return False
+        return True
 
     async def close(self) -> None:
         """Stop listening. Closing twice is safe."""

@@ -32,8 +32,8 @@ StreamEvent = Chunks | Restarted | CaughtUp | Ended | Gone
 class StreamSource(Protocol):
     """Where a stream comes from. Lives on the engine's event loop."""
 
-    async def join(self, timeout_s: float) -> None:
-        """Begin to listen: what is said from now on is not missed. Waits so long for that at most."""
+    async def join(self, timeout_s: float) -> bool:
+        """Begin to listen: what is said from now on is not missed. False when that took too long."""
 
     async def next(self, number: int) -> tuple[StreamEvent, ...]:
         """Wait for the batch of this number, counted from 1; asked for again, the same again.

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
 
 from ..tasks.names import KEY_PREFIX
 from ..tasks.redaction import get_logger
@@ -87,6 +88,9 @@ class Subscriptions:
                     await self._listen(pubsub)
             except OUTAGE_ERRORS as error:
                 logger.warning("Redis is away, waiting calls go on waiting: %s", type(error).__name__)
+            except RedisError as error:
+                # Not allowed, say. Answers are found by asking for them, if later.
+                logger.error("Redis refuses the subscriptions: %s; run `llm-queue doctor`", error)
             finally:
                 self._pubsub = None
             await asyncio.sleep(pause_s)

@@ -81,9 +81,9 @@ _FRAME: TypeAdapter[ChunksFrame | RestartFrame] = TypeAdapter(
 )
 
 
-def seal_frame(frame: ChunksFrame | RestartFrame, *, job_id: str, owner: Owner, sealer: Sealer) -> str:
-    """The frame as it stands in the log and goes out live."""
-    return sealer.seal(frame.model_dump_json(), purpose=Purpose.FRAME, job_id=job_id, owner=owner)
+def seal_frame(body: str, *, job_id: str, owner: Owner, sealer: Sealer) -> str:
+    """A frame's JSON as it stands in the log and goes out live."""
+    return sealer.seal(body, purpose=Purpose.FRAME, job_id=job_id, owner=owner)
 
 
 def open_frame(raw: str, at: FrameId, *, job_id: str, owner: Owner, sealer: Sealer) -> Frame:

@@ -14,7 +14,7 @@ from .attempt_log import AttemptLog
 from .attempt_plan import AttemptPlan
 from .cost import Usage
 from .credentials import Target
-from .failures import PolicyViolation
+from .failures import PolicyViolation, ProviderFault
 from .provider import Completion, Provider
 from .retry import Backoff, Decision, Next
 from .worker_settings import WorkerSettings
@@ -31,7 +31,7 @@ class ChunkSink(Protocol):
     """Where a stream's chunks go."""
 
     async def chunk(self, chunk: dict[str, Any]) -> None:
-        """Take one OpenAI `chat.completion.chunk`."""
+        """Take one OpenAI `chat.completion.chunk`. Raises a `ProviderFault` for one too many."""
 
     async def restart(self, reason: ErrorKind, model: str) -> None:
         """What came so far is void; `model` begins anew."""
@@ -201,6 +201,8 @@ class _Run:
     async def _emit(self, sink: ChunkSink, chunk: dict[str, Any]) -> None:
         try:
             await sink.chunk(chunk)
+        except ProviderFault:
+            raise
         except Exception as error:
             # The sink's own troubles are no failure of the provider's.
             raise _Foreign(error) from error

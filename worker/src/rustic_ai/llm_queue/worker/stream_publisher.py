@@ -39,6 +39,9 @@ class StreamPublisher:
         self._ledger, self._sealer = ledger, sealer
         self._flush_s = settings.stream_flush.total_seconds()
         self._flush_bytes = settings.stream_flush_bytes
+        self._max_bytes = settings.stream_max_bytes
+        #: Sent in the current attempt.
+        self._sent_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._buffer = FrameBuffer()
         self._restart: tuple[ErrorKind, str] | None = None
@@ -72,7 +75,11 @@ class StreamPublisher:
             self._stop_timer()
 
     async def chunk(self, chunk: dict[str, Any]) -> None:
-        """Take one chunk; waits while too much is waiting for Redis."""
+        """Take one chunk; waits while too much is waiting for Redis. Raises `StreamTooLarge`."""
+        if self._sent_bytes > self._max_bytes:
+            from .failures import StreamTooLarge
+
+            raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
         if self.muted:
             return
         self._buffer.add(chunk)
@@ -87,7 +94,7 @@ class StreamPublisher:
     async def restart(self, reason: ErrorKind, model: str) -> None:
         """What came so far is void, and readers are told so at once if they have seen any of it."""
         self._buffer.take()
-        self._next_at = 0.0
+        self._next_at, self._sent_bytes = 0.0, 0
         if self._told and not self.muted:
             self._told = False
             self._restart = (reason, model)
@@ -133,7 +140,9 @@ class StreamPublisher:
 
     async def _send(self, frame: ChunksFrame | RestartFrame) -> None:
         void_before = frame.seq == 1 or isinstance(frame, RestartFrame)
-        raw = seal_frame(frame, job_id=self._job.id, owner=self._job.owner, sealer=self._sealer)
+        body = frame.model_dump_json()
+        self._sent_bytes += len(body.encode())
+        raw = seal_frame(body, job_id=self._job.id, owner=self._job.owner, sealer=self._sealer)
         at = FrameId(frame.epoch, frame.seq)
         try:
             held = await self._ledger.emit(self._job.id, at, raw, void_before=void_before)
