@@ -1,6 +1,7 @@
 """`QueueLLM` over the real engine and a real server, with nobody there to do the work."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -86,3 +87,12 @@ def test_a_server_that_is_not_there_is_said_to_be(make_llm: MakeLLM, monkeypatch
     llm = make_llm(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(QueueUnavailable, match="LLM_QUEUE_REDIS_URL"):
         llm.completion(HI)
+
+
+def test_a_handle_attached_late_waits_no_longer_than_the_job_may_take(llm: QueueLLM) -> None:
+    job_id = llm.submit(ChatCompletionRequest(messages=HI.messages, timeout=4)).id
+    submitted = time.monotonic()
+    wait_until(lambda: time.monotonic() - submitted > 3, what="most of the job's time to pass")
+    with pytest.raises(JobTimeout):
+        llm.job(job_id).result()
+    assert time.monotonic() - submitted < 6, "no caller waits past the deadline; 4 s more would be 7"

@@ -211,6 +211,11 @@ class Engine:
         """Cancel the job in the background, for as long as Redis may be away."""
         self._chore(self._abandon(job_id, owner))
 
+    async def left_s(self, record: JobRecord) -> float:
+        """Seconds to the job's deadline, by Redis' clock. Raises `QueueGone`."""
+        now_ms = await self._bounded(self._ledger.now_ms())
+        return (record.deadline_ms - now_ms) / 1000
+
     async def record(self, job_id: str) -> JobRecord | None:
         """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
         return await self._bounded(self._ledger.record(job_id))

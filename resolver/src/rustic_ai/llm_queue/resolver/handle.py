@@ -129,7 +129,7 @@ class JobHandle:
     async def _open_stream(self, engine: EnginePort) -> OpenStream:
         record = await self._record(engine)
         # Of a job that has ended everything is there: its reader has all the time it wants.
-        wait_s = math.inf if record.state.final else self._longest_wait_s(record)
+        wait_s = math.inf if record.state.final else await self._longest_wait_s(engine, record)
         return await open_known(
             engine,
             record,
@@ -165,7 +165,7 @@ class JobHandle:
     async def _wait(self, engine: EnginePort, record: JobRecord, timeout_s: float | None) -> Outcome:
         from .engine import WaitTimeout
 
-        longest_s = self._longest_wait_s(record)
+        longest_s = await self._longest_wait_s(engine, record)
         wait_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
         try:
             return await engine.outcome(self._id, self._owner, deadline_s=max(0.0, wait_s))
@@ -198,7 +198,14 @@ class JobHandle:
             raise JobNotFound(job_id=self._id)
         return record
 
-    def _longest_wait_s(self, record: JobRecord) -> float:
-        # The record's deadline is on Redis' clock, which need not agree with ours.
-        whole_s = record.job.timeout_ms / 1000
-        return whole_s if self._ends_at is None else min(whole_s, self._ends_at - time.monotonic())
+    async def _longest_wait_s(self, engine: EnginePort, record: JobRecord) -> float:
+        from .engine import QueueGone
+        from .exceptions import QueueUnavailable
+
+        if self._ends_at is None:
+            try:
+                # The record's deadline is on Redis' clock, which need not agree with ours.
+                self._ends_at = time.monotonic() + await engine.left_s(record)
+            except QueueGone as error:
+                raise QueueUnavailable(str(error), job_id=self._id) from None
+        return self._ends_at - time.monotonic()

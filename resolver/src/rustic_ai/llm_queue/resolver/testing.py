@@ -184,6 +184,9 @@ class InMemoryQueue:
             self.cancelled.append(job_id)
             run.end(Cancelled(account=Account()))
 
+    async def left_s(self, record: JobRecord) -> float:
+        return record.deadline_ms / 1000 - time.time()
+
     async def record(self, job_id: str) -> JobRecord | None:
         run = self._runs.get(job_id)
         return run.record() if run else None

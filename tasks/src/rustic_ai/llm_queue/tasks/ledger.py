@@ -244,6 +244,11 @@ class Ledger:
         fields = cast("dict[str, str]", await self._redis.hgetall(keys.job_key(job_id)))
         return JobRecord.from_hash(fields) if fields else None
 
+    async def now_ms(self) -> int:
+        """Redis' clock, on which the records' times are."""
+        seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def epoch(self, job_id: str) -> int:
         """The number of the job's latest claim, readable even where the record is not."""
         return int(await self._redis.hget(keys.job_key(job_id), "epoch") or 0)
