@@ -5,35 +5,32 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from ..tasks import keys
 from ..tasks.announce import announce
 from ..tasks.celery_app import make_celery_app
-from ..tasks.contract import ContractViolation
-from ..tasks.error_kind import ErrorKind
-from ..tasks.errors import ErrorEnvelope
 from ..tasks.job import Job, JobRecord
 from ..tasks.ledger import CancelVerdict, FunctionsMissing, Ledger
-from ..tasks.outcome import Account, Cancelled, Failed, Outcome
+from ..tasks.outcome import Account, Cancelled, Outcome
 from ..tasks.owner import Owner
 from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
-from ..tasks.result import decode_result, encode_result
+from ..tasks.result import encode_result
 from ..tasks.settings import QueueSettings
 from .background_loop import BackgroundLoop
 from .keeper import Keeper
 from .outcome_source import OutcomeSource
+from .outcomes import Outcomes
 from .patience import Patience
 from .stream_reader import StreamReader
 from .stream_source import StreamSource
 from .subscriptions import Subscriptions
-from .waiter import ResultWaiter, Watch
+from .waiter import ResultWaiter
 
 logger = get_logger(__name__)
 
@@ -83,6 +80,7 @@ class Engine:
         self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
         self._subscriptions = Subscriptions(waiting)
         self._waiter = ResultWaiter(self._subscriptions, waiting)
+        self._outcomes = Outcomes(self._redis, self._sealer, redis_timeout_s=self._redis_timeout_s)
         self._celery: Celery = make_celery_app(settings)
         self._publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="llm-queue-publish")
         self._chores: set[asyncio.Task[None]] = set()
@@ -174,13 +172,14 @@ class Engine:
         """
         try:
             async with asyncio.timeout(deadline_s) as deadline, self._waiter.watch(job_id) as watch:
-                return await self._await_outcome(watch, job_id, owner, self._keeper(job, deadline.when()))
+                keeper = self._keeper(job, deadline.when())
+                return await self._outcomes.follow(watch, job_id, owner, keeper)
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
     async def stored_outcome(self, job_id: str, owner: Owner) -> Outcome | None:
         """How an ended job ended; None when its result is no longer kept. Raises `QueueGone`."""
-        return await self._bounded(self._outcome_now(job_id, owner))
+        return await self._bounded(self._outcomes.now(job_id, owner))
 
     def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
         """Where the job's stream comes from; a job that is none comes whole, at its end.
@@ -197,7 +196,7 @@ class Engine:
             subscriptions=self._subscriptions,
             ledger=self._ledger,
             sealer=self._sealer,
-            fetch_outcome=lambda: self._outcome_now(job.id, job.owner),
+            fetch_outcome=lambda: self._outcomes.now(job.id, job.owner),
             ended=ended,
             keeper=self._keeper(job, keep_until) if keep_until is not None else None,
         )
@@ -220,52 +219,10 @@ class Engine:
         """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
         return await self._bounded(self._ledger.record(job_id))
 
-    async def _await_outcome(self, watch: Watch, job_id: str, owner: Owner, keeper: Keeper | None) -> Outcome:
-        try:
-            async with asyncio.timeout(self._redis_timeout_s):
-                await watch.subscribed.wait()
-                raw = await self._stored(job_id)
-        except OUTAGE_ERRORS:
-            # Redis is away. The waiter reads the key again once it is back.
-            raw = None
-        if raw is not None:
-            return self._stored_outcome(raw, job_id, owner)
-        while True:
-            news = await watch.next()
-            if news is None:
-                if keeper is not None:
-                    await keeper.submit_if_lost()
-                continue
-            try:
-                return decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
-            except ContractViolation as violation:
-                # Anybody on Redis can publish; only what is stored decides.
-                logger.warning("Ignored a message posing as the result of job %s: %s", job_id, violation)
-            raw = await self._stored(job_id)
-            if raw is not None:
-                return self._stored_outcome(raw, job_id, owner)
-
     def _keeper(self, job: Job | None, ends_at: float | None) -> Keeper | None:
         if job is None:
             return None
         return Keeper(job, ends_at=ends_at, redis=self._redis, ledger=self._ledger, announce=self._announce)
-
-    async def _stored(self, job_id: str) -> str | None:
-        try:
-            return cast("str | None", await self._redis.get(keys.result_key(job_id)))
-        except OUTAGE_ERRORS:
-            return None
-
-    async def _outcome_now(self, job_id: str, owner: Owner) -> Outcome | None:
-        raw = cast("str | None", await self._redis.get(keys.result_key(job_id)))
-        return None if raw is None else self._stored_outcome(raw, job_id, owner)
-
-    def _stored_outcome(self, raw: str, job_id: str, owner: Owner) -> Outcome:
-        try:
-            return decode_result(raw, job_id=job_id, owner=owner, sealer=self._sealer)
-        except ContractViolation as violation:
-            error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The stored result: {violation}")
-            return Failed(account=Account(), error=error)
 
     async def _announce(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
