@@ -39,7 +39,7 @@ class Keeper:
         """Look for the job's record, for as long as Redis may be away, and write it anew if it is gone."""
         while True:
             try:
-                if not await self._redis.exists(keys.job_key(self._job.id)):
+                if await self._redis.hget(keys.job_key(self._job.id), "state") is None:
                     await self._submit_again()
             except OUTAGE_ERRORS:
                 await asyncio.sleep(_LOOK_AGAIN_S)
