@@ -14,7 +14,7 @@ _FIRST_CHUNKS = 5
 
 
 def measure(contenders: Sequence[Contender], sizes: Sizes) -> Figures:
-    """Chunks per second and CPU a chunk by role; milliseconds from provider to client of a lone first word."""
+    """Chunks per second and CPU a chunk by role; and how late a lone first word is, in ms."""
     spreads: dict[str, dict[str, Spread]] = defaultdict(lambda: defaultdict(Spread))
     first: dict[str, list[float]] = defaultdict(list)
     streaming = [contender for contender in contenders if contender.streams]

@@ -11,6 +11,7 @@ from .worker_settings import WorkerSettings
 _SPARE_CONNECTIONS = 64
 _CONNECTION_LIMITS = ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
 _SUCCESS_REPORT = "_dispatch_success_logging"
+_RESPONSE_METADATA = "update_response_metadata"
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
 _TALKATIVE_LOGGERS = ("httpx", "httpcore", "openai", "openai._base_client", "aiohttp", "botocore", "google")
@@ -98,10 +99,14 @@ def _silence_loggers() -> None:
 
 
 def _skip_success_reports() -> None:
-    """An eighth of a call's CPU goes into a report of it that only callbacks, such as a router's, read."""
+    """A quarter of a call's CPU goes into what only callbacks, such as a router's, and the proxy read.
+
+    That is a report of the call, and its cost and timing in the response's hidden parameters.
+    """
     from litellm import utils
 
     def report_nothing(**_: object) -> None:
         pass
 
-    setattr(utils, _SUCCESS_REPORT, report_nothing)
+    for name in (_SUCCESS_REPORT, _RESPONSE_METADATA):
+        setattr(utils, name, report_nothing)
