@@ -15,6 +15,7 @@ from support.valkey import ValkeyServer
 def nursery() -> Iterator[Nursery]:
     """Where workers are forked from: their start then costs half a second."""
     with Nursery() as nursery:
+        nursery.wait_ready()
         yield nursery
 
 

@@ -48,6 +48,10 @@ class Nursery:
         self._lock = threading.Lock()
         self._replies = self._ours.makefile("r")
 
+    def wait_ready(self) -> None:
+        """Wait until LiteLLM is imported."""
+        self._ask({})
+
     def fork(self, command: Sequence[str], env: Mapping[str, str], log_path: Path) -> "Forked":
         """Start ``python COMMAND`` (``-m module args...``) with exactly this environment."""
         pid = self._ask({"fork": list(command), "env": dict(env), "log": str(log_path)})
@@ -134,7 +138,7 @@ def _serve(connection: socket.socket) -> None:
                 os.setpgid(pid, pid)
             reply: Any = pid
         else:
-            reply = _exit_code(order["poll"])
+            reply = _exit_code(order["poll"]) if "poll" in order else None
         connection.sendall(json.dumps(reply).encode() + b"\n")
 
 

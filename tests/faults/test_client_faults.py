@@ -96,12 +96,12 @@ def test_what_a_failover_loses_is_submitted_again(sentinel_scene: Scene, cluster
     scene.provider.plan("*", Step(hold=True, times=5))
     scene.start_worker()
     replica = cluster.replica
-    replica.freeze()
+    replica.kill()
     from_s = time.monotonic()
     scene.callers.ask(5, "q")
     scene.wait_running(5)
     cluster.master.kill()
-    replica.thaw()
+    replica.start()
     scene.server = replica
     wait_until(lambda: cluster.master is replica, 30, "the Sentinels to make the replica the master")
     scene.note("forgotten", from_s, time.monotonic() + 10)

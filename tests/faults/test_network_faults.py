@@ -72,4 +72,4 @@ def test_a_worker_cut_off_for_longer_than_its_lease_writes_nothing_when_it_is_ba
     assert_promises(history)
     assert history.jobs == before
     assert all(call.possible_duplicate_charge for call in calls)
-    assert alone.logs().count("is another worker's now") == 10
+    assert alone.logs().count("is no longer this claim's") == 10

@@ -114,7 +114,7 @@ def test_a_worker_that_wakes_up_writes_no_chunk_any_more(scene: Scene) -> None:
     _, second = scene.provider.requests("q")
     assert reader.text == response.choices[0].message.content == second.text
     assert len(reader.restarts) == 1
-    scene.until(lambda: "is another worker's now" in zombie.logs(), "the zombie to notice")
+    scene.until(lambda: "is no longer this claim's" in zombie.logs(), "the zombie to notice")
     at_rest(scene)
 
 

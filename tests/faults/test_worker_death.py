@@ -97,7 +97,7 @@ def test_a_worker_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes(
         before = scene.jobs()
     # Its one call is still open and must be closed; the other's answer waits in its socket.
     scene.provider.wait_for(lambda seen: not seen[0].open, "open-0", 2.0, "the zombie's call to be closed")
-    scene.until(lambda: zombie.logs().count("is another worker's now") == 2, "the zombie to notice")
+    scene.until(lambda: zombie.logs().count("is no longer this claim's") == 2, "the zombie to notice")
     after = scene.history()
     assert_promises(after)
     assert after.jobs == before

@@ -47,6 +47,9 @@ class Leases:
     @contextmanager
     def holding(self, job: HeldJob) -> Iterator[None]:
         """Renew the job's lease for as long as the context lasts."""
+        if earlier := self._held.get(job.job_id):
+            # This worker had it before, lost it, and has claimed it anew.
+            self._lose(earlier)
         self._held[job.job_id] = job
         try:
             yield
@@ -79,9 +82,14 @@ class Leases:
             if job is None or job.epoch != held[job_id]:
                 continue
             if reason == "lost":
-                self.lost += 1
-                logger.warning("Job %s is another worker's now; its call is stopped", job_id)
-            job.stop(StopReason(reason))
+                self._lose(job)
+            else:
+                job.stop(StopReason(reason))
+
+    def _lose(self, job: HeldJob) -> None:
+        self.lost += 1
+        logger.warning("Job %s is no longer this claim's; its call is stopped", job.job_id)
+        job.stop(StopReason.LOST)
 
     def _note(self, now_ms: int) -> None:
         if self._renewed_ms is None or now_ms - self._renewed_ms > _ms(self.longest_gap):
