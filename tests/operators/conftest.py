@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from support.command import LlmQueue
 from support.llm import MakeLLM
 from support.ports import free_port
 from support.provider import ProviderStub
@@ -57,3 +58,12 @@ def llm(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> MakeLLM:
         return resolver.resolve(*(owner or ("acme", "support", "helper")))
 
     return make
+
+
+@pytest.fixture
+def llm_queue(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> LlmQueue:
+    """The `llm-queue` command, with this Redis in its environment."""
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", redis_url)
+    return LlmQueue(monkeypatch, capsys)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -37,6 +38,9 @@ logger = get_logger(__name__)
 _PUBLISHERS = 2
 #: How long a job that nobody follows any more is tried to be cancelled.
 _ABANDON_FOR_S = 120.0
+#: How long a process that ends still tries, and what it takes until it is known what to cancel.
+_LAST_CHORES_S = 2.0
+_CANCELLED_CALLS_S = 0.02
 
 
 class QueueGone(Exception):
@@ -126,6 +130,10 @@ class Engine:
         self._publishers.shutdown()
 
     async def _disconnect(self) -> None:
+        # A call that a Ctrl-C has just cut short comes to its cancelling now.
+        await asyncio.sleep(_CANCELLED_CALLS_S)
+        if self._chores:
+            await asyncio.wait(self._chores, timeout=_LAST_CHORES_S)
         for chore in self._chores:
             chore.cancel()
         await self._waiter.close()
@@ -286,3 +294,5 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+# A process that is interrupted has jobs to cancel, or somebody pays for what nobody reads.
+atexit.register(Engine.close_shared)
