@@ -134,6 +134,21 @@ async def test_an_idempotency_key_stands_for_one_job(ledger: Ledger) -> None:
     assert await ledger.record(again.id) is None
 
 
+async def test_an_idempotency_key_keeps_its_answer_and_is_free_again_without_one(
+    ledger: Ledger, redis: Redis
+) -> None:
+    key = keys.idempotency_key("owner", "key")
+    first, second, third = a_job(), a_job(), a_job()
+    await ledger.submit(first, idempotency_key=key)
+    assert await ledger.cancel(first.id, by="caller", meta=META) == "cancelled"
+    assert await ledger.submit(second, idempotency_key=key) == ("created", second.id)
+    await claim(ledger, second)
+    await ledger.finish(second.id, 1, JobState.ANSWERED, META, attempts=())
+    assert await ledger.submit(third, idempotency_key=key) == ("exists", second.id)
+    for kept in (keys.job_key(second.id), keys.result_key(second.id)):
+        assert await redis.ttl(kept) > TTL.total_seconds(), "as long as the key stands for it"
+
+
 async def test_a_rotated_sealing_key_does_not_make_another_request(ledger: Ledger) -> None:
     key = keys.idempotency_key("owner", "key")
     first = a_job(fingerprints="old:1")

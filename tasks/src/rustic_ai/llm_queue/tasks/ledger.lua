@@ -17,9 +17,19 @@ local function job_key(id) return PREFIX .. 'job:' .. id end
 local function queued_key(queue, priority) return PREFIX .. 'queued:' .. queue .. ':' .. priority end
 local function result_key(id) return 'celery-task-meta-' .. id end
 
--- The fields asked for, with false where there is none.
+-- The fields asked for, with false where there is none, and none where the record is not a hash:
+-- one record that somebody has tampered with must not keep a reap from the others.
 local function fields(id, ...)
-  return unpack(redis.call('HMGET', job_key(id), ...))
+  local values = redis.pcall('HMGET', job_key(id), ...)
+  if values.err then return end
+  return unpack(values)
+end
+
+-- A field as the number it should hold.
+local function number(text, otherwise)
+  local value = tonumber(text or '')
+  if value and value > -2^53 and value < 2^53 then return value end
+  return otherwise
 end
 
 -- The index of the jobs that wait beside this one.
@@ -42,8 +52,8 @@ end
 local function log_key(id) return PREFIX .. 'stream:' .. id end
 
 local function stream_ttl_ms(given_s, otherwise_ms)
-  local seconds = tonumber(given_s or '')
-  return seconds and math.ceil(seconds * 1000) or otherwise_ms
+  local seconds = number(given_s)
+  return seconds and seconds > 0 and seconds < 2^31 and math.ceil(seconds * 1000) or otherwise_ms
 end
 
 -- A stream ends in the same step as its job. A log that is not one any more must not keep the
@@ -51,6 +61,7 @@ end
 local function end_stream(id, state, result_ttl_ms)
   local stream, epoch, ttl_s = fields(id, 'stream', 'epoch', 'stream_ttl_s')
   if stream ~= '1' then return end
+  epoch = epoch or '0'
   local log, frame = log_key(id), 'end:' .. state
   local at = redis.pcall('XADD', log, epoch .. '-*', 'frame', frame)
   if type(at) == 'table' then
@@ -66,6 +77,9 @@ end
 -- in one step.
 local function settle(id, state, meta, result_ttl_ms, now)
   local job = job_key(id)
+  -- The answer stays for as long as the caller's key stands for it.
+  local keep_until = fields(id, 'keep_until_ms')
+  if keep_until then result_ttl_ms = math.max(result_ttl_ms, keep_until - now) end
   redis.call('HSET', job, 'state', state, 'ended_ms', now)
   if state == 'answered' then redis.call('HDEL', job, 'request') end
   redis.call('PEXPIRE', job, result_ttl_ms)
@@ -146,13 +160,17 @@ local function submit(keys, args)
   end
   if keys[2] then
     local first = redis.call('HMGET', keys[2], 'id', 'fingerprints')
-    if first[1] then
+    local state = first[1] and fields(first[1], 'state')
+    -- A cancelled job has no answer the key could stand for: it may have been one whose caller was
+    -- told that Redis is away.
+    if state and state ~= 'cancelled' then
       return {same_request(first[2], fingerprints) and 'exists' or 'conflict', first[1]}
     end
     redis.call('HSET', keys[2], 'id', id, 'fingerprints', fingerprints)
     redis.call('PEXPIRE', keys[2], args[5])
   end
   local now = now_ms()
+  if keys[2] then redis.call('HSET', keys[1], 'keep_until_ms', now + args[5]) end
   local record = {}
   for i = 6, #args do record[#record + 1] = args[i] end
   redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now,
@@ -178,15 +196,16 @@ local function claim(keys, args)
     if holder ~= token then return {'leased', now} end
     return {'granted', now, redis.call('HGETALL', keys[1])}
   end
-  if tonumber(deadline) <= now then return {'expired', now, redis.call('HGETALL', keys[1])} end
-  local losses = tonumber(epoch) - tonumber(handbacks)
+  if number(deadline, 0) <= now then return {'expired', now, redis.call('HGETALL', keys[1])} end
+  epoch = number(epoch, 0)
+  local losses = epoch - number(handbacks, 0)
   if losses > tonumber(args[5]) or (losses > 0 and loss == 'fail') then
     return {'exhausted', now, redis.call('HGETALL', keys[1])}
   end
   redis.call('HSET', keys[1], 'state', 'running', 'epoch', epoch + 1, 'worker', worker,
     'claim_token', token, 'claimed_ms', now)
   redis.call('HSETNX', keys[1], 'started_ms', now)
-  redis.call('HINCRBY', keys[1], 'attempts_begun', 1)
+  redis.pcall('HINCRBY', keys[1], 'attempts_begun', 1)
   redis.call('ZREM', queued_beside(id), id)
   redis.call('ZADD', LEASES, now + lease_ms, id)
   return {'granted', now, redis.call('HGETALL', keys[1])}
@@ -220,7 +239,8 @@ local function emit(keys, args)
   if args[7] == '1' then redis.call('XTRIM', log, 'MINID', '=', at) end
   if redis.call('PTTL', log) < 0 then
     local deadline, ttl_s = fields(id, 'deadline_ms', 'stream_ttl_s')
-    redis.call('PEXPIREAT', log, tonumber(deadline) + stream_ttl_ms(ttl_s, tonumber(args[6])))
+    local until_ms = number(deadline, now_ms()) + stream_ttl_ms(ttl_s, tonumber(args[6]))
+    redis.call('PEXPIREAT', log, until_ms)
   end
   redis.call('PUBLISH', args[5], at .. ':' .. args[4])
   return 1
@@ -320,7 +340,7 @@ local function hand_back(keys, args)
   if under_way and loss == 'fail' then return 'lost' end
   redis.call('HSET', keys[1], 'attempts', args[3], 'attempts_begun', args[4], 'state', 'queued')
   redis.call('HDEL', keys[1], 'claim_token')
-  if not under_way then redis.call('HINCRBY', keys[1], 'handbacks', 1) end
+  if not under_way then redis.pcall('HINCRBY', keys[1], 'handbacks', 1) end
   enqueue(id, now_ms())
   return 'queued'
 end
@@ -334,7 +354,7 @@ local function enter(keys, args)
   local deadline, created, cancel_by = fields(id, 'deadline_ms', 'created_ms', 'cancel_by')
   if cancel_by or redis.call('SISMEMBER', running, id) == 1 then return 'entered' end
   local now = now_ms()
-  local keep_ms = math.max(tonumber(deadline) - now, 0) + patience_ms
+  local keep_ms = math.max(number(deadline, now) - now, 0) + patience_ms
   if redis.call('SCARD', running) >= most then
     for _, other in ipairs(redis.call('SMEMBERS', running)) do
       if not redis.call('ZSCORE', LEASES, other) then redis.call('SREM', running, other) end
@@ -347,12 +367,12 @@ local function enter(keys, args)
   end
   redis.call('HSET', job, 'state', 'queued')
   redis.call('HDEL', job, 'claim_token')
-  redis.call('HINCRBY', job, 'handbacks', 1)
+  redis.pcall('HINCRBY', job, 'handbacks', 1)
   -- Until it first calls a provider it waits, whoever looked at it meanwhile.
-  if redis.call('HINCRBY', job, 'attempts_begun', -1) == 0 then redis.call('HDEL', job, 'started_ms') end
+  if redis.pcall('HINCRBY', job, 'attempts_begun', -1) == 0 then redis.call('HDEL', job, 'started_ms') end
   -- Ahead of time, so that the reaper does not announce it before it is late.
   enqueue(id, now + patience_ms)
-  redis.call('ZADD', parked, created, id)
+  redis.call('ZADD', parked, number(created, now), id)
   if redis.call('PTTL', parked) < keep_ms then redis.call('PEXPIRE', parked, keep_ms) end
   return 'parked'
 end
@@ -393,7 +413,7 @@ local function reap(_, args)
     if state ~= 'running' then redis.call('ZREM', LEASES, id)
     elseif cancel_by then add('cancelled', id)
     elseif loss == 'fail' then add('lost', id)
-    elseif tonumber(deadline) <= now then add('expired', id)
+    elseif number(deadline, 0) <= now then add('expired', id)
     else
       redis.call('HSET', job_key(id), 'state', 'queued')
       redis.call('HDEL', job_key(id), 'claim_token')
