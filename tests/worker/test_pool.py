@@ -220,6 +220,31 @@ def test_a_cancelled_job_can_tell_why(
     assert cancel_reason() is None
 
 
+def test_a_job_settles_undisturbed_however_often_it_is_cancelled(bench: Bench) -> None:
+    settling, settled = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            sleeper()
+        except asyncio.CancelledError:
+            settling.set()
+            sleeper(0.3)
+            settled.set()
+            raise
+
+    request = bench.request(work, correlation_id="a")
+    assert request.pid is not None
+    wait_until(lambda: bench.pool.in_flight == 1, 5, "the job to run")
+    bench.pool.run(asyncio.sleep(0)).result(5)  # by now the job has begun
+    bench.pool.terminate_job(request.pid)
+    assert settling.wait(5)
+    bench.pool.terminate_job(request.pid)
+    bench.pool.terminate()
+
+    assert settled.is_set()
+    assert request.told == ["accepted", "failed"]
+
+
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
 )

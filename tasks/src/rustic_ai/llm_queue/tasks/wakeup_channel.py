@@ -58,6 +58,7 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
     do_restore = False
     _publisher: Any = None
     _pops_many = False
+    _reading = False
 
     @property
     def quarantine(self) -> Quarantine:
@@ -80,7 +81,9 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         cancelled = super()._basic_cancel(consumer_tag)
-        if self._in_poll and not self.active_queues:
+        # Celery also cancels in a signal handler, which may have interrupted the reading of a pop:
+        # that gives back what it reads.
+        if self._in_poll and not self.active_queues and not self._reading:
             self._settle_pop()
         return cancelled
 
@@ -89,7 +92,8 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
         # for as long as this worker drains.
         connection: Any = self._in_poll
         try:
-            if connection.can_read(timeout=self.brpop_timeout + 1):
+            # The second look: a signal's handler may have taken longer than the first one waits.
+            if connection.can_read(timeout=self.brpop_timeout + 1) or connection.can_read(timeout=0):
                 self._brpop_read()
             else:
                 connection.disconnect()
@@ -116,6 +120,7 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
 
     def _brpop_read(self, **options: Any) -> bool:
         command = "BLMPOP" if self._pops_many else "BRPOP"
+        self._reading = True
         try:
             reply = self.client.parse_response(self.client.connection, command, **options)
         except self.ResponseError as error:
@@ -131,6 +136,7 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
             self.client.connection.disconnect()
             raise
         finally:
+            self._reading = False
             self._in_poll = None
             self._flush_brpop_reauth()
         if not reply:

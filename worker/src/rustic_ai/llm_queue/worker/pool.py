@@ -100,7 +100,10 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         **options: Any,
     ) -> RunningJob:
         job = RunningJob(self, next(self._ids), target, args, kwargs or {}, options)
-        if len(self._jobs) < self.limit:
+        if not self._thread.running:
+            # A signal's handler stopped the pool while Celery was about to hand this over.
+            logger.warning("Task %s came after the pool had stopped", job.task_id)
+        elif len(self._jobs) < self.limit:
             self._begin(job)
         else:
             self._waiting.append(job)

@@ -85,8 +85,13 @@ class RunningJob:
         self._owner.withdraw(self)
 
     def cancel(self, reason: CancelReason) -> None:
-        """Cancel the job's asyncio task, from any thread."""
-        self.reason = self.reason or reason
+        """Cancel the job's asyncio task, from any thread; only the first call does.
+
+        Another one would be raised in the middle of what the job does about the first.
+        """
+        if self.reason is not None:
+            return
+        self.reason = reason
         self._owner.loop.call_soon_threadsafe(self._cancel)
 
     def report(self, ending: Ending) -> None:
