@@ -25,11 +25,9 @@ local function fields(id, ...)
   return unpack(values)
 end
 
--- A field as the number it should hold.
+-- A field as the whole number it should hold.
 local function number(text, otherwise)
-  local value = tonumber(text or '')
-  if value and value > -2^53 and value < 2^53 then return value end
-  return otherwise
+  return text and #text < 16 and string.find(text, '^%d+$') and tonumber(text) or otherwise
 end
 
 -- The index of the jobs that wait beside this one.
@@ -52,7 +50,7 @@ end
 local function log_key(id) return PREFIX .. 'stream:' .. id end
 
 local function stream_ttl_ms(given_s, otherwise_ms)
-  local seconds = number(given_s)
+  local seconds = tonumber(given_s or '')
   return seconds and seconds > 0 and seconds < 2^31 and math.ceil(seconds * 1000) or otherwise_ms
 end
 
@@ -294,7 +292,7 @@ end
 local function conclude(keys, args)
   local id, epoch = args[1], args[2]
   local state, current = fields(id, 'state', 'epoch')
-  if not state or FINAL[state] or current ~= epoch then return 'stale' end
+  if not state or FINAL[state] or number(current, 0) ~= tonumber(epoch) then return 'stale' end
   local now = now_ms()
   if state == 'running' then
     local lease = redis.call('ZSCORE', LEASES, id)

@@ -19,7 +19,6 @@ Every function may be sent twice: one whose reply was lost answers the same agai
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +35,7 @@ from .attempt import AttemptRecord
 from .charge import Charge
 from .contract import ContractViolation
 from .frames import FrameId
+from .functions_missing import FunctionsMissing as FunctionsMissing
 from .job import Job, JobRecord, JobState, Priority
 from .owner import Owner
 
@@ -47,16 +47,6 @@ HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
 EnterVerdict = Literal["entered", "parked", "stale"]
 StopReason = Literal["lost", "cancelled"]
 ReapVerdict = Literal["requeued", "cancelled", "lost", "expired"]
-
-
-class FunctionsMissing(ResponseError):
-    """The ledger's functions are not in this Redis, and this user may not load them.
-
-    A worker of the same release loads them when it starts, `llm-queue load-functions` without one.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(inspect.cleandoc(type(self).__doc__ or ""))
 
 
 @dataclass(frozen=True)
@@ -125,7 +115,7 @@ class Ledger:
         if not rest:
             return Claim(verdict, now_ms)
         fields = _pairs(rest[0])
-        epoch = int(fields.get("epoch", 0))
+        epoch = _whole(fields.get("epoch"))
         try:
             return Claim(verdict, now_ms, JobRecord.from_hash(fields), epoch=epoch)
         except ContractViolation as violation:
@@ -251,7 +241,7 @@ class Ledger:
 
     async def epoch(self, job_id: str) -> int:
         """The number of the job's latest claim, readable even where the record is not."""
-        return int(await self._redis.hget(keys.job_key(job_id), "epoch") or 0)
+        return _whole(await self._redis.hget(keys.job_key(job_id), "epoch"))
 
     async def _call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
         library, _ = _library()
@@ -280,6 +270,12 @@ class Ledger:
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:
     return dict(cast("Iterable[tuple[str, str]]", batched(flat, 2, strict=True)))
+
+
+def _whole(text: object) -> int:
+    """A number of a record that may have been tampered with, read as the functions read it."""
+    known = isinstance(text, str) and len(text) < 16 and text.isascii() and text.isdecimal()
+    return int(str(text)) if known else 0
 
 
 def _attempts_json(attempts: Iterable[AttemptRecord]) -> str:
