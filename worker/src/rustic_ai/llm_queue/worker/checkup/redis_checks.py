@@ -20,6 +20,7 @@ from .finding import Finding, bad, doubtful, good
 _OLDEST_VERSION = (7, 0)
 _MOST_SKEW_S = 2.0
 _SLOW_MS = 20.0
+_ANSWER_S = 2.0
 _FULL = 0.8
 _AS_ADMIN = "let doctor run as an administrator of Redis, or grant this user +info"
 
@@ -114,6 +115,8 @@ async def _rights(redis: Redis, settings: QueueSettings) -> list[Finding]:
         await redis.llen(keys.message_list(settings.queue, 0))
         async with redis.pubsub() as pubsub:
             await pubsub.subscribe(keys.CANCEL_CHANNEL)
+            # Subscribing only sends: the refusal is the first thing read.
+            await pubsub.get_message(timeout=_ANSWER_S)
     except FunctionsMissing:
         return [
             bad(

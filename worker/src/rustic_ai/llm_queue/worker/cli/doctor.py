@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import partial
 
 import click
+from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.table import Table
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from ...tasks.celery_app import make_celery_app
 from ...tasks.settings import QueueSettings
-from ..checkup.finding import Finding, bad, good
+from ..checkup.finding import Finding, bad, doubtful, good
 from ..checkup.queue_checks import check_queue, seen_models
 from ..checkup.redis_checks import check_server
 from ..checkup.worker_checks import ask_workers, check_workers
@@ -63,6 +64,9 @@ def _look_at_workers(settings: QueueSettings, models: list[str]) -> list[Finding
     app = make_celery_app(settings)
     try:
         findings = check_workers(ask_workers(app, models), models, settings)
+    except (RedisError, OperationalError) as error:
+        mend = "run doctor as a user who may send Celery's remote commands, as the ACL in docker/ has one"
+        return [doubtful("workers", f"they cannot be asked: {error}", mend)]
     finally:
         app.close()
     if not models:

@@ -61,10 +61,9 @@ class _Look:
 
 
 async def _look(redis: Redis, settings: QueueSettings, app: Celery) -> _Look:
-    overview, workers = await asyncio.gather(
-        look_at_queue(redis, settings.queue), asyncio.to_thread(look_at_workers, app, _ANSWER_S)
-    )
-    return _Look(overview, workers)
+    # The queue first: with Redis away, Celery would be a while in finding it out.
+    overview = await look_at_queue(redis, settings.queue)
+    return _Look(overview, await asyncio.to_thread(look_at_workers, app, _ANSWER_S))
 
 
 async def _watch(redis: Redis, settings: QueueSettings, app: Celery, interval_s: float) -> None:

@@ -1,0 +1,144 @@
+"""`llm-queue batch`: OpenAI's batch files, with broken lines in them, stopped and gone on with."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command import LlmQueue, command_process
+from support.llm import MakeLLM
+from support.provider import ProviderStub, Step
+from support.valkey import ValkeyServer
+from support.wait import wait_until
+
+pytestmark = pytest.mark.usefixtures("worker")
+MINI = "openai/gpt-4o-mini"
+
+
+def request_line(custom_id: str, text: str, **body: Any) -> str:
+    whole = {"model": MINI, "messages": [{"role": "user", "content": text}], **body}
+    entry = {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": whole}
+    return json.dumps(entry) + "\n"
+
+
+def output(path: Path) -> dict[str | None, dict[str, Any]]:
+    """The output's lines by their custom id."""
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({entry["custom_id"] for entry in entries}) == len(entries), "one line for each"
+    return {entry["custom_id"]: entry for entry in entries}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
+
+
+def test_a_broken_line_in_the_middle_is_an_error_and_the_rest_runs(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    provider.plan("key", provider.bad_key("openai"))
+    provider.plan("one", Step(text="first", prompt_tokens=3, completion_tokens=1))
+    requests, answers = files
+    requests.write_text(
+        request_line("one", "#one", temperature=0, seed=7)
+        + '{"custom_id": "cut off", "body": {\n'
+        + "\n"
+        + request_line("refused", "#key")
+        + request_line("one", "the same id again")
+        + request_line("streamed", "hello", stream=True)
+        + json.dumps({"custom_id": "empty", "body": {"model": MINI}})
+        + "\n"
+        + request_line("last", "#last")
+    )
+    ran = llm_queue("batch", str(requests), "-o", str(answers))
+    assert ran.exit_code == 1
+    assert "2 answered, 5 failed" in ran.err
+    entries = [json.loads(line) for line in answers.read_text().splitlines()]
+    good = {one["custom_id"]: one for one in entries if (one["response"] or {}).get("status_code") == 200}
+    assert set(good) == {"one", "last"}
+    body = good["one"]["response"]["body"]
+    assert (body["object"], body["choices"][0]["message"]["content"]) == ("chat.completion", "first")
+    assert body["usage"]["prompt_tokens"] == 3
+    assert good["one"]["error"] is None
+    troubles = {one["line"]: one for one in entries if "line" in one}
+    assert set(troubles) == {2, 4, 5, 6, 7}
+    assert "not JSON" in troubles[2]["error"]["message"]
+    assert troubles[4]["response"]["status_code"] == 401
+    assert "sk-test" not in answers.read_text()
+    sent = provider.requests("one")[0].body
+    assert (sent["temperature"], sent["seed"]) == (0, 7)
+    assert "top_p" not in sent, "parameters as they stand in the file"
+
+
+def test_the_same_command_asks_only_for_what_is_missing(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    requests.write_text(request_line("a", "#a") + request_line("b", "#b"))
+    provider.plan("b", Step(status=400, message="no"), Step(text="now"))
+    assert llm_queue("batch", str(requests), "-o", str(answers)).exit_code == 1
+    # A line that was being written when its process was killed.
+    with answers.open("a") as file:
+        file.write('{"custom_id": "b", "respon')
+    ran = llm_queue("batch", str(requests), "-o", str(answers), "--json")
+    assert ran.exit_code == 0
+    assert json.loads(ran.out)["answered_before"] == 1
+    assert output(answers)["b"]["response"]["body"]["choices"][0]["message"]["content"] == "now"
+    assert len(provider.requests("a")) == 1
+
+
+def test_it_goes_on_where_ctrl_c_stopped_it(
+    llm_queue: LlmQueue, valkey: ValkeyServer, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    requests.write_text("".join(request_line(f"r{n}", f"#n{n}") for n in range(8)))
+    for number in range(4, 8):
+        provider.plan(f"n{number}", Step(text="late", hold=True))
+    env = {**os.environ, "LLM_QUEUE_REDIS_URL": valkey.url}
+    arguments = ("batch", str(requests), "-o", str(answers), "--max-in-flight", "3")
+    run = command_process(*arguments, env=env, log_path=requests.with_suffix(".log"))
+    run.start()
+    try:
+        wait_until(lambda: answers.exists() and len(answers.read_text().splitlines()) == 4, 60)
+        provider.wait_for_requests(1, "n6", timeout_s=20)
+        busy = llm_queue(*arguments)
+        assert busy.exit_code == 1
+        assert "another run writes it" in busy.err
+        run.send_signal(signal.SIGINT)
+        assert run.wait() == 130
+    finally:
+        run.kill()
+    assert "run the same command to go on" in run.logs()
+    assert len(output(answers)) == 4
+    for number in range(4, 8):
+        provider.release(f"n{number}")
+    assert llm_queue(*arguments).exit_code == 0
+    assert set(output(answers)) == {f"r{n}" for n in range(8)}
+    asked = [len(provider.requests(f"n{number}")) for number in range(8)]
+    assert asked == [1] * 8, "nothing is asked, nor billed, twice"
+
+
+def test_files_that_cannot_be_used(llm_queue: LlmQueue, files: tuple[Path, Path]) -> None:
+    requests, answers = files
+    assert llm_queue("batch", str(requests), "-o", str(answers)).exit_code == 2, "no such file"
+    requests.write_text("")
+    assert llm_queue("batch", str(requests), "-o", str(requests.parent / "no" / "where")).exit_code == 1
+    ran = llm_queue("batch", str(requests), "-o", str(answers))
+    assert (ran.exit_code, answers.read_text()) == (0, "")
+
+
+def test_a_batch_of_an_agents_on_real_parts(llm: MakeLLM, provider: ProviderStub) -> None:
+    from support.llm import ask
+
+    provider.plan("fail", Step(status=400, message="no"))
+    items = list(
+        llm().batch([ask("#ok"), ask("#fail"), ask("#ok2")], max_in_flight=2, idempotency_key="run 1")
+    )
+    assert [item.error is None for item in items] == [True, False, True]
+    again = list(llm().batch([ask("#ok"), ask("#fail"), ask("#ok2")], idempotency_key="run 1"))
+    assert [item.error is None for item in again] == [True, True, True]
+    assert again[0].result().job_id == items[0].result().job_id
+    assert len(provider.requests("ok")) == 1

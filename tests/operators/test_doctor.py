@@ -1,0 +1,161 @@
+"""`llm-queue doctor`: what is as it should be, and how to mend what is not."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.tasks.seal import make_key
+from support.command import LlmQueue, Ran
+from support.llm import MakeLLM, ask
+from support.ports import free_port
+from support.provider import ProviderStub
+from support.valkey import ValkeyServer
+from support.worker import WorkerProcess
+
+#: May do what a worker does, and not look at the server.
+ACL = "user llmq on >pass ~llmq:* ~celery-task-meta-* ~llm* ~_kombu* ~unacked* &* +@all -@dangerous -@admin"
+
+
+def verdicts(ran: Ran) -> dict[str, tuple[str, str]]:
+    """What was found, by what was looked at: the verdict, and what says it and mends it."""
+    found = json.loads(ran.out)
+    return {one["check"]: (one["verdict"], f"{one['says']} | {one['mend']}") for one in found}
+
+
+@pytest.fixture
+def restricted() -> Iterator[ValkeyServer]:
+    with ValkeyServer(acl=["user default off", ACL]) as server:
+        yield server
+
+
+@pytest.mark.usefixtures("worker")
+def test_all_is_well(
+    llm_queue: LlmQueue, llm: MakeLLM, worker: WorkerProcess, provider: ProviderStub
+) -> None:
+    llm(model="openai/gpt-4.1-nano").completion(ask("seen"))
+    ran = llm_queue("doctor", "--json")
+    assert ran.exit_code == 0
+    found = verdicts(ran)
+    assert {check for check, (verdict, _) in found.items() if verdict != "ok"} == {"sealing"}
+    assert "make-key" in found["sealing"][1]
+    assert worker.nodename in found["workers"][1]
+    assert found["model openai/gpt-4.1-nano"][0] == "ok", "one that was seen"
+    assert found.keys() >= {
+        "redis",
+        "clock",
+        "version",
+        "persistence",
+        "eviction",
+        "memory",
+        "rights",
+        "queue",
+    }
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_model_that_no_worker_has_a_key_for(llm_queue: LlmQueue) -> None:
+    ran = llm_queue("doctor", "--model", "openai/gpt-4o", "--model", "deepseek/deepseek-chat")
+    assert ran.exit_code == 1
+    assert "model deepseek/deepseek-chat" in ran.out
+    assert "set DEEPSEEK_API_KEY on the worker" in ran.out.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("worker")
+def test_keys_that_the_workers_do_not_have(llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_QUEUE_SEALING_KEYS", make_key())
+    ran = llm_queue("doctor", "--json")
+    assert ran.exit_code == 1
+    sealing = [one for one in json.loads(ran.out) if one["check"] == "sealing"]
+    assert [one["verdict"] for one in sealing] == ["ok", "failure"]
+
+
+def test_a_server_that_loses_jobs_and_a_queue_that_nobody_serves(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ValkeyServer(config={"maxmemory-policy": "allkeys-lru"}) as server:
+        monkeypatch.setenv("LLM_QUEUE_REDIS_URL", server.url)
+        with server.client() as client:
+            client.hset(keys.job_key("old"), "created_ms", int(time.time() - 600) * 1000)
+            client.zadd(keys.queued_key("llm", 3), {"old": 1})
+            client.zadd(keys.DEAD, {"dead": 1})
+        ran = llm_queue("doctor", "--json")
+    assert ran.exit_code == 1
+    found = verdicts(ran)
+    assert found["eviction"][0] == "failure"
+    assert "noeviction" in found["eviction"][1]
+    assert found["persistence"][0] == "warning"
+    assert "appendonly yes" in found["persistence"][1]
+    assert found["workers"][0] == "failure"
+    assert "llm-queue worker" in found["workers"][1]
+    assert found["queue"][0] == "warning"
+    assert "the oldest for 60" in found["queue"][1]
+    assert found["dead jobs"][0] == "warning"
+
+
+def test_a_user_of_few_rights(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, restricted: ValkeyServer
+) -> None:
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("llmq", "pass"))
+    found = verdicts(llm_queue("doctor", "--json"))
+    assert found["server"][0] == "warning"
+    assert "INFO is not this user's to ask" in found["server"][1]
+    assert found["rights"][0] == "ok", "it may do all that the queue does"
+    assert found["workers"][0] == "warning", "but not send Celery's remote commands"
+    with restricted.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "llmq", "-subscribe")
+    ran = llm_queue("doctor", "--json")
+    assert ran.exit_code == 1
+    assert verdicts(ran)["rights"][0] == "failure"
+    assert "subscribe" in verdicts(ran)["rights"][1]
+
+
+def test_a_wrong_password_is_named_and_not_shown(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, restricted: ValkeyServer
+) -> None:
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("llmq", "not-this"))
+    for command in ("doctor", "costs"):
+        ran = llm_queue(command)
+        assert ran.exit_code == 4
+        assert "refuses the login" in ran.out + ran.err
+        assert "not-this" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("costs",), ("top", "--once")])
+def test_a_redis_that_is_away(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}/0")
+    ran = llm_queue(*command)
+    assert ran.exit_code == 4
+    assert "Redis cannot be reached at redis://127.0.0.1:" in (ran.out + ran.err).replace("\n", "")
+    assert "secret" not in ran.out + ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_something_that_is_not_redis(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, provider: ProviderStub
+) -> None:
+    port = provider.base_url("openai").split(":")[2].split("/")[0]
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    ran = llm_queue("costs")
+    assert ran.exit_code == 4
+    assert "is not Redis" in ran.err
+
+
+def test_a_setting_that_is_wrong(llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", "http://example.org")
+    ran = llm_queue("doctor")
+    assert ran.exit_code == 3
+    assert "LLM_QUEUE_REDIS_URL" in ran.err
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_clock_that_is_off(llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 60)
+    verdict, says = verdicts(llm_queue("doctor", "--json"))["clock"]
+    assert verdict == "warning"
+    assert "60.0 s behind" in says
