@@ -77,6 +77,12 @@ class Callers:
         self._running.clear()
         return self.calls
 
+    def drop(self) -> None:
+        """Give up all calls, as a caller does that goes away."""
+        for future in self._running:
+            future.cancel()
+        self._running.clear()
+
     @property
     def under_way(self) -> int:
         """Calls that have not ended."""

@@ -17,6 +17,8 @@ from support.wait import wait_until
 pytestmark = pytest.mark.timeout(120)
 
 LONG = Step(words=150, chunk_delay_s=0.02)
+#: Longer than any test: its worker does not live to see the end.
+ENDLESS = Step(words=5_000, chunk_delay_s=0.02)
 
 
 class Reader:
@@ -85,7 +87,7 @@ def stop(scene: Scene, worker: Any) -> None:
 
 @pytest.mark.parametrize("hit", [kill, stop])
 def test_a_worker_that_goes_in_mid_stream(scene: Scene, hit: Hit) -> None:
-    scene.provider.plan("q", LONG, LONG)
+    scene.provider.plan("q", ENDLESS, LONG)
     worker = scene.start_worker(DRAIN="0s")
     reader = read(scene, "q")
     reader.wait_for_words(20)
@@ -103,7 +105,7 @@ def test_a_worker_that_goes_in_mid_stream(scene: Scene, hit: Hit) -> None:
 
 
 def test_a_worker_that_wakes_up_writes_no_chunk_any_more(scene: Scene) -> None:
-    scene.provider.plan("q", LONG, Step(words=60, chunk_delay_s=0.05))
+    scene.provider.plan("q", ENDLESS, Step(words=60, chunk_delay_s=0.05))
     zombie = scene.start_worker()
     reader = read(scene, "q")
     reader.wait_for_words(10)
@@ -166,7 +168,7 @@ def test_a_redis_that_is_full_costs_the_frames_and_not_the_answer(scene: Scene) 
 
 
 def test_a_redis_that_lost_everything_gets_the_job_again(scene: Scene) -> None:
-    scene.provider.plan("q", LONG, Step(words=30, chunk_delay_s=0.02))
+    scene.provider.plan("q", ENDLESS, Step(words=30, chunk_delay_s=0.02))
     scene.start_worker()
     reader = read(scene, "q")
     reader.wait_for_words(10)
