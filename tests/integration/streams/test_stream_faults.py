@@ -118,7 +118,7 @@ def test_what_never_works_is_an_error(
 
 
 def test_slow_to_its_first_word_is_not_idle(llm: MakeLLM, provider: ProviderStub) -> None:
-    provider.plan("q", Step(text="At last.", first_token_delay_s=2.0))
+    provider.plan("q", Step(text="At last.", first_token_delay_s=3.5))
     with llm().stream(ask("Tell me. #q")) as stream:
         assert stream.result().choices[0].message.content == "At last."
     assert len(provider.requests("q")) == 1
