@@ -3,8 +3,12 @@
 import uuid
 from typing import Any
 
+import redis
+
 from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.job import Job, seal_call
+from rustic_ai.llm_queue.tasks.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.request import CompletionCall, Endpoint
@@ -46,4 +50,16 @@ def a_job(call: CompletionCall, settings: QueueSettings, **fields: Any) -> Job:
 async def outcome_of(engine: Engine, job: Job, timeout_s: float = 20.0) -> Outcome:
     """Submit a job and wait for its end."""
     await engine.submit(job)
+    return await engine.outcome(job.id, job.owner, deadline_s=timeout_s)
+
+
+async def tampered_outcome(
+    engine: Engine, job: Job, admin: redis.Redis, changes: dict[str, str], timeout_s: float = 10.0
+) -> Outcome:
+    """Submit a job, change its record as who can write to Redis may, wake a worker, wait for the end."""
+    ledger = Ledger(engine._redis, result_ttl=engine.settings.result_ttl)
+    await ledger.submit(job)
+    fields: Any = changes
+    admin.hset(keys.job_key(job.id), mapping=fields)
+    await engine._announce(job)
     return await engine.outcome(job.id, job.owner, deadline_s=timeout_s)

@@ -222,7 +222,9 @@ def _attempt_log(claim: Claim) -> AttemptLog:
     record: JobRecord | None = claim.record
     if record is None:
         return AttemptLog(epoch=claim.epoch, begun=1)
-    return AttemptLog(epoch=record.epoch, begun=record.attempts_begun, ended=record.attempts)
+    # At least one, whatever the record says: this claim's own.
+    begun = max(record.attempts_begun, 1)
+    return AttemptLog(epoch=record.epoch, begun=begun, ended=record.attempts)
 
 
 def _unreadable(why: str) -> Failed:
