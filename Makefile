@@ -26,7 +26,8 @@ $(VENV)/.installed: $(LOCK) pyproject.toml | $(UV)
 	$(BOOTSTRAP) -m venv .tools
 	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
 
-check: setup  ## ruff, strict typing, import contracts
+check: setup  ## ruff, strict typing, import contracts, and what runs whenever Python starts
+	$(BIN)/python tools/check_pth.py
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
