@@ -8,7 +8,7 @@ BOOTSTRAP ?= $(shell for p in python3 python python3.14 python3.13 python3.12 py
 	"$$p" -c 'import ensurepip, venv' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 LOCK := requirements.lock
 
-.PHONY: help setup demo docs screenshots test check format lock soak bench clean
+.PHONY: help setup demo docs screenshots test check audit format lock soak bench clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ check: setup  ## ruff, strict typing, import contracts, and what runs whenever P
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: | $(UV)  ## known vulnerabilities of what is locked (asks the package index)
+	$(UV) tool run pip-audit --requirement $(LOCK) --require-hashes --disable-pip
 
 test: setup  ## the whole suite, on real servers and workers
 	$(BIN)/python -m pytest $(ARGS)
