@@ -19,6 +19,7 @@ from .answer_form import plain_response
 from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
 from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, StreamTruncated, classify
+from .lean_calls import lean
 from .model_router import ModelRouter
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .policy import Policy
@@ -82,7 +83,8 @@ class Provider:
 
     async def complete(self, call: CompletionCall, target: Target) -> Completion:
         """One call, answered whole. Raises what `failure` explains."""
-        response = await litellm.acompletion(**self._arguments(call, target))
+        with lean(target):
+            response = await litellm.acompletion(**self._arguments(call, target))
         return self._completion(plain_response(response), target)
 
     @asynccontextmanager
