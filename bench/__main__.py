@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import backlog, growth, in_flight, latency, round_trips, saturation, start_up, stream_rate
-from bench.contenders import Contender, Queue, Sdk, all_contenders
+from bench.contenders import Contender, Queue, Sdk, all_contenders, quick_contenders
 from bench.figures import FULL, QUICK, Figures, Sizes
-from bench.lab import Stub
+from bench.lab import BrokenContender, Stub
 from bench.plot import draw
 from bench.report import Target, print_figures, print_targets, targets
 
@@ -45,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.only.split(",") if options.only else names
     document = run(QUICK if options.quick else FULL, chosen, _chooser(options))
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    results = options.out / "results.json"
+    if options.only and results.exists():
+        # The other measures stand as they were, each with its own conditions.
+        before = json.loads(results.read_text())
+        document = {key: before[key] | document[key] for key in document}
+    results.write_text(json.dumps(document, indent=1) + "\n")
     met = targets(document["figures"])
     report(document["figures"], met)
     if "saturation" in document["figures"]:
@@ -57,20 +62,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(sizes: Sizes, names: Sequence[str], wanted: Callable[[Contender], bool]) -> dict[str, Any]:
     """Measure. Raises `BrokenContender`."""
     figures: dict[str, Figures] = {}
+    conditions: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
         stub = Stub()
         stack.callback(stub.process.kill)
         stub.start()
-        contenders = [one for one in all_contenders(stub, _say) if wanted(one)]
-        for contender in contenders:
+        contenders: list[Contender] = []
+        known = quick_contenders(stub) if sizes is QUICK else all_contenders(stub, _say)
+        for contender in filter(wanted, known):
             _say(f"starting {contender.name}")
             stack.callback(contender.close)
-            contender.start()
+            try:
+                contender.start()
+            except (AssertionError, BrokenContender) as error:
+                if isinstance(contender, Sdk | Queue):
+                    raise
+                _say(f"Left out: {contender.name} does not start here: {str(error).splitlines()[0]}")
+                contender.close()
+            else:
+                contenders.append(contender)
         for name in names:
-            began = time.monotonic()
+            began, before = time.monotonic(), os.getloadavg()[0]
             figures[name] = MEASURES[name](contenders, sizes)
-            _say(f"{name}: {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}")
-    return {"machine": machine(), "figures": figures}
+            took_s, after = round(time.monotonic() - began), os.getloadavg()[0]
+            at = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+            conditions[name] = {"at": at, "took_s": took_s, "load_before": before, "load_after": after}
+            _say(f"{name}: {took_s} s, load {before:.1f} to {after:.1f}")
+    return {"machine": machine(), "conditions": conditions, "figures": figures}
 
 
 def report(figures: dict[str, Figures], met: Sequence[Target]) -> None:
@@ -90,8 +108,6 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load_before": os.getloadavg(),
-        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }
 
 
@@ -103,8 +119,6 @@ def _chooser(options: argparse.Namespace) -> Callable[[Contender], bool]:
     if options.contenders:
         texts = options.contenders.split(",")
         return lambda contender: isinstance(contender, Sdk) or any(text in contender.name for text in texts)
-    if options.quick:
-        return lambda contender: type(contender) in (Sdk, Queue)
     return lambda _: True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import time
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 from bench.stub import ANSWER
 
 MODEL = "openai/gpt-4o-mini"
+#: Of the proxy that is started for the run: it refuses to serve without one, or with a simple one.
+PROXY_KEY = f"sk-{hashlib.sha256(b'bench').hexdigest()}"
 _MOST_THREADS = 128
 _LONGEST_WAIT_S = 600.0
 
@@ -83,7 +86,8 @@ class ProxyCaller:
         self._url = f"{os.environ['BENCH_PROXY_URL']}/v1/chat/completions"
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=_LONGEST_WAIT_S)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        headers = {"authorization": f"Bearer {PROXY_KEY}"}
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
 
     async def call(self, prompt: str) -> str:
         async with self._session.post(self._url, json=self._body(prompt)) as response:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT
+from bench.callers import PROXY_KEY
 from bench.lab import BrokenContender, DriverProcess, Stub, cpu_s_of
 from support.ports import free_port
 from support.process import ChildProcess
@@ -129,13 +130,12 @@ class Queue(_OnRedis):
         return super().env() | {
             "LLM_QUEUE_REDIS_URL": self.valkey.url,
             "LLM_QUEUE_CONCURRENCY": _CONCURRENCY,
-            "LLM_QUEUE_LOG_LEVEL": "WARNING",
         }
 
     def worker(self, number: int) -> WorkerProcess:
         node = f"bench{number}@localhost"
         command = ["-m", "rustic_ai.llm_queue.worker.cli", "worker", "--name", node, "--log-level", "INFO"]
-        return WorkerProcess(self.env(), command=command, nodename=node)
+        return WorkerProcess(self.env(), command=command, nodename=node, ready_timeout_s=180)
 
 
 class TwoWorkers(Queue):
@@ -155,7 +155,9 @@ class _Plain(_OnRedis):
 
     def worker(self, number: int) -> WorkerProcess:
         command = ["-m", "celery", "-A", "bench.plain", "worker", "-l", "INFO", *self.pool]
-        worker = WorkerProcess(self.env() | {"PYTHONPATH": str(ROOT)}, command=command, cwd=ROOT)
+        worker = WorkerProcess(
+            self.env() | {"PYTHONPATH": str(ROOT)}, command=command, cwd=ROOT, ready_timeout_s=180
+        )
         worker.command[0] = str(self.python)
         return worker
 
@@ -200,14 +202,15 @@ class Proxy(Contender):
         )
         command = [str(OTHER_VENV / "bin" / "litellm"), "--config", str(config)]
         command += ["--host", "127.0.0.1", "--port", str(self._port), "--num_workers", "1"]
-        self._server = ChildProcess(command, log_path=directory / "proxy.log", env=super().env())
+        env = super().env() | {"LITELLM_MASTER_KEY": PROXY_KEY}
+        self._server = ChildProcess(command, log_path=directory / "proxy.log", env=env)
 
     def env(self) -> dict[str, str]:
         return super().env() | {"BENCH_PROXY_URL": f"http://127.0.0.1:{self._port}"}
 
     def serve(self) -> None:
         self._server.start()
-        self._server.wait_for_log("Application startup complete", 120)
+        self._server.wait_for_log("Application startup complete", 180)
 
     def pids(self) -> dict[str, list[int]]:
         return super().pids() | {"work": [self._server.pid]}
@@ -219,6 +222,11 @@ class Proxy(Contender):
 
 _OURS: tuple[type[Contender], ...] = (Sdk, Queue, TwoWorkers, Prefork, Threads, Nothing)
 _IN_A_VENV_OF_THEIR_OWN: tuple[type[Contender], ...] = (Gevent, Proxy)
+
+
+def quick_contenders(stub: Stub) -> list[Contender]:
+    """The two that need nothing but this project's own environment, and little time."""
+    return [Sdk(stub), Queue(stub)]
 
 
 def all_contenders(stub: Stub, say: Callable[[str], None]) -> list[Contender]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.contenders import Contender
+from bench.contenders import Contender, Queue, Sdk
 from bench.figures import Figures, Meter, Sizes, alternating, exponent
 
 
 def measure(contenders: Sequence[Contender], sizes: Sizes) -> Figures:
     """CPU of all processes but the provider's for as many calls at once as the load says, and the exponent.
 
-    The less disturbed of two runs counts.
+    Only of LiteLLM in-process and of one worker. The less disturbed of two runs counts.
     """
     costs: dict[str, dict[int, float]] = defaultdict(dict)
-    able = [contender for contender in contenders if contender.most_in_flight >= max(sizes.loads)]
+    able = [contender for contender in contenders if type(contender) in (Sdk, Queue)]
     for load in sizes.loads:
         for contender in alternating(able, 2):
             meter = Meter(contender)
