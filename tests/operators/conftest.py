@@ -1,4 +1,4 @@
-"""One worker for the operators' tests, which shows all that a worker can show: JSON logs and metrics."""
+"""One worker for the operators' tests, which shows all that a worker can: JSON logs, metrics, traces."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from support.collector import Collector
 from support.command import LlmQueue
 from support.llm import MakeLLM
 from support.ports import free_port
@@ -28,9 +29,17 @@ def metrics_port() -> int:
 
 
 @pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Where spans go."""
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
 def worker(
     valkey: ValkeyServer,
     metrics_port: int,
+    collector: Collector,
     provider_stub_process: ProviderStub,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[WorkerProcess]:
@@ -41,6 +50,8 @@ def worker(
         "LLM_QUEUE_RETRY_CAP": "500ms",
         "LLM_QUEUE_LOG_FORMAT": "json",
         "LLM_QUEUE_METRICS_PORT": str(metrics_port),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
         **provider_stub_process.env(),
     }
     process = WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")

@@ -22,6 +22,7 @@ from .properties import Properties
 from .reading import Reading
 from .request import build_call, estimated_tokens, input_messages, timeout_s
 from .response import QueueChatCompletionResponse
+from .tracing import SubmitSpan
 
 #: What a caller whose deadline has passed still waits to learn how far the job came.
 _LAST_LOOK_S = 0.5
@@ -34,6 +35,7 @@ class Question:
     job: Job
     timeout_s: float
     reading: Reading
+    span: SubmitSpan
 
     @classmethod
     def pose(
@@ -77,6 +79,7 @@ class Question:
         if call.stream and stream_ttl_s is None:
             stream_ttl_s = settings.stream_ttl.total_seconds()
         job_id = str(uuid.uuid4())
+        span = SubmitSpan.begin(owner, queue=settings.queue, job_id=job_id, model=call.model)
         sealed, fingerprints = seal_call(call, _sealer(settings), job_id=job_id, owner=owner)
         job = Job(
             id=job_id,
@@ -89,10 +92,11 @@ class Question:
             stream=call.stream,
             stream_ttl_s=stream_ttl_s if call.stream else None,
             estimated_tokens=estimated_tokens(call),
+            traceparent=span.traceparent,
             request=sealed,
             fingerprints=fingerprints,
         )
-        return cls(job, timeout_s, reading or Reading())
+        return cls(job, timeout_s, reading or Reading(), span)
 
     async def answer(self, engine: EnginePort) -> QueueChatCompletionResponse:
         """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
@@ -122,13 +126,18 @@ class Question:
         from .exceptions import IdempotencyConflict, QueueUnavailable
 
         name = None if idempotency_key is None else _idempotency_name(self.job.owner, idempotency_key)
+        failure: Exception | None = None
         try:
             return await engine.submit(self.job, name)
         except QueueGone as error:
+            failure = error
             # The id, because the job may have been written all the same; it is then cancelled.
             raise QueueUnavailable(str(error), job_id=self.job.id, model=self.job.model) from None
         except SubmitConflict as error:
+            failure = error
             raise IdempotencyConflict(str(error), model=self.job.model) from None
+        finally:
+            self.span.end(failure)
 
 
 async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:

@@ -8,6 +8,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm import LLM
 
 from ..tasks.owner import Owner
 from .answer_schema import require_validator
+from .guild_messages import follow_messages
 from .llm import QueueLLM
 from .properties import Properties
 from .toolset import toolset_tools
@@ -32,6 +33,7 @@ class QueueLLMResolver(DependencyResolver[LLM]):
         toolset_tools(self._properties.toolset)
         if self._properties.enable_json_schema_validation:
             require_validator()
+        follow_messages()
 
     @property
     def properties(self) -> Properties:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ class AttemptLog:
         self.streamed_bytes = 0
         #: Where it came from.
         self.target: Target | None = None
+        #: Unix time in nanoseconds at which attempts of this claim ended, by number.
+        self.ended_ns: dict[int, int] = {}
         self._records = [record for record in ended if record.number < begun]
 
     @property
@@ -37,6 +40,7 @@ class AttemptLog:
 
     def add(self, record: AttemptRecord) -> None:
         """Put an attempt's end on record."""
+        self.ended_ns[record.number] = time.time_ns()
         self._records.append(record)
 
     def replace_last(self, record: AttemptRecord) -> None:

@@ -27,6 +27,7 @@ from .provider import Provider
 from .reaper import Reaper
 from .running_job import CancelReason, cancel_reason
 from .settlement import Settlement
+from .tracing import Tracing
 from .worker_check import check_models
 from .worker_metrics import PoolFigures
 from .worker_settings import WorkerSettings
@@ -51,10 +52,12 @@ class Runtime:
         keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
         self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
         self._metrics = Metrics(settings) if settings.metrics_port else None
+        self._tracing = Tracing.of_environment(worker)
         told: list[Observer] = [
             JobLog(),
             app.tasks[TASK_NAME].accounts,
             *(self._metrics.observers if self._metrics else ()),
+            *([self._tracing.observer] if self._tracing else ()),
         ]
         self._observers = Observers(told)
         settlement = Settlement(self.ledger, self._sealer, self._observers)
@@ -86,6 +89,8 @@ class Runtime:
         services: list[Service] = [self.leases, CancelListener(self._listening, self.leases), self.reaper]
         if self._metrics is not None:
             services += self._metrics.services(pool, self.leases, self.reaper)
+        if self._tracing is not None:
+            services.append(self._tracing)
         return services
 
     async def run_job(self, job_id: str) -> Outcome | None:
