@@ -48,6 +48,7 @@ class Callers:
         timeout_s: float = 60.0,
         max_retries: int = 2,
         may_end: frozenset[Ending] = ANSWERED,
+        stream: bool = False,
         **properties: Any,
     ) -> list[Call]:
         """Start calls with the prompts ``#PREFIX-0``, ``#PREFIX-1``, ...; returns their records."""
@@ -62,7 +63,7 @@ class Callers:
                 may_end=may_end,
             )
             started.append(call)
-            self._running.append(self._run(self._call(llm, call)))
+            self._running.append(self._run(self._call(llm, call, stream=stream)))
         self.calls += started
         return started
 
@@ -109,15 +110,28 @@ class Callers:
     def _run(self, coro: Coroutine[Any, Any, None]) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(coro, self._loop)
 
-    async def _call(self, llm: QueueLLM, call: Call) -> None:
+    async def _call(self, llm: QueueLLM, call: Call, *, stream: bool) -> None:
         call.submitted_at = time.monotonic()
         try:
-            response = await llm.async_completion(ask(f"#{call.tag}"))
+            if stream:
+                await _stream(llm, call)
+            else:
+                _note_answer(call, await llm.async_completion(ask(f"#{call.tag}")))
         except QueueError as error:
             _note_error(call, error)
-        else:
-            _note_answer(call, response)
         call.ended_at = time.monotonic()
+
+
+async def _stream(llm: QueueLLM, call: Call) -> None:
+    """What a reader ends up with is the text of the call."""
+    shown: list[str] = []
+    async with llm.async_stream(ask(f"#{call.tag}")) as stream:
+        async for chunk in stream:
+            if chunk.restarted:
+                shown.clear()
+            shown.append(chunk.text)
+        _note_answer(call, stream.response)
+    call.text = "".join(shown)
 
 
 _ENDINGS: Mapping[type[QueueError], Ending] = {

@@ -71,6 +71,8 @@ class History:
     calls: list[Call] = field(default_factory=list)
     requests: list[ProviderRequest] = field(default_factory=list)
     faults: list[WorkerFault] = field(default_factory=list)
+    #: When Redis took no records: an answer that came then was on its way for longer.
+    outages: list[tuple[float, float]] = field(default_factory=list)
     jobs: dict[str, JobEnd] = field(default_factory=dict)
     #: What is left of the work, in words.
     leftovers: list[str] = field(default_factory=list)
@@ -78,6 +80,10 @@ class History:
     def requests_of(self, tag: str) -> list[ProviderRequest]:
         """The provider's requests for one call, in the order of arrival."""
         return sorted((one for one in self.requests if one.tag == tag), key=lambda one: one.received_at)
+
+    def outage_end(self, at: float) -> float:
+        """When records could be made again that could not at this moment; the moment itself if they could."""
+        return max([at, *(until_s for from_s, until_s in self.outages if from_s - 0.2 <= at <= until_s)])
 
     def hit(self, kinds: Iterable[Hit], from_s: float, until_s: float) -> bool:
         """Whether a worker was hit in one of these ways within a span of time."""

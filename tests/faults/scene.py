@@ -23,13 +23,13 @@ from support.wait import wait_until
 
 #: Short enough for tests to be quick, long enough for a busy machine to renew in time.
 QUICK = {
-    "LLM_QUEUE_LEASE": "2s",
-    "LLM_QUEUE_BEAT": "500ms",
+    "LLM_QUEUE_LEASE": "3s",
+    "LLM_QUEUE_BEAT": "600ms",
     "LLM_QUEUE_REAP_EVERY": "300ms",
     "LLM_QUEUE_RETRY_BASE": "100ms",
     "LLM_QUEUE_RETRY_CAP": "500ms",
 }
-QUICK_LEASE_S = 2.0
+QUICK_LEASE_S = 3.0
 _PLAIN_WORKER = ("--without-gossip", "--without-mingle")
 
 
@@ -45,6 +45,7 @@ class Scene:
     url: str
     workers: list[NurseryWorker] = field(default_factory=list)
     faults: list[WorkerFault] = field(default_factory=list)
+    outages: list[tuple[float, float]] = field(default_factory=list)
 
     def start_worker(
         self,
@@ -149,6 +150,7 @@ class Scene:
             calls=list(calls),
             requests=[one for one in self.provider.requests() if one.provider != "unknown"],
             faults=list(self.faults),
+            outages=list(self.outages),
             jobs=self.jobs(),
             leftovers=leftovers,
         )

@@ -32,7 +32,8 @@ def good() -> History:
         tag="q", timeout_s=10, submitted_at=100, job_id="j", ended_at=102, ending="answered",
         response_id="chatcmpl-stub-1", text="answer 1", attempts=(attempt(1),),
     )  # fmt: skip
-    return History([call], [request(1, 100.5, 101.5)], [], {"j": JobEnd("answered", "answered", epoch=1)})
+    jobs = {"j": JobEnd("answered", "answered", epoch=1)}
+    return History([call], [request(1, 100.5, 101.5)], jobs=jobs)
 
 
 def rerun() -> History:

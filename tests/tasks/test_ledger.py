@@ -220,6 +220,10 @@ async def test_a_reap_that_comes_later_than_it_was_meant_reaps_nothing(ledger: L
     now_ms = (await ledger.renew({}, lease=LEASE)).now_ms
     late = await ledger.reap(renewed_ms=now_ms - 7_600, within=timedelta(seconds=7.5))
     assert (late, await state(ledger, job)) == ([], JobState.RUNNING)
+    overdue = await submitted(ledger, timeout_ms=1)
+    await async_wait_until(lambda: ledger.reap(renewed_ms=0, within=LEASE), 5, "the deadline to pass")
+    assert await ledger.reap(renewed_ms=0, within=LEASE) == [("expired", overdue.id)]
+    assert await ledger.conclude(overdue.id, 0, JobState.EXPIRED, META)
     in_time = await ledger.reap(renewed_ms=now_ms - 5_000, within=timedelta(seconds=7.5))
     assert in_time == [("requeued", job.id)]
 

@@ -393,19 +393,22 @@ local function leave(keys, args)
 end
 
 -- A Redis that froze or was away let every lease run out, though their workers live, and a reap
--- that waited in a socket's buffer is the first thing it does: so a reap counts only while its
+-- that waited in a socket's buffer is the first thing it does: so leases are reaped only while the
 -- sender's own renewal is so young that everybody else's lease still stands.
 -- args: when the sender last renewed (this clock, ms), how long ago that may be, most jobs a call
 -- returns: verdict and id in turn: 'requeued' (announce it), 'cancelled', 'lost', 'expired'
 -- (conclude it)
 local function reap(_, args)
   local now, most, found = now_ms(), args[3], {}
-  if now - tonumber(args[1]) > tonumber(args[2]) then return found end
+  local run_out = {}
+  if now - tonumber(args[1]) <= tonumber(args[2]) then
+    run_out = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, most)
+  end
   local function add(verdict, id)
     found[#found + 1] = verdict
     found[#found + 1] = id
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, most)) do
+  for _, id in ipairs(run_out) do
     local state, deadline, loss, cancel_by =
       fields(id, 'state', 'deadline_ms', 'on_worker_loss', 'cancel_by')
     if state ~= 'running' then redis.call('ZREM', LEASES, id)

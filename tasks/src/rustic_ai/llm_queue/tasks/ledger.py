@@ -212,7 +212,7 @@ class Ledger:
 
         Args:
             renewed_ms: when the caller last renewed its own leases, on Redis' clock.
-            within: nothing is reaped when that was longer ago.
+            within: no lease is reaped when that was longer ago.
         """
         reply = await self._call("reap", [], [renewed_ms, _ms(within), most])
         return cast("list[tuple[ReapVerdict, str]]", list(batched(reply, 2, strict=True)))

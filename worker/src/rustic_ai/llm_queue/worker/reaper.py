@@ -25,7 +25,7 @@ class Reaper:
     """Repairs what died: runs in every worker, and does no harm in parallel.
 
     A Redis that was away or frozen let every lease run out at once, though their workers live.
-    So nothing is reaped until this worker's own renewals have gone through for one whole lease:
+    So no lease is reaped until this worker's own renewals have gone through for one whole lease:
     by then the others' have, too. The ledger refuses a reap that comes later than it was meant.
     """
 
@@ -47,15 +47,16 @@ class Reaper:
     async def run(self) -> None:
         """Repair until cancelled."""
         while True:
-            if (renewed_ms := self._leases.steady_ms) is not None:
-                try:
-                    await self._reap(renewed_ms)
-                    await self._announce_lost_wakeups()
-                except OUTAGE_ERRORS as error:
-                    logger.warning("Nothing was reaped, Redis is away: %s", type(error).__name__)
+            try:
+                await self._reap()
+                await self._announce_lost_wakeups()
+            except OUTAGE_ERRORS as error:
+                logger.warning("Nothing was reaped, Redis is away: %s", type(error).__name__)
             await asyncio.sleep(self._every_s)
 
-    async def _reap(self, renewed_ms: int) -> None:
+    async def _reap(self) -> None:
+        # Without steady renewals only what is past its deadline in the queue is found.
+        renewed_ms = self._leases.steady_ms or 0
         found = await self._ledger.reap(renewed_ms=renewed_ms, within=self._leases.longest_gap, most=_AT_ONCE)
         for verdict, job_id in found:
             if verdict == "requeued":
