@@ -152,7 +152,7 @@ def test_an_empty_answer_is_an_answer(llm: MakeLLM, provider: ProviderStub) -> N
 
 
 async def test_200_streams_at_once(llm: MakeLLM, provider: ProviderStub) -> None:
-    provider.plan("*", Step(words=30, chunk_delay_s=0.02, hold=True, times=None))
+    provider.plan("*", Step(words=15, chunk_delay_s=0.02, hold=True, times=None))
     one = llm()
 
     async def read_one(number: int) -> tuple[str, str | None]:
