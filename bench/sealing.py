@@ -1,99 +1,85 @@
-"""What sealing adds to a job's way over Redis: a request of 10 kB, an answer of 2 kB.
+"""What sealing adds to a call with a request of 10 kB.
 
     python -m bench.sealing
 
-One process is agent and worker in turn, with a real Redis between and neither LiteLLM nor a provider, so
-that nothing hides the difference: build, seal and submit, claim and open, seal and store the result, read
-and open it. LiteLLM adds 5-9 ms of CPU to a real call.
+CPU time of the agent's process and of the worker's for calls that go all the way, through LiteLLM to a
+provider that answers at once: first of a worker without a sealing key, then of one with it, several times
+in turn. Wall time on a shared machine says more about its neighbours.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
 import statistics
 import time
 import uuid
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from redis.asyncio import Redis
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, UserMessage
 
-from rustic_ai.llm_queue.tasks import keys
-from rustic_ai.llm_queue.tasks.job import Job, JobState, open_call, seal_call
-from rustic_ai.llm_queue.tasks.ledger import Ledger
-from rustic_ai.llm_queue.tasks.outcome import Account, Answered
+from bench import ROOT
+from bench.lab import cpu_s_of
+from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from rustic_ai.llm_queue.resolver.engine import Engine
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.request import CompletionCall
-from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Purpose, Sealer, make_key
+from support.provider import ProviderStub
 from support.valkey import ValkeyServer
+from support.worker import WorkerProcess
 
-OWNER = Owner(org="acme", guild="support", agent="helper")
-CALL = CompletionCall(
-    model="openai/gpt-4o-mini",
-    params={
-        "messages": [{"role": "user", "content": f"{at}: " + "a prompt of ten kB " * 50} for at in range(10)]
-    },
-)
-ANSWER = Answered(
-    account=Account(),
-    model="openai/gpt-4o-mini",
-    response={"choices": [{"message": {"role": "assistant", "content": "an answer of two kB " * 100}}]},
-)
-JOBS = 1_500
+PROMPT = "a prompt of ten kB " * 530
+ROUNDS, CALLS = 5, 100
 
 
-async def one_job(ledger: Ledger, redis: Redis, sealer: Sealer) -> None:
-    """A job from its making to its reading."""
-    job_id = str(uuid.uuid4())
-    request, fingerprints = seal_call(CALL, sealer, job_id=job_id, owner=OWNER)
-    job = Job(
-        id=job_id, owner=OWNER, model=CALL.model, queue="bench", timeout_ms=60_000,
-        request=request, fingerprints=fingerprints,
-    )  # fmt: skip
-    await ledger.submit(job)
-    claim = await ledger.claim(job_id, worker="w", token="t", lease=timedelta(seconds=15), most_losses=2)
-    assert claim.record is not None
-    assert open_call(claim.record.job, sealer).model == CALL.model
-    meta = encode_result(ANSWER, job_id=job_id, owner=OWNER, sealer=sealer)
-    await ledger.finish(job_id, claim.epoch, JobState.ANSWERED, meta, attempts=())
-    stored = await redis.getdel(keys.result_key(job_id))
-    assert decode_result(str(stored), job_id=job_id, owner=OWNER, sealer=sealer).kind == "answered"
+@contextmanager
+def contender(provider: ProviderStub, sealing_keys: str) -> Iterator[tuple[QueueLLM, WorkerProcess]]:
+    """An agent's LLM and the worker that answers it, with a Redis of their own."""
+    with ValkeyServer() as server:
+        env = {"LLM_QUEUE_REDIS_URL": server.url, "LLM_QUEUE_SEALING_KEYS": sealing_keys}
+        os.environ.update(env)
+        llm = QueueLLMResolver(model="openai/gpt-4o-mini", timeout=60).resolve("o", "g", "a")
+        with WorkerProcess({**env, **provider.env()}, cwd=ROOT) as worker:
+            llm.completion(ChatCompletionRequest(messages=[UserMessage(content="warm up")]))
+            yield llm, worker
 
 
-async def measure(url: str) -> tuple[float, float]:
-    """CPU seconds a job takes this process, unsealed and sealed: medians of jobs that take turns."""
-    plain, sealed = Sealer(KeyRing({})), Sealer(KeyRing.parse(make_key()))
-    took: dict[Sealer, list[float]] = {plain: [], sealed: []}
-    async with Redis.from_url(url, decode_responses=True) as redis:
-        ledger = Ledger(redis, result_ttl=timedelta(seconds=10))
-        for _ in range(JOBS):
-            for sealer, times in took.items():
-                began = time.process_time()
-                await one_job(ledger, redis, sealer)
-                times.append(time.process_time() - began)
-    return statistics.median(took[plain]), statistics.median(took[sealed])
+def cpu_s_a_call(llm: QueueLLM, worker: WorkerProcess) -> float:
+    """CPU seconds that agent and worker take for a call, on average of `CALLS`."""
+    request = ChatCompletionRequest(messages=[UserMessage(content=PROMPT)])
+    pids = [os.getpid(), worker.pid]
+    before = cpu_s_of(pids[:1]) + cpu_s_of(pids[1:])
+    for handle in [llm.submit(request) for _ in range(CALLS)]:
+        handle.result()
+    return (cpu_s_of(pids[:1]) + cpu_s_of(pids[1:]) - before) / CALLS
 
 
-def bare_cost() -> float:
-    """Seconds to seal and open the request alone."""
-    sealer, body = Sealer(KeyRing.parse(make_key())), CALL.model_dump_json()
-    job_id, times = str(uuid.uuid4()), []
+def bare_cost_s() -> float:
+    """CPU seconds to seal and to open the request, and nothing else."""
+    sealer, job_id, times = Sealer(KeyRing.parse(make_key())), str(uuid.uuid4()), []
+    owner = Owner(org="o", guild="g", agent="a")
     for _ in range(2_000):
         began = time.process_time()
-        sealed = sealer.seal(body, purpose=Purpose.REQUEST, job_id=job_id, owner=OWNER)
-        sealer.open(sealed, purpose=Purpose.REQUEST, job_id=job_id, owner=OWNER)
+        sealed = sealer.seal(PROMPT, purpose=Purpose.REQUEST, job_id=job_id, owner=owner)
+        sealer.open(sealed, purpose=Purpose.REQUEST, job_id=job_id, owner=owner)
         times.append(time.process_time() - began)
     return statistics.median(times)
 
 
 def main() -> None:
-    with ValkeyServer() as server:
-        plain_s, sealed_s = asyncio.run(measure(server.url))
-    size = len(CALL.model_dump_json())
-    print(f"request of {size:,} bytes, {JOBS:,} jobs of each kind, medians of CPU time")
-    print(f"unsealed  {plain_s * 1e6:7.0f} us a job")
-    print(f"sealed    {sealed_s * 1e6:7.0f} us a job   x{sealed_s / plain_s:.3f}")
-    print(f"seal and open of the request alone: {bare_cost() * 1e6:.0f} us")
+    """Print CPU a call, unsealed and sealed, and their ratio."""
+    with (
+        ProviderStub() as provider,
+        contender(provider, "") as plain,
+        contender(provider, make_key()) as sealed,
+    ):
+        rounds = [(cpu_s_a_call(*plain), cpu_s_a_call(*sealed)) for _ in range(ROUNDS)]
+        Engine.close_shared()
+    plain_s, sealed_s = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"request of {len(PROMPT):,} bytes, {ROUNDS} rounds of {CALLS} calls, medians of CPU time")
+    print(f"unsealed  {plain_s * 1e3:6.2f} ms a call")
+    print(f"sealed    {sealed_s * 1e3:6.2f} ms a call   x{sealed_s / plain_s:.3f}")
+    print(f"seal and open of the request alone: {bare_cost_s() * 1e6:.0f} us")
 
 
 if __name__ == "__main__":
