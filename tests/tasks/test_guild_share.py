@@ -52,8 +52,8 @@ async def enter(ledger: Ledger, job: Job, most: int = 2, lease: timedelta = LEAS
 
 async def test_jobs_beyond_the_share_are_parked_and_follow_in_order(ledger: Ledger, redis: Redis) -> None:
     jobs = sorted([await submitted(ledger) for _ in range(5)], key=lambda job: job.id)
-    for age_ms, job in enumerate(reversed(jobs)):
-        await redis.hincrby(f"llmq:job:{job.id}", "created_ms", -age_ms)
+    for place, job in enumerate(jobs):
+        await redis.hset(f"llmq:job:{job.id}", "created_ms", str(1_000_000 + place))
     assert [await enter(ledger, job) for job in jobs] == ["entered", "entered", "parked", "parked", "parked"]
     record = await ledger.record(jobs[2].id)
     assert record is not None
