@@ -224,7 +224,7 @@ async def test_a_stream_holds_no_more_than_its_limit_however_it_is_cut(redis: Re
     with pytest.raises(StreamTooLarge):
         async with asyncio.timeout(20), at.publisher() as publisher:
             await send_for_ever(publisher)
-    assert await redis.memory_usage(keys.stream_log_key(at.job.id)) < 100_000
+    assert (await redis.memory_usage(keys.stream_log_key(at.job.id)) or 0) < 100_000
 
 
 async def test_a_full_redis_ends_the_frames_and_not_the_work(own_valkey: ValkeyServer) -> None:

@@ -40,10 +40,10 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
     def run(self, job_id: str) -> dict[str, Any]:
         try:
             outcome = wait_for(self.runtime.run_job(job_id))
-        except Exception as error:
+        except Exception as fault:
             # What it says may quote the job, and Celery would log it and send it out in an event.
             logger.exception("Job %s met a fault of the worker's and is left to its lease", job_id)
-            raise JobFailed(f"worker_fault ({type(error).__name__})") from None
+            raise JobFailed(f"worker_fault ({type(fault).__name__})") from None
         match outcome:
             case None:
                 # Another worker's, or handed back: for Celery this delivery never was.

@@ -86,9 +86,7 @@ def _exporter(name: str, environment: Mapping[str, str]) -> SpanExporter:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     )
     if name != "otlp" or protocol != "http/protobuf":
-        raise ValueError(
-            f"{name} over {protocol} is not there; otlp over http/protobuf and console are"
-        )
+        raise ValueError(f"{name} over {protocol} is not there; otlp over http/protobuf and console are")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
