@@ -167,4 +167,3 @@ def _logprobs(raw: Any) -> Any:
             for entry in (token, *token["top_logprobs"]):
                 entry["bytes"] = entry.get("bytes") or []
     return tidy
-
