@@ -144,6 +144,7 @@ _ENDINGS: Mapping[type[QueueError], Ending] = {
 def _note_error(call: Call, error: QueueError) -> None:
     call.ending = next((end for kind, end in _ENDINGS.items() if isinstance(error, kind)), "failed")
     call.error = f"{type(error).__name__}: {error}"
+    call.accepted = call.ending != "refused" and "had not taken the job" not in error.message
     call.job_id = error.job_id
     call.attempts = error.attempts
 

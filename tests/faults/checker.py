@@ -56,7 +56,7 @@ def check(history: History) -> Verdict:
     verdict = Verdict(jobs=len(history.calls), requests=len(history.requests))
     for call in history.calls:
         found = [*_ending(call), *_ledger(history, call), *_answer(history, call)]
-        if call.ending != "refused" and any(found):
+        if call.accepted and any(found):
             verdict.losses += 1
         found += _requests(history, call, verdict)
         verdict.violations += [f"{call.tag} ({call.job_id}): {one}" for one in found]
@@ -90,7 +90,7 @@ def _ending(call: Call) -> Iterator[str]:
 def _ledger(history: History, call: Call) -> Iterator[str]:
     job = history.jobs.get(call.job_id or "")
     if job is None:
-        if call.ending != "refused":
+        if call.accepted:
             yield "the ledger knows nothing of an accepted job"
         return
     agreeing = _AGREE[call.ending] if call.ending else set()
@@ -122,7 +122,7 @@ def _requests(history: History, call: Call, verdict: Verdict) -> Iterator[str]:
         elif _was_hit(history, request, following):
             lost += 1
             deaths = [one.from_s for one in history.faults if one.hit == "killed"]
-            verdict.rerun_s += [following.received_at - at for at in deaths if _fits(at, request)]
+            verdict.rerun_s += [following.received_at - at for at in deaths if _fits(at, request, following)]
         else:
             verdict.avoidable_duplicates += 1
             yield f"request {request.id} was repeated although nothing had happened to it"
@@ -131,7 +131,11 @@ def _requests(history: History, call: Call, verdict: Verdict) -> Iterator[str]:
     if tries > call.max_retries + 1:
         yield f"{tries} failed requests, {call.max_retries + 1} are allowed"
     generation = history.jobs[call.job_id].generation if call.job_id in history.jobs else 0
-    if call.attempts and not generation and len(requests) > max(one.number for one in call.attempts):
+    if (
+        call.ending == "answered"
+        and not generation
+        and len(requests) > max(one.number for one in call.attempts)
+    ):
         yield f"{len(requests)} provider requests, only {len(call.attempts)} attempts on record"
     deadline = call.submitted_at + call.timeout_s
     if any(one.received_at > deadline + DEADLINE_SLACK_S for one in requests):
@@ -154,8 +158,9 @@ def _failed(request: ProviderRequest) -> bool:
     return request.status >= 400 or (request.fault is not None and not request.client_closed)
 
 
-def _fits(death_s: float, request: ProviderRequest) -> bool:
-    return request.ended_at is not None and -_ON_ITS_WAY_S <= request.ended_at - death_s <= _NOTICED_S
+def _fits(death_s: float, request: ProviderRequest, following: ProviderRequest) -> bool:
+    cut = request.ended_at is not None and -_ON_ITS_WAY_S <= request.ended_at - death_s <= _NOTICED_S
+    return cut and following.received_at > death_s
 
 
 def _was_hit(history: History, request: ProviderRequest, following: ProviderRequest) -> bool:

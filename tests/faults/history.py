@@ -33,6 +33,8 @@ class Call:
     job_id: str | None = None
     ended_at: float | None = None
     ending: Ending | None = None
+    #: False when its caller was told that the queue had not taken it: it may exist or not.
+    accepted: bool = True
     #: The exception's class, where one was raised.
     error: str | None = None
     #: The provider's id of the answer, and its text.

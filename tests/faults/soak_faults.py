@@ -88,6 +88,8 @@ class WorkerFaults:
         worker.wait(30)
         until_s = time.monotonic()
         self.drains_s.append(until_s - from_s)
+        if until_s - from_s > 6:
+            print(f"slow to end: {until_s - from_s:.1f} s\n{worker.log_tail(12)}", flush=True)
         # Its hard deadline is a death to what it could not hand back.
         self.scene.note("handed back", from_s, until_s)
         self.scene.note("killed", until_s, until_s)

@@ -185,7 +185,7 @@ def test_a_rerun_that_nothing_excuses_or_announces_is_found(damage: Damage) -> N
 def test_a_refused_submit_may_exist_or_not() -> None:
     history = good()
     (call,) = history.calls
-    call.ending, call.may_end, call.job_id = "refused", frozenset({"refused"}), "j"
+    call.ending, call.may_end, call.accepted = "refused", frozenset({"refused"}), False
     history.requests.clear()
     history.jobs = {"j": JobEnd("cancelled", "cancelled")}
     assert check(history).violations == []

@@ -89,7 +89,7 @@ async def open_new(engine: EnginePort, question: Question, *, join_s: float) -> 
                 "check LLM_QUEUE_REDIS_URL and that the server runs",
                 model=question.job.model,
             )
-        await question.submit(engine)
+        await question.submit_by(ends_at, engine)
     except BaseException:
         await source.close()
         raise

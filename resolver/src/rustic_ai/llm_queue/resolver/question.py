@@ -106,19 +106,29 @@ class Question:
         from .engine import WaitTimeout
 
         ends_at = time.monotonic() + self.timeout_s
+        await self.submit_by(ends_at, engine)
         try:
-            async with asyncio.timeout(self.timeout_s):
-                await self.submit(engine)
             left_s = max(0.0, ends_at - time.monotonic())
             outcome = await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
         except asyncio.CancelledError:
             engine.abandon(self.job.id, self.job.owner)
             raise
-        except (WaitTimeout, TimeoutError):
+        except WaitTimeout:
             error = await overdue(engine, self.job, self.timeout_s)
             engine.abandon(self.job.id, self.job.owner)
             raise error from None
         return self.reading.read(outcome, self.job.id, self.job.model)
+
+    async def submit_by(self, ends_at: float, engine: EnginePort) -> None:
+        """`submit` before the deadline on this process's monotonic clock. Raises `JobTimeout`."""
+        from .exceptions import JobTimeout
+
+        try:
+            async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
+                await self.submit(engine)
+        except TimeoutError:
+            message = f"Redis had not taken the job within the timeout of {self.timeout_s:g} s."
+            raise JobTimeout(message, job_id=self.job.id, model=self.job.model) from None
 
     async def submit(self, engine: EnginePort, idempotency_key: str | None = None) -> str:
         """Queue the job. Returns the id of the job that stands for it."""

@@ -55,7 +55,7 @@ class AttemptLog:
         last = next((record for record in self._records if record.number == self.begun), None)
         if last is None:
             return self.begun - 1, False
-        if last.status != "cancelled":
+        if last.status not in ("cancelled", "ok"):
             return self.begun, False
         self._records[self._records.index(last)] = last.model_copy(update={"status": "lost"})
         return self.begun, True

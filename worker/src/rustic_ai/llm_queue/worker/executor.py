@@ -112,8 +112,11 @@ class Executor:
             return Failed(account=self._account(claim, held, log), error=failed.envelope)
         except DeadlinePassed:
             return Expired(account=self._account(claim, held, log))
-        except Stopped:
-            raise
+        except Stopped as stopped:
+            if stopped.reason is not StopReason.SHUTDOWN or held.answer is None:
+                raise
+            # It is here and paid for: only the last of its stream was not told.
+            answer = held.answer
         except Exception as error:
             # A fault of ours must end the job too, or its caller would wait for the deadline.
             logger.exception("Job %s met a fault of the worker's", held.job_id)
@@ -140,11 +143,13 @@ class Executor:
             journal=LedgerJournal(self.ledger, held),
         )
         if not call.stream:
-            return await attempts(sink=None)
+            held.answer = await attempts(sink=None)
+            return held.answer
         async with StreamPublisher(
             record.job, held, ledger=self.ledger, sealer=self.sealer, settings=self.settings
         ) as publisher:
-            return await attempts(sink=held.run.timed(publisher))
+            held.answer = await attempts(sink=held.run.timed(publisher))
+        return held.answer
 
     async def _finish(self, claim: Claim, held: HeldJob, outcome: Outcome, log: AttemptLog) -> Outcome | None:
         owner = claim.record.job.owner if claim.record else UNKNOWN_OWNER

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .attempts import Answer
     from .job_run import JobRun
 
 
@@ -40,6 +41,8 @@ class HeldJob:
         #: Loop time at which it was taken up.
         self.since_s = asyncio.get_running_loop().time()
         self.stop_reason: StopReason | None = None
+        #: The provider's whole answer, from the moment it is there.
+        self.answer: Answer | None = None
         #: What there is to tell of it, from its claim on.
         self.run: JobRun
         self._work: asyncio.Task[Any] | None = None
