@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = _QUICK_MEASURES if options.quick else tuple(MEASURES)
     chosen = options.only.split(",") if options.only else names
-    document = run(QUICK if options.quick else FULL, chosen, _chooser(options))
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "results.json"
-    if options.only and results.exists():
-        # The other measures stand as they were, each with its own conditions.
-        before = json.loads(results.read_text())
-        document = {key: before[key] | document[key] for key in document}
-    results.write_text(json.dumps(document, indent=1) + "\n")
+    # With --only the other measures stand as they were, each with its own conditions.
+    before = json.loads(results.read_text()) if options.only and results.exists() else {}
+    document: dict[str, Any] = {}
+    for measured in run(QUICK if options.quick else FULL, chosen, _chooser(options)):
+        document = {key: before.get(key, {}) | value for key, value in measured.items()}
+        results.write_text(json.dumps(document, indent=1) + "\n")
     met = targets(document["figures"])
     report(document["figures"], met)
     if "saturation" in document["figures"]:
@@ -59,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(sizes: Sizes, names: Sequence[str], wanted: Callable[[Contender], bool]) -> dict[str, Any]:
-    """Measure. Raises `BrokenContender`."""
+def run(
+    sizes: Sizes, names: Sequence[str], wanted: Callable[[Contender], bool]
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """Measure; what is known so far after each measure. Raises `BrokenContender`."""
     figures: dict[str, Figures] = {}
     conditions: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
@@ -88,7 +90,7 @@ def run(sizes: Sizes, names: Sequence[str], wanted: Callable[[Contender], bool])
             at = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
             conditions[name] = {"at": at, "took_s": took_s, "load_before": before, "load_after": after}
             _say(f"{name}: {took_s} s, load {before:.1f} to {after:.1f}")
-    return {"machine": machine(), "conditions": conditions, "figures": figures}
+            yield {"machine": machine(), "conditions": conditions, "figures": figures}
 
 
 def report(figures: dict[str, Figures], met: Sequence[Target]) -> None:
