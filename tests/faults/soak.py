@@ -29,7 +29,8 @@ ROUND_S = 45.0
 _CALLS_UNDER_WAY = 60
 #: A submit whose Redis is away is refused with a clear error.
 _ORDINARY: frozenset[Ending] = frozenset({"answered", "refused"})
-_SHORT: frozenset[Ending] = frozenset({"answered", "refused", "timeout"})
+#: With no time left for another try, the provider's error is the end.
+_SHORT: frozenset[Ending] = frozenset({"answered", "refused", "timeout", "failed"})
 
 
 @dataclass

@@ -68,7 +68,10 @@ class OpenStream:
         from .exceptions import QueueUnavailable
 
         try:
-            if cancel:
+            if cancel and time.monotonic() >= self.ends_at:
+                # Its caller has waited long enough, and Redis may be away.
+                self.engine.abandon(self.job.id, self.job.owner)
+            elif cancel:
                 await self.cancel()
         except QueueUnavailable:
             pass  # it is tried on in the background
