@@ -50,8 +50,8 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
                 raise Ignore
             case Answered():
                 return account_view(outcome)
-            case Failed(error=error):
-                raise JobFailed(error.kind.value)
+            case Failed(error=envelope):
+                raise JobFailed(envelope.kind.value)
             case Cancelled():
                 mark_revoked()
                 raise Ignore
