@@ -12,11 +12,9 @@ from support.command import LlmQueue, Ran
 from support.llm import MakeLLM, ask
 from support.ports import free_port
 from support.provider import ProviderStub
+from support.roles import PASSWORDS, users_acl
 from support.valkey import ValkeyServer
 from support.worker import WorkerProcess
-
-#: May do what a worker does, and not look at the server.
-ACL = "user llmq on >pass ~llmq:* ~celery-task-meta-* ~llm* ~_kombu* ~unacked* &* +@all -@dangerous -@admin"
 
 
 def verdicts(ran: Ran) -> dict[str, tuple[str, str]]:
@@ -27,7 +25,8 @@ def verdicts(ran: Ran) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def restricted() -> Iterator[ValkeyServer]:
-    with ValkeyServer(acl=["user default off", ACL]) as server:
+    """A server with the users that operators are given."""
+    with ValkeyServer(acl=users_acl()) as server:
         yield server
 
 
@@ -95,17 +94,19 @@ def test_a_server_that_loses_jobs_and_a_queue_that_nobody_serves(
     assert found["dead jobs"][0] == "warning"
 
 
-def test_a_user_of_few_rights(
+def test_the_workers_own_user(
     llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, restricted: ValkeyServer
 ) -> None:
-    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("llmq", "pass"))
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("worker", PASSWORDS["worker"]))
     found = verdicts(llm_queue("doctor", "--json"))
     assert found["server"][0] == "warning"
     assert "INFO is not this user's to ask" in found["server"][1]
     assert found["rights"][0] == "ok", "it may do all that the queue does"
-    assert found["workers"][0] == "warning", "but not send Celery's remote commands"
+    assert "none answered" in found["workers"][1], "and ask the workers"
+    for command in (("costs",), ("top", "--once")):
+        assert llm_queue(*command).exit_code == 0
     with restricted.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "llmq", "-subscribe")
+        admin.execute_command("ACL", "SETUSER", "worker", "-subscribe")
     ran = llm_queue("doctor", "--json")
     assert ran.exit_code == 1
     assert verdicts(ran)["rights"][0] == "failure"
@@ -115,7 +116,7 @@ def test_a_user_of_few_rights(
 def test_a_wrong_password_is_named_and_not_shown(
     llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, restricted: ValkeyServer
 ) -> None:
-    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("llmq", "not-this"))
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("worker", "not-this"))
     for command in ("doctor", "costs"):
         ran = llm_queue(command)
         assert ran.exit_code == 4

@@ -87,7 +87,7 @@ class CostLedger:
 
     async def _rows_of(self, day: date) -> list[CostRow]:
         number = (day - _FIRST_DAY).days
-        index = cast("list[str]", await self._redis.hkeys(keys.costs_key(number)))
+        index = cast("dict[str, str]", await self._redis.hgetall(keys.costs_key(number)))
         # The field without a name counts the rows.
         orgs = sorted(filter(None, index))
         pipe = self._redis.pipeline(transaction=False)

@@ -32,7 +32,7 @@ async def seen_models(redis: Redis) -> list[str]:
     ledger = CostLedger(redis)
     today = await ledger.today()
     models = {row.model for row in await ledger.rows(today - _SEEN_FOR, today)}
-    for job_id in await redis.zrevrange(keys.DEAD, 0, _LATEST_DEAD - 1):
+    for job_id in await redis.zrange(keys.DEAD, -_LATEST_DEAD, -1):
         if model := await redis.hget(keys.job_key(str(job_id)), "model"):
             models.add(str(model))
     return sorted(models - {"other"})
