@@ -48,6 +48,7 @@ app.conf.update(
 
 take_in_batches(app)
 
+_gates: dict[str, asyncio.Task[None]] = {}
 _clients: dict[str, "redis.asyncio.Redis"] = {}
 
 
@@ -72,6 +73,8 @@ async def _work(job_id: str, plan: dict[str, str]) -> str:
     await _note(job_id, started=1, threads=threading.active_count(), worker=os.getpid())
     if what == "sleep":
         await asyncio.sleep(float(seconds))
+    elif what == "hold":
+        await _released()
     elif what == "exit":
         sys.exit(3)
     elif what == "interrupt":
@@ -84,6 +87,19 @@ async def _work(job_id: str, plan: dict[str, str]) -> str:
         raise ValueError("as planned")
     await _note(job_id, finished=1)
     return "done"
+
+
+async def _released() -> None:
+    if "released" not in _gates:
+        _gates["released"] = asyncio.create_task(_watch_gate())
+    await asyncio.shield(_gates["released"])
+
+
+async def _watch_gate() -> None:
+    released = False
+    while not released:
+        released = bool(await client().exists("test:released"))
+        await asyncio.sleep(0.1)
 
 
 async def _leave() -> None:

@@ -41,12 +41,13 @@ def start(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[StartWorker]:
 def test_a_thousand_jobs_wait_at_once_in_two_threads(jobs: Jobs, start: StartWorker) -> None:
     worker = start(1000)
     idle_threads, idle_bytes = worker.threads, worker.rss_bytes
-    ids = jobs.send("sleep:6", count=1000)
+    ids = jobs.send("hold", count=1000)
 
-    wait_until(lambda: jobs.stats(worker).get("in-flight") == 1000, 20, "all jobs in flight")
+    wait_until(lambda: jobs.stats(worker).get("in-flight") == 1000, 60, "all jobs in flight")
     assert worker.threads == idle_threads
     assert worker.rss_bytes - idle_bytes < 100 * 2**20
-    wait_until(lambda: len(jobs.having(ids, "finished")) == 1000, 30, "all jobs to finish")
+    jobs.release()
+    wait_until(lambda: len(jobs.having(ids, "finished")) == 1000, 60, "all jobs to finish")
     wait_until(lambda: jobs.stats(worker).get("in-flight") == 0, 10, "nothing in flight")
     assert {jobs.facts(job_id)["threads"] for job_id in ids} == {"2"}
 
@@ -197,6 +198,15 @@ def test_every_connection_cut_under_running_jobs(
     wait_until(lambda: len(jobs.having(after, "finished")) == 5, 20, "later jobs to finish")
     assert jobs.stats(worker)["total"] == 25
     assert worker.running
+
+
+def test_the_control_channel_cut_alone(jobs: Jobs, start: StartWorker, own_valkey: ValkeyServer) -> None:
+    worker = start()
+    for _ in range(3):
+        assert own_valkey.cut_connections("pubsub") == 1
+        ids = jobs.send(count=3)
+        wait_until(lambda ids=ids: len(jobs.having(ids, "finished")) == 3, 15, "jobs to finish")  # type: ignore[misc]
+        wait_until(lambda: jobs.stats(worker), 15, "the worker to answer commands")
 
 
 def test_redis_killed_and_restarted_under_running_jobs(

@@ -27,6 +27,8 @@ logger = get_logger(__name__)
 SENTINEL_SCHEME = "llmq-sentinel"
 #: Few enough that a burst spreads over idle workers.
 _MOST_AT_ONCE = 16
+#: For the rest of a broadcast that has begun to arrive, in seconds.
+_READ_S = 1.0
 _REPLY_QUEUE = re.compile(r".+\.reply\.[^.]+\.pidbox")
 
 
@@ -56,6 +58,8 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
 
     QoS = WakeupQoS
     do_restore = False
+    #: kombu's default waits for ever on a server that does not answer. Seconds; a transport option.
+    socket_timeout = 10.0
     _publisher: Any = None
     _pops_many = False
     _reading = False
@@ -74,10 +78,11 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # redis-py would try each command four times: a server that does not answer would hold up
-        # the worker's end for minutes. One more try is for a connection that died while idle.
-        once_more = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        # the worker's end for minutes. One more try is for a connection that died while idle; one
+        # that listens must not come back by itself, which nobody would notice.
+        retry = Retry(NoBackoff(), 0 if asynchronous else 1, supported_errors=(redis.ConnectionError,))
         params: dict[str, Any] = super()._connparams(asynchronous)
-        return {"retry": once_more, **params}
+        return {"retry": retry, **params}
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         cancelled = super()._basic_cancel(consumer_tag)
@@ -179,7 +184,8 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
 
     def _receive_one(self, c: Any) -> bool:
         try:
-            response = c.parse_response()
+            # Never without a bound: the worker's main thread would wait here for good.
+            response = c.parse_response(block=False, timeout=_READ_S)
         except self.connection_errors:
             self._in_listen = None
             raise
