@@ -64,5 +64,8 @@ docs: setup  ## the pages that are written from the code
 	$(BIN)/python docs/settings_page.py
 	$(BIN)/python docs/commands_page.py
 
+soak: setup  ## random faults for MINUTES (60), by SEED
+	cd tests && ../$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
+
 clean:  ## the environment and every cache
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
