@@ -125,8 +125,8 @@ def test_a_tenant_cannot_make_the_metrics_grow(
     names = [f"openai/made-up-{number}" for number in range(40)]
     for number, name in enumerate(names):
         llm("noisy", f"guild {number}", "a").completion(ask("x"), model=name)
-    llm("quiet", "q", "a").completion(ask("x"), model="openai/gpt-4.1-nano")
-    seen = scraped(lambda seen: seen.value("llm_queue_jobs_total", model="openai/gpt-4.1-nano") == 1, "it")
+    llm("quiet", "q", "a").completion(ask("x"), model="openai/gpt-4.1")
+    seen = scraped(lambda seen: seen.value("llm_queue_jobs_total", model="openai/gpt-4.1") >= 1, "it")
     shown = seen.labels("llm_queue_jobs_total", "model")
     assert len(shown & set(names)) == 20, "its share"
     assert seen.value("llm_queue_jobs_total", model=OTHER) >= 20, "none is left out"
