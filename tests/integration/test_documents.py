@@ -97,7 +97,8 @@ def test_the_settings_page_is_whole() -> None:
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     names = WorkerSettings.model_fields | FlowerSettings.model_fields
-    settings = {f"LLM_QUEUE_{name.upper()}" for name in names}
+    # One is no setting of a process: the model that `llm-queue ask` asks.
+    settings = {f"LLM_QUEUE_{name.upper()}" for name in names} | {"LLM_QUEUE_MODEL"}
     assert set(re.findall(r"LLM_QUEUE_[A-Z_]+[A-Z]", text)) <= settings
     keys = {name for names in KEY_VARIABLES.values() for name in names}
     assert set(re.findall(r"\b[A-Z]+_API_KEY\b", text)) <= keys
