@@ -1,6 +1,7 @@
 """A key, a prompt and an answer that nobody may see: looked for in every place an attacker reads."""
 
 import asyncio
+import base64
 import json
 import logging
 import threading
@@ -8,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -74,7 +76,17 @@ class Seen:
 
 
 def _shows(text: str, secret: str) -> bool:
-    return secret in text or json.dumps(secret)[1:-1] in text
+    return any(form in text for form in _forms(secret))
+
+
+@cache
+def _forms(secret: str) -> tuple[str, ...]:
+    """A text as it stands, in JSON, and in base64, where it may begin at any of three places of a group."""
+    raw = secret.encode()
+    shifted = [base64.b64encode(b"\0" * at + raw).decode() for at in range(3)]
+    # What the bytes before and after it have a part in is cut off.
+    inner = [form[(4 if at else 0) : len(form) // 4 * 4 - 4] for at, form in enumerate(shifted)]
+    return (secret, json.dumps(secret)[1:-1], *inner)
 
 
 def _around(text: str, secret: str) -> str:
@@ -246,3 +258,11 @@ def test_no_repr_shows_anything_private(agent_settings: QueueSettings, engine: E
     # The configuration is the agent's own, its standing messages too; its secrets are masked.
     own = {"get_config": {"the prompt"}}
     shown.assert_private(sealing_key=agent_settings.sealing_keys.get_secret_value(), but=own)
+
+
+def test_the_search_itself_finds_what_is_hidden_in_plain_sight() -> None:
+    for at in range(4):
+        hidden = base64.b64encode(b"x" * at + PROMPT.encode() + b"y" * at).decode()
+        assert _shows(f"body: {hidden}", "canaryprompt")
+    assert _shows(json.dumps({"a": "Ödegård"}), "Ödegård")
+    assert not _shows(base64.b64encode(b"something else, and long enough").decode(), "canaryprompt")

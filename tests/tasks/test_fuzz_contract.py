@@ -289,3 +289,17 @@ def test_a_violation_stays_short_whatever_names_it_meets() -> None:
     with pytest.raises(ContractViolation) as caught:
         decode_result(meta, job_id=ID, owner=HERE, sealer=OPEN)
     assert len(str(caught.value)) < 1_000
+
+
+NUMBERS = ["created_ms", "deadline_ms", "epoch", "started_ms", "claimed_ms", "ended_ms", "attempts_begun",
+           "handbacks", "timeout_ms", "estimated_tokens"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["9" * 400, str(2**53 + 1), "-1", "1.5", "1e999", "x"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_cannot_be_reckoned_with_is_a_violation(name: str, value: str) -> None:
+    job = Job(id=ID, owner=HERE, model="m", queue="q", timeout_ms=1, request="x", fingerprints="x")
+    fields = {**job.to_hash(), "state": "queued", "created_ms": "1", "deadline_ms": "2"}
+    assert JobRecord.from_hash(fields)
+    with pytest.raises(ContractViolation, match=name):
+        JobRecord.from_hash({**fields, name: value})
