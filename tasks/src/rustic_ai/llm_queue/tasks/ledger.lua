@@ -484,6 +484,14 @@ local function replay(keys, args)
   return 1
 end
 
+-- A dead job is forgotten, and what is left of it. keys: job; args: id; returns 1 or 0
+local function drop(keys, args)
+  local id = args[1]
+  local listed = redis.call('ZREM', DEAD, id)
+  if not FINAL[fields(id, 'state') or ''] then return listed end
+  return redis.call('DEL', keys[1], result_key(id), log_key(id)) > 0 and 1 or listed
+end
+
 redis.register_function('LIB_submit', submit)
 redis.register_function('LIB_replay', replay)
 -- Only these may fail for want of memory: every other step ends or frees something, and an
@@ -503,4 +511,5 @@ register('hand_back', hand_back)
 register('enter', enter)
 register('leave', leave)
 register('reap', reap)
+register('drop', drop)
 register('unannounced', unannounced)

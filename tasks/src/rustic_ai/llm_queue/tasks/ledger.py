@@ -229,6 +229,10 @@ class Ledger:
         """Queue an ended job again. False when it was answered, runs, or is gone."""
         return bool(await self._call("replay", [keys.job_key(job_id)], [job_id, self._ttl_ms]))
 
+    async def drop(self, job_id: str) -> bool:
+        """Forget a dead job and what is left of it. False when there was nothing, or it has not ended."""
+        return bool(await self._call("drop", [keys.job_key(job_id)], [job_id]))
+
     async def record(self, job_id: str) -> JobRecord | None:
         """The job as it stands, or None. Raises `ContractViolation` when it does not validate."""
         fields = cast("dict[str, str]", await self._redis.hgetall(keys.job_key(job_id)))

@@ -6,13 +6,17 @@ import click
 from redis.exceptions import RedisError
 
 from ...tasks.settings import QueueSettings, SettingsError
+from .cancel import cancel
 from .command_group import CommandGroup
 from .costs import costs
+from .dead import dead
 from .doctor import doctor
 from .exit_code import ExitCode
 from .flower import flower
 from .functions import load_functions
+from .jobs import jobs
 from .key import make_key
+from .quarantine import quarantine
 from .redis_trouble import redis_trouble
 from .top import top
 from .worker import worker
@@ -33,6 +37,10 @@ commands.add_command(flower)
 commands.add_command(make_key)
 commands.add_command(load_functions)
 commands.add_command(costs)
+commands.add_command(jobs)
+commands.add_command(cancel)
+commands.add_command(dead)
+commands.add_command(quarantine)
 commands.add_command(doctor)
 commands.add_command(top)
 

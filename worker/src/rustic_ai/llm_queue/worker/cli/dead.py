@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+import click
+from redis.asyncio import Redis
+
+from ...tasks.contract import ContractViolation
+from ...tasks.job_index import JobIndex, ListedJob
+from ...tasks.keys import result_key
+from ...tasks.ledger import Ledger
+from ...tasks.outcome import Failed
+from ...tasks.result import decode_result
+from ...tasks.settings import QueueSettings
+from .exit_code import ExitCode
+from .job_id import JOB_ID
+from .job_table import job_json, job_table
+from .jobs import LIMIT
+from .output import json_option, notes, out, print_json
+from .redis_session import on_redis
+
+_Error = dict[str, Any] | None
+
+#: `--all` goes through the dead in pages of this many.
+_PAGE = 500
+
+_ids = click.argument("job_ids", metavar="[ID]...", nargs=-1, type=JOB_ID)
+_all = click.option("--all", "every", is_flag=True, help="All that are dead now.")
+
+
+@click.group()
+def dead() -> None:
+    """Jobs that failed for good: list, show, replay or drop them."""
+
+
+@dead.command("list")
+@LIMIT
+@json_option
+def list_(limit: int, as_json: bool) -> None:
+    """The dead, the latest first; never what they asked."""
+
+    async def read(redis: Redis, _: QueueSettings) -> list[ListedJob]:
+        return await JobIndex(redis).dead(limit)
+
+    jobs = on_redis(read, QueueSettings())
+    if as_json:
+        print_json([job_json(one) for one in jobs])
+    else:
+        out.print(job_table(jobs, f"{len(jobs)} dead jobs"))
+
+
+@dead.command()
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+def show(job_id: str) -> None:
+    """All that is known of a job, as JSON: its attempts, and the error if this environment can open it.
+
+    Exit code 1 when the job is not known.
+    """
+    listed, error = on_redis(lambda redis, settings: _read(redis, settings, job_id), QueueSettings())
+    print_json({**job_json(listed), "error": error})
+    if listed.record is None:
+        sys.exit(ExitCode.FAILED)
+
+
+@dead.command()
+@_ids
+@_all
+def replay(job_ids: tuple[str, ...], every: bool) -> None:
+    """Start dead jobs anew under their own ids. Exit code 1 when one of them was not dead."""
+    # Here, because Celery takes longer to import than all the rest.
+    from kombu.exceptions import OperationalError
+
+    from ...tasks.announce import announce
+    from ...tasks.celery_app import make_celery_app
+
+    settings = QueueSettings()
+    with closing(make_celery_app(settings)) as app:
+
+        async def one(redis: Redis, job_id: str) -> bool:
+            ledger = Ledger(redis, result_ttl=settings.result_ttl)
+            listed = await JobIndex(redis).job(job_id)
+            if listed.record is None or not await ledger.replay(job_id):
+                return False
+            try:
+                await asyncio.to_thread(announce, app, listed.record.job)
+            except OperationalError as error:
+                notes.print(f"{job_id} waits for a worker to find it: {type(error).__name__}")
+            return True
+
+        _for_each(job_ids, every, one, settings, done="is back on the queue")
+
+
+@dead.command()
+@_ids
+@_all
+def drop(job_ids: tuple[str, ...], every: bool) -> None:
+    """Forget dead jobs, and what is left of them. Exit code 1 when one of them was not dead."""
+    settings = QueueSettings()
+
+    async def one(redis: Redis, job_id: str) -> bool:
+        return await Ledger(redis, result_ttl=settings.result_ttl).drop(job_id)
+
+    _for_each(job_ids, every, one, settings, done="is forgotten")
+
+
+def _for_each(
+    job_ids: tuple[str, ...],
+    every: bool,
+    act: Callable[[Redis, str], Awaitable[bool]],
+    settings: QueueSettings,
+    *,
+    done: str,
+) -> None:
+    if every == bool(job_ids):
+        raise click.UsageError("give the ids of dead jobs, or --all")
+
+    async def work(redis: Redis, _: QueueSettings) -> list[tuple[str, bool]]:
+        index = JobIndex(redis)
+        chosen = [one.job_id for one in await index.dead(_PAGE)] if every else job_ids
+        ended: list[tuple[str, bool]] = []
+        while chosen:
+            for job_id in chosen:
+                ended.append((job_id, await index.is_dead(job_id) and await act(redis, job_id)))
+            known = {job_id for job_id, _ in ended}
+            later = await index.dead(_PAGE) if every else []
+            # What could not be done is still there; it is tried once.
+            chosen = [one.job_id for one in later if one.job_id not in known]
+        return ended
+
+    ended = on_redis(work, settings)
+    for job_id, was_done in ended:
+        out.print(f"{job_id} {done if was_done else 'is not among the dead'}")
+    if not all(was_done for _, was_done in ended):
+        sys.exit(ExitCode.FAILED)
+
+
+async def _read(redis: Redis, settings: QueueSettings, job_id: str) -> tuple[ListedJob, _Error]:
+    listed = await JobIndex(redis).job(job_id)
+    raw = await redis.get(result_key(job_id))
+    if listed.record is None or raw is None:
+        return listed, None
+    owner = listed.record.job.owner
+    try:
+        outcome = decode_result(str(raw), job_id=job_id, owner=owner, sealer=settings.sealer())
+    except ContractViolation as violation:
+        return listed, {"unreadable": str(violation)}
+    if not isinstance(outcome, Failed):
+        return listed, None
+    return listed, outcome.error.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+
+from ...tasks.job import JobRecord
+from ...tasks.job_index import ListedJob
+from .terminal_text import terminal_text
+
+_COLUMNS = ("job", "state", "model", "org/guild/agent", "submitted", "attempts", "worker", "why")
+
+
+def job_json(listed: ListedJob) -> dict[str, Any]:
+    """A job for programs: all but what it asks and what it was answered."""
+    if listed.record is None:
+        return {"id": listed.job_id, "state": None, "why": listed.violation}
+    record = listed.record
+    progress = record.model_dump(mode="json", exclude={"job", "attempts"})
+    job = record.job.model_dump(mode="json", exclude={"request", "fingerprints"})
+    attempts = [one.model_dump(mode="json", exclude_none=True) for one in record.attempts]
+    return {**job, **progress, "attempts": attempts, "why": _why(record)}
+
+
+def job_table(jobs: Iterable[ListedJob], title: str) -> Table:
+    """Jobs for people."""
+    table = Table(title=title, title_justify="left")
+    for name in _COLUMNS:
+        # An id is there to be copied.
+        table.add_column(name, overflow="fold", no_wrap=name == "job")
+    for listed in jobs:
+        table.add_row(*_row(listed))
+    return table
+
+
+def moment(at_ms: int | None) -> str:
+    """A time of Redis' clock, in UTC."""
+    return "" if at_ms is None else f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _row(listed: ListedJob) -> tuple[str, ...]:
+    record = listed.record
+    if record is None:
+        return (listed.job_id, "unreadable", "", "", "", "", "", terminal_text(listed.violation))
+    job = record.job
+    return (
+        listed.job_id,
+        record.state.value,
+        terminal_text(job.model),
+        terminal_text(job.owner),
+        moment(record.created_ms),
+        str(record.attempts_begun),
+        terminal_text(record.worker or ""),
+        _why(record),
+    )
+
+
+def _why(record: JobRecord) -> str:
+    """Why it failed, from its last attempt; empty where none has ended."""
+    if not record.attempts:
+        return ""
+    last = record.attempts[-1]
+    status = f" ({last.provider_status})" if last.provider_status else ""
+    return f"{last.error or last.status}{status}"
