@@ -21,7 +21,7 @@ from rustic_ai.llm_queue.worker.retry import Next
 from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
 from support.readme import README, ROOT, codes, table
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Taken without effect.
 IGNORED = {name for name, field in Properties.model_fields.items() if field.exclude}
 
@@ -108,6 +108,18 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         assert link.startswith("https://") or (page.parent / link).exists(), link
     for anchor in re.findall(r"\]\(#([^)]+)\)", text):
         assert re.search(rf"^#+ {anchor}$", text, re.MULTILINE | re.IGNORECASE), anchor
+
+
+def test_every_defence_names_a_test_that_is_there() -> None:
+    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][1:]
+    for row in rows:
+        proofs = codes(row.strip("| ").rsplit(" | ", 1)[1])
+        assert proofs, row
+        for proof in proofs:
+            path, _, name = proof.partition("::")
+            assert (ROOT / path).exists(), proof
+            if name:
+                assert f"def {name}(" in (ROOT / path).read_text(), proof
 
 
 def _module(path: Path) -> Any:

@@ -150,6 +150,27 @@ def test_the_worker_page_shows_the_pools_own_figures(
         handle.cancel()
 
 
+def test_the_limit_of_calls_is_changed_from_the_page_and_no_button_harms_the_worker(
+    flower: FlowerProcess, worker: WorkerProcess, provider: ProviderStub, llm: MakeLLM
+) -> None:
+    provider.plan("q", Step(text="still here"))
+
+    def limit() -> int:
+        stats = flower.get("/api/workers", params={"refresh": "1", "workername": worker.nodename}).json()
+        return int(stats[worker.nodename]["stats"]["pool"]["max-concurrency"])
+
+    before = limit()
+    for name, change in (("grow", 5), ("shrink", 0)):
+        reply = flower.post(f"/api/worker/pool/{name}/{worker.nodename}", data={"n": "5"})
+        assert reply.status_code == 200, reply.text
+        assert limit() == before + change
+    assert flower.post(f"/api/worker/pool/restart/{worker.nodename}").status_code == 403
+    autoscale = {"min": "1", "max": "2"}
+    assert flower.post(f"/api/worker/pool/autoscale/{worker.nodename}", data=autoscale).status_code == 403
+    assert limit() == before
+    assert llm().completion(ask("#q")).choices[0].message.content == "still here"
+
+
 def test_queue_lengths_are_the_ledgers(flower: FlowerProcess) -> None:
     lengths = flower.get("/api/queues/length").json()["active_queues"]
     assert lengths == [{"name": "llm", "messages": 0}]
