@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import openai
 import pytest
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionResponse
@@ -77,7 +78,7 @@ def test_the_table_of_an_answers_fields_is_whole() -> None:
 
 
 def test_the_commands_in_the_table_exist() -> None:
-    assert {codes(cells[0])[0].split()[1] for cells in table("Command")} <= set(commands.commands)
+    assert {codes(cells[0])[0].split()[1] for cells in table("Command")} <= set(commands.list_commands(click.Context(commands)))
 
 
 @pytest.mark.parametrize("name", ["settings_page", "commands_page"])
