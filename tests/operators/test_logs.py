@@ -7,9 +7,12 @@ import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError, JobCancelled, JobTimeout
 from support.llm import MakeLLM, ask
+from support.metrics import Scrape
 from support.provider import ProviderStub, Step
 from support.wait import wait_until
 from support.worker import WorkerProcess
+
+MINI = "openai/gpt-4o-mini"
 
 
 def job_lines(worker: WorkerProcess, job_id: str) -> list[dict[str, Any]]:
@@ -78,6 +81,28 @@ def test_every_other_ending_is_a_line_too(
         assert line["job"]["outcome"] in ((outcome,) if outcome else ("expired", "cancelled"))
         assert line["job"]["error"] == error
         assert line["job"]["model"] == "openai/gpt-4o-mini"
+
+
+@pytest.mark.leaves_keys("elsewhere", reason="the wake-ups on a queue without a worker")
+def test_a_job_that_ends_while_it_waits_is_a_line_and_a_count(
+    worker: WorkerProcess, metrics_port: int, llm: MakeLLM
+) -> None:
+    def ended(outcome: str) -> float:
+        return Scrape.of(metrics_port).value("llm_queue_jobs_total", outcome=outcome, model=MINI)
+
+    before = {outcome: ended(outcome) for outcome in ("cancelled", "expired")}
+    withdrawn = llm("acme", "support", "helper", queue="elsewhere").submit(ask("canary prompt"))
+    late = llm("acme", "support", "helper", queue="elsewhere", timeout=1).submit(ask("canary prompt"))
+    assert withdrawn.cancel()
+    for handle, outcome in ((withdrawn, "cancelled"), (late, "expired")):
+        (facts,) = [line["job"] for line in job_lines(worker, handle.id) if "job" in line]
+        assert (facts["outcome"], facts["guild"], facts["model"]) == (outcome, "support", MINI)
+        assert (facts["attempts"], facts["run_time_s"]) == (0, 0)
+        assert facts["queue_wait_s"] >= (1 if outcome == "expired" else 0)
+        wait_until(lambda outcome=outcome: ended(outcome) > before[outcome], 5, outcome)  # type: ignore[misc]
+    # Whoever told twice would have by now: the later job took a round of the reaper more.
+    assert {outcome: ended(outcome) - before[outcome] for outcome in before} == {"cancelled": 1, "expired": 1}
+    assert "canary" not in worker.logs()
 
 
 def test_a_key_that_poses_as_a_name_is_taken_out(

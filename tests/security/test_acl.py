@@ -68,6 +68,7 @@ NOT_AN_AGENTS: dict[str, tuple[Any, ...]] = {
     "list the waiting jobs": ("ZRANGE", "llmq:queued:llm:0", "0", "-1"),
     "list the running jobs": ("ZRANGEBYSCORE", "llmq:leases", "-inf", "+inf"),
     "list all jobs": ("ZRANGE", "llmq:deadlines", "0", "-1"),
+    "list the withdrawn jobs": ("LRANGE", "llmq:withdrawn", "0", "-1"),
     "list the dead jobs": ("ZRANGE", "llmq:dead", "0", "-1"),
     "take a lease": ("ZADD", "llmq:leases", "1", JOB),
     "read a guild's running jobs": ("SMEMBERS", "llmq:running:x"),

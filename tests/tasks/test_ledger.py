@@ -290,8 +290,24 @@ async def test_cancel_ends_a_waiting_job_and_flags_a_running_one(ledger: Ledger,
     assert await ledger.finish(running.id, 1, JobState.CANCELLED, META, attempts=()) == "done"
     assert await ledger.cancel(running.id, by="caller", meta=META) == "ended"
     assert await ledger.cancel(str(uuid.uuid4()), by="caller", meta=META) == "missing"
-    assert (await claim(ledger, waiting)).verdict == "final"
+    assert (await claim(ledger, waiting)).verdict == "withdrawn"
+    assert (await claim(ledger, running)).verdict == "final"
     await assert_nothing_left(redis)
+
+
+async def test_a_job_cancelled_while_it_waited_is_told_of_once(ledger: Ledger, redis: Redis) -> None:
+    waiting, running = await submitted(ledger), await submitted(ledger)
+    await claim(ledger, running)
+    await ledger.cancel(running.id, by="caller", meta=META)
+    await ledger.finish(running.id, 1, JobState.CANCELLED, META, attempts=())
+    assert await reap(ledger) == [], "its worker has told"
+    await ledger.cancel(waiting.id, by="caller", meta=META)
+    await redis.lpush(keys.WITHDRAWN, waiting.id, running.id[:-1], "no id")
+    assert await redis.pttl(keys.WITHDRAWN) > 0
+    assert await reap(ledger) == [("withdrawn", waiting.id)]
+    await redis.lpush(keys.WITHDRAWN, waiting.id)
+    assert await reap(ledger) == []
+    assert await redis.exists(keys.WITHDRAWN) == 0
 
 
 async def test_a_cancelled_job_of_a_lost_worker_is_not_run_again(ledger: Ledger) -> None:

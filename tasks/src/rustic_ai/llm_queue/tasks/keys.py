@@ -14,6 +14,8 @@ LEASES = f"{KEY_PREFIX}leases"
 DEADLINES = f"{KEY_PREFIX}deadlines"
 #: Jobs that ended because no attempt was left: a sorted set of job id to the time (ms) of death.
 DEAD = f"{KEY_PREFIX}dead"
+#: Jobs that were cancelled while they waited, of which no worker has told yet: a list.
+WITHDRAWN = f"{KEY_PREFIX}withdrawn"
 #: Pub/sub channel on which running jobs are cancelled.
 CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
 

@@ -6,6 +6,7 @@
 local PREFIX = 'llmq:'
 local LEASES, DEADLINES, DEAD = PREFIX .. 'leases', PREFIX .. 'deadlines', PREFIX .. 'dead'
 local CANCEL_CHANNEL = PREFIX .. 'cancel'
+local WITHDRAWN, MOST_WITHDRAWN = PREFIX .. 'withdrawn', 100000
 local FINAL = {answered = true, failed = true, cancelled = true, expired = true}
 
 local function now_ms()
@@ -181,15 +182,16 @@ end
 
 -- keys: job
 -- args: id, worker, claim token, lease ms, most losses
--- returns: {verdict, now ms, [record]}; the verdicts: granted, missing, final, leased, expired,
--- exhausted. A worker that lost the reply asks again with the same token and is granted again.
+-- returns: {verdict, now ms, [record]}; the verdicts: granted, missing, final, withdrawn (ended, and no
+-- worker ran it to its end), leased, expired, exhausted. A worker that lost the reply asks again with the
+-- same token and is granted again.
 local function claim(keys, args)
   local id, worker, token, lease_ms = args[1], args[2], args[3], tonumber(args[4])
   local now = now_ms()
   local state, deadline, epoch, handbacks, holder, loss =
     fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss')
   if not state then return {'missing', now} end
-  if FINAL[state] then return {'final', now} end
+  if FINAL[state] then return {fields(id, 'finished_epoch') and 'final' or 'withdrawn', now} end
   if state == 'running' then
     if holder ~= token then return {'leased', now} end
     return {'granted', now, redis.call('HGETALL', keys[1])}
@@ -315,6 +317,11 @@ local function cancel(keys, args)
   redis.call('HSETNX', keys[1], 'cancel_by', args[2])
   if state == 'queued' then
     settle(id, 'cancelled', args[3], tonumber(args[4]), now_ms())
+    -- For a worker to tell of, which had no hand in it. Agents' rights of an older release do not
+    -- reach here, and then nobody tells.
+    redis.pcall('LPUSH', WITHDRAWN, id)
+    redis.pcall('LTRIM', WITHDRAWN, 0, MOST_WITHDRAWN - 1)
+    redis.pcall('PEXPIRE', WITHDRAWN, args[4])
     return 'cancelled'
   end
   redis.call('PUBLISH', CANCEL_CHANNEL, id)
@@ -397,7 +404,7 @@ end
 -- sender's own renewal is so young that everybody else's lease still stands.
 -- args: when the sender last renewed (this clock, ms), how long ago that may be, most jobs a call
 -- returns: verdict and id in turn: 'requeued' (announce it), 'cancelled', 'lost', 'expired'
--- (conclude it)
+-- (conclude it), 'withdrawn' (tell of it: it was cancelled while it waited)
 local function reap(_, args)
   local now, most, found = now_ms(), args[3], {}
   local run_out = {}
@@ -428,6 +435,13 @@ local function reap(_, args)
     -- A running job ends at its deadline by its worker's hand; its lease covers the rest.
     elseif state ~= 'running' then redis.call('ZREM', DEADLINES, id) end
   end
+  for _, id in ipairs(redis.call('LRANGE', WITHDRAWN, 0, most - 1)) do
+    -- Whoever may cancel can write to the list: a job is told of once, and only if it is true.
+    if fields(id, 'state') == 'cancelled' and redis.call('HSETNX', job_key(id), 'told', 1) == 1 then
+      add('withdrawn', id)
+    end
+  end
+  redis.call('LTRIM', WITHDRAWN, most, -1)
   return found
 end
 
@@ -475,7 +489,7 @@ local function replay(keys, args)
   redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now, 'deadline_ms', now + timeout_ms,
     'handbacks', redis.call('HGET', keys[1], 'epoch'), 'attempts', '[]', 'attempts_begun', 0)
   redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms',
-    'finished_epoch')
+    'finished_epoch', 'told')
   redis.call('PEXPIRE', keys[1], timeout_ms + args[2])
   redis.call('DEL', result_key(id), log_key(id))
   redis.call('ZREM', DEAD, id)

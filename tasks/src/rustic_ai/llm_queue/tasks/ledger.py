@@ -40,13 +40,13 @@ from .job import Job, JobRecord, JobState, Priority
 from .owner import Owner
 
 SubmitVerdict = Literal["created", "exists", "conflict"]
-ClaimVerdict = Literal["granted", "missing", "final", "leased", "expired", "exhausted"]
+ClaimVerdict = Literal["granted", "missing", "final", "withdrawn", "leased", "expired", "exhausted"]
 FinishVerdict = Literal["done", "already", "stale"]
 CancelVerdict = Literal["cancelled", "cancelling", "running", "ended", "missing"]
 HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
 EnterVerdict = Literal["entered", "parked", "stale"]
 StopReason = Literal["lost", "cancelled"]
-ReapVerdict = Literal["requeued", "cancelled", "lost", "expired"]
+ReapVerdict = Literal["requeued", "cancelled", "lost", "expired", "withdrawn"]
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Ledger:
     async def reap(
         self, *, renewed_ms: int, within: timedelta, most: int = 100
     ) -> list[tuple[ReapVerdict, str]]:
-        """Requeue the jobs whose lease ran out; name those that must be concluded instead.
+        """Requeue the jobs whose lease ran out; name those to be concluded instead, and those withdrawn.
 
         Args:
             renewed_ms: when the caller last renewed its own leases, on Redis' clock.

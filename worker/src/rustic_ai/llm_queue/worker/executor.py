@@ -85,7 +85,7 @@ class Executor:
             await self.settlement.conclude(held.job_id, claim.epoch, claim.record, worker_lost(claim.record))
         elif claim.verdict == "missing":
             logger.warning("A wake-up for job %s, of which nothing is known", held.job_id)
-        else:
+        elif claim.verdict != "withdrawn":
             self.observers.avoided(claim.verdict)
         return None
 

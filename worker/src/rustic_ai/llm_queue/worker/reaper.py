@@ -71,8 +71,11 @@ class Reaper:
             record = await self._ledger.record(job_id)
         except ContractViolation:
             record = None
-        epoch = record.epoch if record else await self._ledger.epoch(job_id)
         outcome = _outcome(verdict, record)
+        if verdict == "withdrawn":
+            self._settlement.tell(job_id, record, outcome)
+            return
+        epoch = record.epoch if record else await self._ledger.epoch(job_id)
         if await self._settlement.conclude(job_id, epoch, record, outcome):
             logger.warning("Job %s was concluded: %s", job_id, outcome.kind)
 
@@ -87,7 +90,7 @@ def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:
     match verdict:
         case "expired":
             return expired(record)
-        case "cancelled":
+        case "cancelled" | "withdrawn":
             return cancelled(record, by="caller")
         case _:
             return worker_lost(record)

@@ -111,11 +111,9 @@ class Runtime:
         record = await self.ledger.record(job_id)
         if record is None:
             return
-        verdict = await self.ledger.cancel(
+        await self.ledger.cancel(
             job_id, by=by, meta=self._cancelled_meta(job_id, record.job.owner, by), waiting_only=waiting_only
         )
-        if verdict == "cancelled":
-            self._observers.concluded(job_id, record, Cancelled(account=Account(), by=by))
 
     async def check(self, models: Sequence[str]) -> dict[str, Any]:
         """What this worker says to who asks whether it could run jobs for these models."""

@@ -50,6 +50,10 @@ class Settlement:
             self._observers.concluded(job_id, record, outcome)
         return ended
 
+    def tell(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
+        """Tell of a job that has ended without a worker."""
+        self._observers.concluded(job_id, record, outcome)
+
 
 def expired(record: JobRecord | None) -> Expired:
     """The outcome of a job whose deadline passed while it waited, or while its worker was lost."""
