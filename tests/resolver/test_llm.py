@@ -228,7 +228,7 @@ def test_a_result_that_is_no_longer_kept_is_not_waited_for(
 
     queue.answer("Paris")
     handle = make_llm().submit(HI)
-    monkeypatch.setattr(queue, "stored_outcome", nothing)
+    monkeypatch.setattr(queue.engine, "stored_outcome", nothing)
     with pytest.raises(JobNotFound, match="no longer kept"):
         handle.result()
 
@@ -255,7 +255,7 @@ def test_a_queue_that_is_away_is_said_to_be(
     queue.hang()
     handle = make_llm().submit(HI)
     for name in ("submit", "record", "cancel"):
-        monkeypatch.setattr(queue, name, gone)
+        monkeypatch.setattr(queue.engine, name, gone)
     for ask in (lambda: make_llm().completion(HI), handle.status, handle.result, handle.cancel):
         with pytest.raises(QueueUnavailable, match="Redis did not answer"):
             ask()
@@ -268,7 +268,7 @@ def test_a_deadline_that_passes_while_redis_is_away_says_both(
         raise QueueGone("Redis did not answer")
 
     queue.hang()
-    monkeypatch.setattr(queue, "record", gone)
+    monkeypatch.setattr(queue.engine, "record", gone)
     with pytest.raises(JobTimeout, match="Redis does not answer"):
         make_llm(timeout=0.1).completion(HI)
 
@@ -286,4 +286,4 @@ def test_an_answer_for_every_call_that_has_none(make_llm: MakeLLM) -> None:
 
 def test_a_queue_in_memory_serves_only_while_it_is_entered() -> None:
     with pytest.raises(RuntimeError, match="with"):
-        InMemoryQueue().call(lambda: asyncio.sleep(0))
+        InMemoryQueue().engine.call(lambda: asyncio.sleep(0))

@@ -97,4 +97,5 @@ def test_the_test_kit_is_a_module_of_its_own() -> None:
     assert importlib.import_module("rustic_ai.llm_queue.resolver.testing").__all__ == [
         "InMemoryQueue",
         "Step",
+        "memory_queue",
     ]

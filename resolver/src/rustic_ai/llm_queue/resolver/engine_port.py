@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from ..tasks.memory_url import is_memory_url
+
 if TYPE_CHECKING:
     from ..tasks.job import Job, JobRecord
     from ..tasks.ledger import CancelVerdict
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EnginePort(Protocol):
-    """What a `QueueLLM` asks of the queue: `Engine` on Redis, or `InMemoryQueue` in a test.
+    """What a `QueueLLM` asks of the queue: `Engine` on Redis, or `MemoryEngine` in a test.
 
     All but `call` and `acall` runs on the engine's own event loop.
     """
@@ -39,6 +41,10 @@ def engine_for(settings: QueueSettings) -> EnginePort:
     """The process's engine for these settings, or the stand-in of a test."""
     if _stand_in is not None:
         return _stand_in
+    if is_memory_url(settings.redis_url):
+        from .testing import memory_queue
+
+        return memory_queue(settings.redis_url).engine
     # Here, because it brings Celery with it, which who only builds a guild does not need.
     from .engine import Engine
 

@@ -7,15 +7,17 @@ from kombu.entity import Exchange, Queue
 
 from .names import TASK_NAME
 from .redis_client import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, SentinelUrl
-from .settings import QueueSettings
+from .settings import QueueSettings, require_server
 from .transport import broker_url, register_transport
 
 
 def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
     """A Celery app on the wake-up transport, without a result backend.
 
-    The resolver publishes with it as it is; the worker adds what only a worker needs.
+    The resolver publishes with it as it is; the worker adds what only a worker needs. Raises
+    `SettingsError` where no server is named.
     """
+    require_server(settings.redis_url)
     register_transport()
     app = Celery("rustic_ai.llm_queue", set_as_current=False)
     app.conf.update(

@@ -13,6 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .settings import require_server
+
 #: A `SIGSTOP`ped server or a half-open connection answers nothing: give up on the socket after
 #: this, and let the retries decide about the rest.
 SOCKET_TIMEOUT_S = 5.0
@@ -81,7 +83,10 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
         outage_s: how long a command is tried again while Redis is away, restarts or fails over;
             0 tries once.
         max_connections: bound of the pool; commands beyond it wait for their turn.
+
+    Raises `SettingsError` for `memory://`, behind which there is no server.
     """
+    require_server(url)
     # The steps double up to the cap, so about this many fill the outage.
     retries = int(outage_s / _RETRY_CAP_S) + 4 if outage_s else 0
     settings: dict[str, Any] = {

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from .contract import MAX_NESTING
 from .duration import Duration
+from .memory_url import is_memory_url, otherwise_of
 from .names import DEFAULT_QUEUE
 from .policy_file import PolicyFile, PolicyFileError
 from .private_hosts import AllowedHosts
@@ -32,7 +33,13 @@ class SettingsError(ValueError):
 
 
 def check_redis_url(url: str) -> str:
-    """Return `url` if it names a Redis server this project can use; raise `ValueError` otherwise."""
+    """Return `url` if it names a Redis server this project can use, or none at all (`memory://`).
+
+    Raises `ValueError`.
+    """
+    if is_memory_url(url):
+        otherwise_of(url)
+        return url
     if url.startswith("sentinel:"):
         # Here, because it brings redis-py with it, which who only builds a guild does not need.
         from .redis_client import SentinelUrl
@@ -53,6 +60,15 @@ def check_redis_url(url: str) -> str:
     if database and not database.isdigit():
         raise ValueError(f"the URL's path {database!r} is not a database number")
     return url
+
+
+def require_server(url: str) -> None:
+    """Raises `SettingsError` for `memory://`, behind which there is no server."""
+    if is_memory_url(url):
+        raise SettingsError(
+            f"{ENV_PREFIX}REDIS_URL: memory:// is for agents under test, whose calls no worker and no "
+            "command sees; give the URL of a Redis server"
+        )
 
 
 def split_list(value: Any) -> Any:
@@ -76,7 +92,8 @@ class QueueSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
-    #: `redis://`, `rediss://` (TLS) or `sentinel://host:26379;host:26379/0?master=name`.
+    #: `redis://`, `rediss://` (TLS) or `sentinel://host:26379;host:26379/0?master=name`. For agents
+    #: under test also `memory://`: no Redis and no workers, answers are scripted.
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     #: The queue's name, on both sides the same; guilds with a queue of their own name it as a property.
     queue: str = Field(default=DEFAULT_QUEUE, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
