@@ -83,7 +83,7 @@ def test_jobs_attempts_tokens_and_costs_are_counted(
     assert grown("llm_queue_attempts_total", model=MINI, status="failed") == 3
     assert grown("llm_queue_attempts_total", status="ok") == 3
     assert (grown("llm_queue_retries_total"), grown("llm_queue_fallbacks_total")) == (1, 1)
-    assert grown("llm_queue_tokens_total", model=MINI, kind="cached") == 400
+    assert grown("llm_queue_tokens_total", model=MINI, org="acme", guild="billing", kind="cached") == 400
     cost = grown("llm_queue_cost_usd_total", model=MINI, org="acme", guild="billing")
     assert cost == pytest.approx((600 * 0.15 + 400 * 0.075 + 500 * 0.6) / 1e6)
     assert grown("llm_queue_job_run_seconds_count") == 4
@@ -137,6 +137,7 @@ def test_labels_are_bounded_and_clean() -> None:
     assert [labels.value(f"v{n}", f"org{n}") for n in range(10)] == [f"v{n}" for n in range(10)]
     assert labels.value("late", "late") == OTHER
     assert labels.value("v3", "late") == "v3", "what is known stays known"
+    assert [labels.admits(("v3", one), "org0") for one in "ab"] == [False, False], "nor together with others"
     assert BoundedLabels(10).value("two\nlines", "a") == OTHER
     assert BoundedLabels(10).value("x" * 121, "a") == OTHER
 

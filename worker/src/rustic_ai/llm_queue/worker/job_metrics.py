@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from ..tasks.attempt import AttemptRecord
 from ..tasks.job import JobRecord
-from ..tasks.outcome import Failed, Outcome
+from ..tasks.outcome import Account, Failed, Outcome
+from ..tasks.owner import Owner
 from .bounded_labels import OTHER, BoundedLabels
 from .job_log import model_of
 from .job_run import JobRun
@@ -14,6 +15,8 @@ _VERDICTS = ("final", "leased", "stale")
 _MOST_MODELS = 100
 _MOST_ORGS = 50
 _MOST_GUILDS = 200
+#: Of a model with an organisation and a guild: each by itself bounded, they still multiply.
+_MOST_PAYERS = 2_000
 #: From a cached answer to the longest timeout a job may have by default.
 _RUN_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1800)
 _WAIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
@@ -29,6 +32,7 @@ class JobMetrics:
         self._guilds = BoundedLabels(_MOST_GUILDS)
         # An organisation brings only itself, however often.
         self._orgs = BoundedLabels(_MOST_ORGS)
+        self._payers = BoundedLabels(_MOST_PAYERS)
         self._jobs = Counter(
             "llm_queue_jobs",
             "Jobs that ended here; error_kind is empty unless they failed.",
@@ -71,7 +75,7 @@ class JobMetrics:
             "llm_queue_tokens",
             "Tokens by the providers' own count; cached ones are among the prompt's, reasoning among the "
             "completion's.",
-            ("model", "kind"),
+            ("model", "org", "guild", "kind"),
             registry=registry,
         )
         self._cost_usd = Counter(
@@ -112,7 +116,12 @@ class JobMetrics:
         model = self._models.value(model_of(record, outcome), org)
         error = outcome.error.kind.value if isinstance(outcome, Failed) else ""
         self._jobs.labels(outcome.kind, model, error).inc()
-        account = outcome.account
+        if record is not None:
+            self._charge(outcome.account, model, record.job.owner)
+        return model
+
+    def _charge(self, account: Account, model: str, owner: Owner) -> None:
+        payer = self._payer(model, owner)
         for kind, tokens in (
             ("prompt", account.prompt_tokens),
             ("completion", account.completion_tokens),
@@ -120,11 +129,13 @@ class JobMetrics:
             ("reasoning", account.reasoning_tokens),
         ):
             if tokens:
-                self._tokens.labels(model, kind).inc(tokens)
-        if account.cost_usd and record is not None:
-            guild = self._guilds.value(record.job.owner.guild, org)
-            self._cost_usd.labels(model, self._orgs.value(org, org), guild).inc(account.cost_usd)
-        return model
+                self._tokens.labels(model, *payer, kind).inc(tokens)
+        if account.cost_usd:
+            self._cost_usd.labels(model, *payer).inc(account.cost_usd)
+
+    def _payer(self, model: str, owner: Owner) -> tuple[str, str]:
+        payer = self._orgs.value(owner.org, owner.org), self._guilds.value(owner.guild, owner.org)
+        return payer if self._payers.admits((model, *payer), owner.org) else (OTHER, OTHER)
 
     def _count_attempts(self, run: JobRun, org: str) -> None:
         before: AttemptRecord | None = None
