@@ -3,11 +3,15 @@
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
 from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+from rustic_ai.llm_queue.worker.checkup.worker_checks import ask_workers, check_workers
 from support.command import LlmQueue, Ran
 from support.llm import MakeLLM, ask
 from support.ports import free_port
@@ -151,6 +155,31 @@ def test_a_setting_that_is_wrong(llm_queue: LlmQueue, monkeypatch: pytest.Monkey
     ran = llm_queue("doctor")
     assert ran.exit_code == 3
     assert "LLM_QUEUE_REDIS_URL" in ran.err
+
+
+def test_a_workers_clock_that_is_off() -> None:
+    answers: dict[str, dict[str, Any]] = {
+        "fast": {"models": {}, "clock_skew_s": 7200.0},
+        "slow": {"models": {}, "clock_skew_s": -3.0},
+        "fine": {"models": {}, "clock_skew_s": 0.4},
+        "of an older release": {"models": {}},
+    }
+    clocks = [one for one in check_workers(answers, [], QueueSettings()) if one.check == "clock"]
+    assert [one.says for one in clocks] == [
+        "fast's clock is 7200.0 s ahead of Redis'",
+        "slow's clock is 3.0 s behind Redis'",
+    ]
+    assert all(one.verdict == "warning" and "NTP" in one.mend for one in clocks)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_worker_says_how_its_clock_is(redis_url: str) -> None:
+    app = make_celery_app(QueueSettings(redis_url=redis_url))
+    try:
+        (answer,) = ask_workers(app, []).values()
+    finally:
+        app.close()
+    assert abs(answer["clock_skew_s"]) < 1
 
 
 @pytest.mark.usefixtures("worker")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,7 +118,12 @@ class Runtime:
 
     async def check(self, models: Sequence[str]) -> dict[str, Any]:
         """What this worker says to who asks whether it could run jobs for these models."""
-        return {"sealing_keys": self._sealer.key_ids, "models": await check_models(self._provider, models)}
+        skew_s = time.time() - await self.ledger.now_ms() / 1000
+        return {
+            "sealing_keys": self._sealer.key_ids,
+            "clock_skew_s": round(skew_s, 3),
+            "models": await check_models(self._provider, models),
+        }
 
     async def close(self) -> None:
         """Close the connections."""

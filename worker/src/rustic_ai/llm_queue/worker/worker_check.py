@@ -21,7 +21,8 @@ _ANSWER_S = 5.0
 
 @inspect_command(name=WORKER_CHECK, args=[("models", list)], signature="[model1 [model2 [... [modelN]]]]")
 def answer_check(state: Any, models: Sequence[str] | None = None, **_: Any) -> dict[str, Any]:
-    """Celery's remote command: the ids of the sealing keys, and what keeps each model from being called."""
+    """Celery's remote command: the ids of the sealing keys, how far its clock is ahead of Redis', and what
+    keeps each model from being called."""
     runtime = state.app.tasks[TASK_NAME].runtime
     report = runtime.check(list(models or ())[:100])
     return dict(state.consumer.pool.run(report).result(_ANSWER_S))

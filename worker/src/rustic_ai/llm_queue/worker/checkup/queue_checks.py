@@ -59,13 +59,17 @@ async def _waiting(redis: Redis, queue: str) -> Finding:
 async def _dead(redis: Redis) -> Finding:
     if not (count := await redis.zcard(keys.DEAD)):
         return good("dead jobs", "none")
-    return doubtful("dead jobs", f"{count} failed for good", "look at them with `llm-queue dead`")
+    return doubtful(
+        "dead jobs",
+        f"{count} failed for good",
+        "see why with `llm-queue dead list`; replay them when that is mended",
+    )
 
 
 async def _quarantine(redis: Redis) -> Finding:
     if not (count := await redis.llen(QUARANTINE_KEY)):
         return good("quarantine", "empty")
-    mend = "somebody else writes to the queue's lists: look with `llm-queue quarantine`"
+    mend = "somebody else writes to the queue's lists: look with `llm-queue quarantine list`"
     return doubtful("quarantine", f"{count} messages that no worker would take", mend)
 
 

@@ -18,7 +18,7 @@ from .finding import Finding, bad, doubtful, good
 
 #: The first with functions.
 _OLDEST_VERSION = (7, 0)
-_MOST_SKEW_S = 2.0
+MOST_SKEW_S = 2.0
 _SLOW_MS = 20.0
 _ANSWER_S = 2.0
 _FULL = 0.8
@@ -56,7 +56,7 @@ async def _clock(redis: Redis) -> Finding:
     before = time.time()
     seconds, microseconds = await redis.time()
     skew_s = seconds + microseconds / 1e6 - (before + time.time()) / 2
-    if abs(skew_s) > _MOST_SKEW_S:
+    if abs(skew_s) > MOST_SKEW_S:
         says = f"Redis' clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
         return doubtful("clock", says, "run NTP on both; leases and deadlines go by Redis' clock alone")
     return good("clock", f"{abs(skew_s) * 1000:.0f} ms from this machine's")

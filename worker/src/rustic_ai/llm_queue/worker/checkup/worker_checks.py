@@ -8,6 +8,7 @@ from celery import Celery
 from ...tasks.settings import QueueSettings
 from ..worker_check import WORKER_CHECK
 from .finding import Finding, bad, doubtful, good
+from .redis_checks import MOST_SKEW_S
 
 #: Workers answer in milliseconds; one whose process is busy starting takes longer.
 _ANSWER_S = 2.0
@@ -31,6 +32,7 @@ def check_workers(
     if dumb := sorted(answers.keys() - sane.keys()):
         mend = "they may be of an older release, or hang: look at their logs"
         findings.append(doubtful("workers", f"no report from {', '.join(dumb)}", mend))
+    findings += _clocks(sane)
     findings += _keys(sane, settings)
     findings += [_model(model, sane) for model in models if sane]
     return findings
@@ -44,6 +46,17 @@ def _keys(answers: Mapping[str, Mapping[str, Any]], settings: QueueSettings) -> 
         if bool(ours) != bool(theirs) or (ours and ours[0] not in theirs):
             says = f"{name} has keys {theirs or 'none'}, this environment {ours or 'none'}"
             findings.append(bad("sealing", says, "give LLM_QUEUE_SEALING_KEYS the same keys on both sides"))
+    return findings
+
+
+def _clocks(answers: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    findings = []
+    for name, answer in sorted(answers.items()):
+        skew_s = float(answer.get("clock_skew_s") or 0)
+        if abs(skew_s) > MOST_SKEW_S:
+            says = f"{name}'s clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} Redis'"
+            mend = "run NTP on its machine: by more than an hour, and it takes sealed requests for stale ones"
+            findings.append(doubtful("clock", says, mend))
     return findings
 
 
