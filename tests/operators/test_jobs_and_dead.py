@@ -78,11 +78,13 @@ def test_a_dead_job_is_listed_shown_replayed_and_dropped(
     assert llm_queue("dead", "replay", handle.id).exit_code == 0
     with pytest.raises(BadRequestError):
         handle.result()
-    assert llm_queue("dead", "replay", "--all").exit_code == 0
+    replayed = llm_queue("dead", "replay", "--all", "--json")
+    assert (replayed.exit_code, json.loads(replayed.out)) == (0, {handle.id: True})
     assert handle.result().choices[0].message.content == "at last"
     assert json.loads(llm_queue("dead", "list", "--json").out) == []
     assert llm_queue("dead", "replay", handle.id).exit_code == 1, "an answered job is not dead"
-    assert llm_queue("dead", "drop", handle.id).exit_code == 1
+    dropped = llm_queue("dead", "drop", handle.id, "--json")
+    assert (dropped.exit_code, json.loads(dropped.out)) == (1, {handle.id: False})
     assert handle.status() is JobState.ANSWERED
 
     provider.plan("q2", Step(status=400))

@@ -55,6 +55,7 @@ def list_(limit: int, as_json: bool) -> None:
 
 @dead.command()
 @click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.option("--json", is_flag=True, expose_value=False, help="As it does without.")
 def show(job_id: str) -> None:
     """All that is known of a job, as JSON: its attempts, and the error if this environment can open it.
 
@@ -69,7 +70,8 @@ def show(job_id: str) -> None:
 @dead.command()
 @_ids
 @_all
-def replay(job_ids: tuple[str, ...], every: bool) -> None:
+@json_option
+def replay(job_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Start dead jobs anew under their own ids. Exit code 1 when one of them was not dead."""
     # Here, because Celery takes longer to import than all the rest.
     from kombu.exceptions import OperationalError
@@ -91,20 +93,22 @@ def replay(job_ids: tuple[str, ...], every: bool) -> None:
                 notes.print(f"{job_id} waits for a worker to find it: {type(error).__name__}")
             return True
 
-        _for_each(job_ids, every, one, settings, done="is back on the queue")
+        ended = _for_each(job_ids, every, one, settings)
+    _report(ended, as_json, done="is back on the queue")
 
 
 @dead.command()
 @_ids
 @_all
-def drop(job_ids: tuple[str, ...], every: bool) -> None:
+@json_option
+def drop(job_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Forget dead jobs, and what is left of them. Exit code 1 when one of them was not dead."""
     settings = QueueSettings()
 
     async def one(redis: Redis, job_id: str) -> bool:
         return await Ledger(redis, result_ttl=settings.result_ttl).drop(job_id)
 
-    _for_each(job_ids, every, one, settings, done="is forgotten")
+    _report(_for_each(job_ids, every, one, settings), as_json, done="is forgotten")
 
 
 def _for_each(
@@ -112,29 +116,33 @@ def _for_each(
     every: bool,
     act: Callable[[Redis, str], Awaitable[bool]],
     settings: QueueSettings,
-    *,
-    done: str,
-) -> None:
+) -> dict[str, bool]:
+    """Whether each was dead, and what was asked for is done."""
     if every == bool(job_ids):
         raise click.UsageError("give the ids of dead jobs, or --all")
 
-    async def work(redis: Redis, _: QueueSettings) -> list[tuple[str, bool]]:
+    async def work(redis: Redis, _: QueueSettings) -> dict[str, bool]:
         index = JobIndex(redis)
         chosen = [one.job_id for one in await index.dead(_PAGE)] if every else job_ids
-        ended: list[tuple[str, bool]] = []
+        ended: dict[str, bool] = {}
         while chosen:
             for job_id in chosen:
-                ended.append((job_id, await index.is_dead(job_id) and await act(redis, job_id)))
-            known = {job_id for job_id, _ in ended}
+                ended[job_id] = await index.is_dead(job_id) and await act(redis, job_id)
             later = await index.dead(_PAGE) if every else []
             # What could not be done is still there; it is tried once.
-            chosen = [one.job_id for one in later if one.job_id not in known]
+            chosen = [one.job_id for one in later if one.job_id not in ended]
         return ended
 
-    ended = on_redis(work, settings)
-    for job_id, was_done in ended:
-        out.print(f"{job_id} {done if was_done else 'is not among the dead'}")
-    if not all(was_done for _, was_done in ended):
+    return on_redis(work, settings)
+
+
+def _report(ended: dict[str, bool], as_json: bool, *, done: str) -> None:
+    if as_json:
+        print_json(ended)
+    else:
+        for job_id, was_done in ended.items():
+            out.print(f"{job_id} {done if was_done else 'is not among the dead'}")
+    if not all(ended.values()):
         sys.exit(ExitCode.FAILED)
 
 
