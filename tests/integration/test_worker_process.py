@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import uuid
 from collections.abc import Callable
@@ -67,6 +68,22 @@ def test_four_thousand_calls_are_in_flight_in_one_process(
     answers = asyncio.run(all_results())
     assert {answer.choices[0].message.content for answer in answers} == {"done"}
     assert provider.stats()["served"] == 4001
+
+
+def test_more_calls_are_in_flight_than_files_may_be_open_by_default(
+    start_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
+) -> None:
+    provider.plan("q", Step(text="done", hold=True, times=None))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        start_worker({**env, "LLM_QUEUE_CONCURRENCY": "400"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    handles = [llm().submit(ask("#q")) for _ in range(300)]
+    wait_until(lambda: provider.open_calls == 300, 60, "300 calls at the provider")
+    provider.release("q")
+    assert {handle.result().choices[0].message.content for handle in handles} == {"done"}
 
 
 def test_a_litellm_config_file_names_models(

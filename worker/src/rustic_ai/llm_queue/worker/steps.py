@@ -14,6 +14,7 @@ from ..tasks.job import check_job_id
 from ..tasks.names import TASK_NAME
 from .health_file import HealthFile
 from .litellm_setup import load_litellm
+from .open_files import allow_open_files
 from .shutdown import Shutdown
 from .worker_settings import WorkerSettings
 
@@ -27,6 +28,7 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
         requires = ("celery.worker.components:Pool",)
 
         def start(self, worker: Any) -> None:
+            allow_open_files(worker.concurrency)
             # Here, not at import: LiteLLM takes seconds, which `celery inspect` need not wait for.
             load_litellm(settings)
             from .runtime import Runtime
