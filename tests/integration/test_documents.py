@@ -78,7 +78,8 @@ def test_the_table_of_an_answers_fields_is_whole() -> None:
 
 
 def test_the_commands_in_the_table_exist() -> None:
-    assert {codes(cells[0])[0].split()[1] for cells in table("Command")} <= set(commands.list_commands(click.Context(commands)))
+    known = commands.list_commands(click.Context(commands))
+    assert {codes(cells[0])[0].split()[1] for cells in table("Command")} <= set(known)
 
 
 @pytest.mark.parametrize("name", ["settings_page", "commands_page"])

@@ -17,9 +17,15 @@ _QUORUM = 2
 
 
 class SentinelProcess(ChildProcess):
-    """The server binary as a Sentinel."""
+    """The server binary as a Sentinel.
 
-    def __init__(self, directory: Path, number: int, master_port: int, down_after_s: float) -> None:
+    Args:
+        more: further lines of its configuration.
+    """
+
+    def __init__(
+        self, directory: Path, number: int, master_port: int, down_after_s: float, more: str = ""
+    ) -> None:
         self.port = free_port()
         config = directory / f"sentinel-{number}.conf"
         config.write_text(
@@ -27,7 +33,7 @@ class SentinelProcess(ChildProcess):
             f"sentinel monitor {MASTER_NAME} 127.0.0.1 {master_port} {_QUORUM}\n"
             f"sentinel down-after-milliseconds {MASTER_NAME} {int(down_after_s * 1000)}\n"
             f"sentinel failover-timeout {MASTER_NAME} 10000\n"
-            f"sentinel parallel-syncs {MASTER_NAME} 1\n"
+            f"sentinel parallel-syncs {MASTER_NAME} 1\n{more}"
         )
         log_path = directory / f"sentinel-{number}.log"
         super().__init__([server_binary(), str(config), "--sentinel"], log_path=log_path, cwd=directory)

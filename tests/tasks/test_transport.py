@@ -300,7 +300,7 @@ def test_publishing_to_a_key_of_another_type_is_refused_at_once(
             "sentinel://u:p%40@a:1;b:2/3?master=m",
             "llmq-sentinel://u:p%40@a:1/3;llmq-sentinel://u:p%40@b:2/3",
         ),
-        ("sentinel://a:1/0?master=m&tls=1", "llmq-sentinel://a:1/0?ssl_cert_reqs=required"),
+        ("sentinel://a:1/0?master=m&tls=1", "llmq-sentinel://a:1/0"),
     ],
 )
 def test_the_broker_url_of_a_redis_url(given: str, expected: str) -> None:

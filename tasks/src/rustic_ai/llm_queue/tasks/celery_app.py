@@ -23,6 +23,7 @@ def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
     app.conf.update(
         broker_url=broker_url(settings.redis_url),
         broker_transport_options=_transport_options(settings.redis_url),
+        broker_use_ssl=_sentinel_tls(settings.redis_url),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
@@ -54,5 +55,14 @@ def _transport_options(redis_url: str) -> dict[str, Any]:
         "health_check_interval": 10,
     }
     if redis_url.startswith("sentinel://"):
-        options["master_name"] = SentinelUrl.parse(redis_url).master
+        target = SentinelUrl.parse(redis_url)
+        tls = {"ssl": True, **target.tls} if target.tls else {}
+        timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": SOCKET_TIMEOUT_S}
+        options["master_name"] = target.master
+        options["sentinel_kwargs"] = {**timeouts, **tls, **target.sentinel_credentials}
     return options
+
+
+def _sentinel_tls(redis_url: str) -> dict[str, str] | None:
+    # A `rediss://` URL says it all by itself.
+    return SentinelUrl.parse(redis_url).tls if redis_url.startswith("sentinel://") else None

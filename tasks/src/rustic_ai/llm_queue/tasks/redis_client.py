@@ -34,16 +34,40 @@ OUTAGE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+#: What a Sentinel URL may say of TLS, by redis-py's names; `tls=1` turns it on.
+_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+#: The Sentinels' own user, which is not the master's.
+_SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
+
+
 @dataclass(frozen=True)
 class SentinelUrl:
-    """`sentinel://[user:password@]host:port[;host:port…]/db?master=name[&tls=1]`, taken apart."""
+    """`sentinel://[user:password@]host:port[;host:port…]/db?master=name[&option=value…]`, taken apart.
+
+    Options: `tls=1` (for master and Sentinels alike), `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+    `sentinel_username`, `sentinel_password`.
+    """
 
     hosts: tuple[tuple[str, int], ...]
     master: str
     db: int
     username: str | None
     password: str | None = field(repr=False)
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def tls(self) -> dict[str, str] | None:
+        """redis-py's options for TLS, which check the server's certificate; None without TLS."""
+        if self.options.get("tls") != "1":
+            return None
+        said = {name: value for name, value in self.options.items() if name in _TLS_OPTIONS}
+        return {"ssl_cert_reqs": "required", **said}
+
+    @property
+    def sentinel_credentials(self) -> dict[str, str]:
+        """redis-py's options for connections to the Sentinels themselves."""
+        said = {name: self.options[name] for name in _SENTINEL_OPTIONS & self.options.keys()}
+        return {name.removeprefix("sentinel_"): value for name, value in said.items()}
 
     @classmethod
     def parse(cls, url: str) -> SentinelUrl:
@@ -55,6 +79,7 @@ class SentinelUrl:
         master = options.pop("master", "")
         if not master:
             raise ValueError("the sentinel URL names no master; add ?master=name")
+        _check_options(options)
         hosts = []
         for address in filter(None, addresses.split(";")):
             host, _, port = address.rpartition(":")
@@ -74,6 +99,17 @@ class SentinelUrl:
             password=unquote(password) or None,
             options=options,
         )
+
+
+def _check_options(options: dict[str, str]) -> None:
+    known = {"tls"} | _TLS_OPTIONS | _SENTINEL_OPTIONS
+    if unknown := sorted(options.keys() - known):
+        raise ValueError(f"the sentinel URL's option {unknown[0]!r} is not one of {', '.join(sorted(known))}")
+    if options.get("tls", "1") not in ("0", "1"):
+        raise ValueError("the sentinel URL's option 'tls' is neither 0 nor 1")
+    if options.get("tls") != "1" and (idle := sorted(options.keys() & _TLS_OPTIONS)):
+        # Taken in silence, it would be a plain connection that looks like a safe one.
+        raise ValueError(f"the sentinel URL has {idle[0]!r} and no TLS; add tls=1")
 
 
 def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS, **options: Any) -> Redis:
@@ -109,10 +145,12 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
     target = SentinelUrl.parse(url)
     # The pool that follows a master does not wait for a free connection, so it must not run out.
     settings["max_connections"] = _SENTINEL_CONNECTIONS
+    tls = {"ssl": True, **target.tls} if target.tls else {}
+    timeouts = {"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
     sentinels = Sentinel(
-        list(target.hosts),
-        sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S},
+        list(target.hosts), sentinel_kwargs={**timeouts, **tls, **target.sentinel_credentials}
     )
+    settings |= tls
     master: Redis = sentinels.master_for(
         target.master, db=target.db, username=target.username, password=target.password, **settings
     )

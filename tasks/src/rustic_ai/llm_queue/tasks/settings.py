@@ -92,8 +92,9 @@ class QueueSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
-    #: `redis://`, `rediss://` (TLS) or `sentinel://host:26379;host:26379/0?master=name`. For agents
-    #: under test also `memory://`: no Redis and no workers, answers are scripted.
+    #: `redis://`, `rediss://` (TLS) or `sentinel://host:26379;host:26379/0?master=name`, there with
+    #: `&tls=1&ssl_ca_certs=/path&sentinel_password=…` where needed. For agents under test also
+    #: `memory://`: no Redis and no workers, answers are scripted.
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     #: The queue's name, on both sides the same; guilds with a queue of their own name it as a property.
     queue: str = Field(default=DEFAULT_QUEUE, pattern=r"^[A-Za-z0-9_.-]{1,64}$")

@@ -28,7 +28,8 @@ def register_transport() -> None:
 def broker_url(redis_url: str) -> str:
     """Celery's `broker_url` for a `redis://`, `rediss://` or `sentinel://` URL.
 
-    A Sentinel URL also needs the transport option `master_name`. Raises `ValueError` for another scheme.
+    A Sentinel URL also needs the transport option `master_name`, and `broker_use_ssl` for TLS. Raises
+    `ValueError` for another scheme.
     """
     scheme, separator, rest = redis_url.partition("://")
     if not separator or scheme not in SCHEMES:
@@ -39,9 +40,8 @@ def broker_url(redis_url: str) -> str:
     credentials = ""
     if target.username or target.password:
         credentials = f"{quote(target.username or '', safe='')}:{quote(target.password or '', safe='')}@"
-    query = "?ssl_cert_reqs=required" if target.options.get("tls") == "1" else ""
     return ";".join(
-        f"{SCHEMES[scheme]}://{credentials}{host}:{port}/{target.db}{query}" for host, port in target.hosts
+        f"{SCHEMES[scheme]}://{credentials}{host}:{port}/{target.db}" for host, port in target.hosts
     )
 
 
