@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, messaging_attributes
+from opentelemetry.semconv.attributes import error_attributes, http_attributes
 
-from rustic_ai.llm_queue.worker import tracing
+from rustic_ai.llm_queue.worker import job_spans, tracing
 from support.collector import Collector
 from support.documented_agents import AsyncQueryRequest, QueryRequest
 from support.llm import MakeLLM, ask
@@ -21,6 +23,13 @@ from support.valkey import ValkeyServer
 
 MINI, HAIKU = "openai/gpt-4o-mini", "anthropic/claude-3-5-haiku-latest"
 PRODUCER, CONSUMER, CLIENT = 4, 5, 3
+#: The names of attributes in OpenTelemetry's semantic conventions that our spans may use.
+CONVENTIONS = {
+    name
+    for module in (gen_ai_attributes, messaging_attributes, error_attributes, http_attributes)
+    for name in vars(module).values()
+    if isinstance(name, str) and "." in name
+}
 
 
 @pytest.fixture
@@ -90,7 +99,38 @@ def test_one_trace_from_the_message_to_the_provider(
         }.items()
     )
     assert call.attributes["gen_ai.response.finish_reasons"] == ["stop"]
+    for span in (sent, run, call):
+        assert {name for name in span.attributes if not name.startswith("llm_queue.")} <= CONVENTIONS
     assert "canary" not in "".join(span.raw for span in (sent, run, call))
+
+
+def test_providers_have_the_conventions_names() -> None:
+    known = {one.value for one in gen_ai_attributes.GenAiProviderNameValues}
+    assert set(job_spans._PROVIDERS.values()) <= known
+    told = set(job_spans._PARAMETERS.values())
+    assert told <= CONVENTIONS
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_stream_says_when_its_first_words_came(
+    llm: MakeLLM, provider: ProviderStub, collector: Collector
+) -> None:
+    thinking = Step(first_token_delay_s=0.3, reasoning_tokens=7, completion_tokens=9, prompt_tokens=5)
+    provider.plan("q", Step(status=500), thinking)
+    agent = f"agent {secrets.token_hex(4)}"
+    with llm("acme", "support", agent).stream(ask("#q")) as stream:
+        assert "".join(chunk.text or "" for chunk in stream)
+    _, failed, call = collector.trace(collector.run_of(agent).trace_id, 3)
+    assert call.attributes["gen_ai.request.stream"] is True
+    assert call.attributes["gen_ai.usage.reasoning.output_tokens"] == 7
+    waited_s = call.attributes["gen_ai.response.time_to_first_chunk"]
+    assert 0.3 <= waited_s <= (call.end_ns - call.start_ns) / 1e9
+    assert "gen_ai.response.time_to_first_chunk" not in failed.attributes
+    assert call.attributes.keys() - CONVENTIONS == {
+        "llm_queue.attempt",
+        "llm_queue.attempt.status",
+        "llm_queue.cost_usd",
+    }
 
 
 @pytest.mark.usefixtures("worker")

@@ -33,6 +33,8 @@ class JobRun:
         self.call: CompletionCall | None = None
         #: Seconds between submit and the first chunk that says something, None before or without one.
         self.first_token_s: float | None = None
+        #: When that was, in Unix nanoseconds.
+        self.first_token_ns: int | None = None
         #: How the job ended; None when it did not end here: handed back, or another worker's by now.
         self.outcome: Outcome | None = None
 
@@ -50,6 +52,7 @@ class JobRun:
         """Take a look at a chunk on its way."""
         if self.first_token_s is None and any(_says_something(choice) for choice in chunk["choices"]):
             self.first_token_s = self._waited_s + time.monotonic() - self._began_s
+            self.first_token_ns = time.time_ns()
 
 
 class _TimedSink:

@@ -35,6 +35,7 @@ _PARAMETERS = {
     "max_completion_tokens": "gen_ai.request.max_tokens",
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "presence_penalty": "gen_ai.request.presence_penalty",
+    "top_k": "gen_ai.request.top_k",
     "seed": "gen_ai.request.seed",
     "n": "gen_ai.request.choice.count",
 }
@@ -89,13 +90,17 @@ class JobSpans:
         if ended_ns is None or attempt.run_time_s is None:
             # Lost with another worker: nothing is known of its times.
             return
+        began_ns = ended_ns - round(attempt.run_time_s * _NANO)
         span = self._tracer.start_span(
             f"chat {attempt.model}",
             context=parent,
             kind=SpanKind.CLIENT,
-            start_time=ended_ns - round(attempt.run_time_s * _NANO),
+            start_time=began_ns,
             attributes=_attempt_attributes(run, attempt),
         )
+        if run.first_token_ns is not None and began_ns <= run.first_token_ns <= ended_ns:
+            waited_s = (run.first_token_ns - began_ns) / _NANO
+            span.set_attribute("gen_ai.response.time_to_first_chunk", waited_s)
         _fail(span, attempt.error.value if attempt.error else None)
         span.end(ended_ns)
 
@@ -133,6 +138,8 @@ def _attempt_attributes(run: JobRun, attempt: AttemptRecord) -> dict[str, Any]:
     }
     if run.call is not None:
         attributes |= _parameters(run.call.params)
+        if run.call.stream:
+            attributes["gen_ai.request.stream"] = True
     if attempt.provider_status is not None:
         attributes["http.response.status_code"] = attempt.provider_status
     if isinstance(run.outcome, Answered) and attempt.status == "ok":
@@ -155,6 +162,7 @@ def _answer_attributes(outcome: Answered) -> dict[str, Any]:
         "gen_ai.usage.input_tokens": account.prompt_tokens,
         "gen_ai.usage.output_tokens": account.completion_tokens,
         "gen_ai.usage.cache_read.input_tokens": account.cached_tokens,
+        "gen_ai.usage.reasoning.output_tokens": account.reasoning_tokens,
         "llm_queue.cost_usd": account.cost_usd,
     }
     return {name: value for name, value in known.items() if value is not None}
