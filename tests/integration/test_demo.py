@@ -167,3 +167,29 @@ def test_what_is_missing_for_a_providers_model_is_named_at_once(model: str, says
     assert demo.returncode == 2
     assert says in demo.stderr
     assert demo.stdout == ""
+
+
+def test_ctrl_c_that_falls_into_a_finalizer_is_heard_all_the_same() -> None:
+    script = """
+import os, signal, threading
+from interruption import Interruption
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        print("in the finalizer", flush=True)  # and the interruption, which Python drops
+
+interruption = Interruption()
+interruption.install()
+try:
+    Finalized()
+    threading.Event().wait(60)
+except KeyboardInterrupt:
+    interruption.ignore()
+    print("heard")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=DEMO.parent, capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout.splitlines()[-1] == "heard", ran.stderr
+    assert "Exception ignored" in ran.stderr, "it never fell into the finalizer"
