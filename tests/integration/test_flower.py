@@ -173,7 +173,8 @@ def test_the_limit_of_calls_is_changed_from_the_page_and_no_button_harms_the_wor
 
 def test_queue_lengths_are_the_ledgers(flower: FlowerProcess) -> None:
     lengths = flower.get("/api/queues/length").json()["active_queues"]
-    assert lengths == [{"name": "llm", "messages": 0}]
+    # Workers of other tests listen to further queues of the same server.
+    assert {"name": "llm", "messages": 0} in lengths
     page = flower.get("/broker")
     assert page.status_code == 200
     assert "Waiting jobs" in page.text

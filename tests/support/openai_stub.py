@@ -104,7 +104,7 @@ class Simulator:
             raise
         finally:
             record.ended_at = time.monotonic()
-            self.book.close_request()
+            self.book.close_request(record)
 
 
 class Exchange:

@@ -21,13 +21,14 @@ class ProviderBook:
         self._holds: dict[str, asyncio.Event] = {}
         self._released: set[str] = set()
         self._next_id = 1
+        self._first_id = 1
 
     def add(self, plan: Plan) -> None:
         """Add a plan; a newer one goes before an equally particular older one."""
         self._plans.insert(0, (plan, [(step, step.times) for step in plan.steps]))
 
     def reset(self) -> None:
-        """Forget plans and requests; what is held goes on, and what is still open is no longer shown."""
+        """Forget plans and requests; what is held goes on, and what is still open counts no more."""
         for hold in self._holds.values():
             hold.set()
         self._holds.clear()
@@ -35,7 +36,8 @@ class ProviderBook:
         self._plans.clear()
         self.requests = []
         self.served = 0
-        self.max_open = self.open
+        self.open = self.max_open = 0
+        self._first_id = self._next_id
 
     def release(self, tag: str | None) -> None:
         """Let held answers go: those of one tag, now and later, or all there are."""
@@ -59,9 +61,10 @@ class ProviderBook:
         self.open += 1
         self.max_open = max(self.max_open, self.open)
 
-    def close_request(self) -> None:
-        """One answer fewer under way."""
-        self.open -= 1
+    def close_request(self, request: ProviderRequest) -> None:
+        """Its answer is no longer under way."""
+        if request.id >= self._first_id:
+            self.open -= 1
 
     def step_for(self, prompt: str, model: str, provider: str) -> tuple[str | None, Step]:
         """The tag under which a request goes, and the step that answers it."""

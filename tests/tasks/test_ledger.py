@@ -78,7 +78,7 @@ async def state(ledger: Ledger, job: Job) -> JobState:
 
 async def assert_nothing_left(redis: Redis) -> None:
     """What is left of ended jobs runs out by itself."""
-    async for key in redis.scan_iter("*"):
+    async for key in redis.scan_iter("llmq:*"):
         assert await redis.ttl(key) > 0, f"{key} stays for ever"
 
 
