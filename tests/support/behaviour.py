@@ -125,7 +125,7 @@ class RedisBackend:
         self.script(Step(text=f"{void} and more", fault="cut", after_chunks=words), Step(text=text))
 
     def release(self) -> None:
-        self._provider.release()
+        self._provider.release("*")  # now and later: it may still be on its way
 
     def asked(self) -> list[dict[str, Any]]:
         return [dict(one.body) for one in self._provider.requests()]

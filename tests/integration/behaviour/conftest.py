@@ -33,7 +33,12 @@ def behaviour_worker(
 
 
 @pytest.fixture(params=["memory", "redis"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+def backend(
+    request: pytest.FixtureRequest,
+    redis_url: str,
+    provider: ProviderStub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Backend]:
     """Where the test's calls go, with nothing scripted and nothing on record."""
     if request.param == "memory":
         monkeypatch.setenv("LLM_QUEUE_REDIS_URL", "memory://?otherwise=a+healthy+answer")
@@ -41,6 +46,6 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         close_memory_queues()
         return
     request.getfixturevalue("behaviour_worker")
-    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", request.getfixturevalue("redis_url"))
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", redis_url)
     monkeypatch.setenv("LLM_QUEUE_QUEUE", QUEUE)
-    yield RedisBackend(request.getfixturevalue("provider"))
+    yield RedisBackend(provider)

@@ -29,6 +29,9 @@ from support.ports import free_port
 from support.provider import Step
 from support.wait import wait_until
 
+pytestmark = pytest.mark.leaves_keys(
+    "nobody", "llmq:queued:nobody:*", "llmq:deadlines", reason="jobs of a queue that no worker serves"
+)
 K = ErrorKind
 
 

@@ -17,6 +17,9 @@ from support.llm import ask
 from support.provider import Step
 from support.wait import async_wait_until, wait_until
 
+pytestmark = pytest.mark.leaves_keys(
+    "nobody", "llmq:queued:nobody:*", "llmq:deadlines", reason="jobs of a queue that no worker serves"
+)
 HELD = Step(text="at last", hold=True)
 
 

@@ -101,7 +101,8 @@ def answered(
         "id": f"chatcmpl-{uuid.uuid4()}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": call.model,
+        # As providers call themselves: without LiteLLM's prefix.
+        "model": call.model.partition("/")[2] or call.model,
         "choices": [{"index": 0, "finish_reason": reason, "message": message}],
         "usage": counts,
     }
