@@ -1,9 +1,7 @@
 """The README's snippets and commands, run as they stand."""
 
-import importlib.util
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,25 +15,12 @@ from rustic_ai.core.guild.dsl import AgentSpec
 from rustic_ai.core.messaging.core.message import Message
 
 from support.provider import ProviderStub
-from support.readme import blocks
+from support.readme import README, blocks, run_snippets
 from support.wait import wait_until
 from support.worker import WorkerProcess
 
 SHELL_LINES = [line for block in blocks("sh") for line in block.splitlines()]
 WORKER_COMMANDS = [line for line in SHELL_LINES if line.startswith(("llm-queue worker", "celery"))]
-
-
-def run_snippets(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """All Python of the README as one module, run from top to bottom."""
-    path.write_text("\n\n".join(blocks("python")))
-    spec = importlib.util.spec_from_file_location("readme_snippets", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # A guild imports its agents by their names.
-    monkeypatch.setitem(sys.modules, "readme_snippets", module)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.usefixtures("worker")
@@ -47,7 +32,7 @@ def test_its_python_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LLM_QUEUE_REDIS_URL", redis_url)
-    snippets = run_snippets(tmp_path / "readme_snippets.py", monkeypatch)
+    snippets = run_snippets(README, tmp_path / "readme_snippets.py", monkeypatch)
     said = capsys.readouterr().out
     assert snippets.text
     assert said.count(snippets.text) == 2
