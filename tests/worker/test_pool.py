@@ -82,6 +82,7 @@ class Bench:
 
     def close(self) -> None:
         self.pool.drain_timeout_s = 0
+        self.pool.close()
         self.pool.stop()
         self.hub.close()
 
@@ -321,6 +322,7 @@ def test_a_service_runs_until_the_last_job_has_ended(bench: Bench) -> None:
         during.append(beat.ended.is_set())
 
     bench.request(work)
+    bench.pool.close()
     bench.pool.stop()
 
     assert during == [False]
@@ -338,11 +340,36 @@ def test_a_service_that_fails_starts_again(bench: Bench) -> None:
 def test_stop_waits_for_jobs_then_cancels_them(bench: Bench) -> None:
     short, long = bench.request(sleeper, 0.1), bench.request(sleeper)
     bench.pool.drain_timeout_s = 0.5
+    bench.pool.close()
     bench.pool.stop()
 
     assert short.told == ["accepted", "returned"]
     assert long.told == ["accepted", "failed"]
     assert isinstance(long.error, Ignore)
+
+
+@pytest.mark.timeout(20)
+def test_a_quit_signal_that_finds_the_main_thread_with_a_lock_in_hand_ends_the_worker(bench: Bench) -> None:
+    request = bench.request(sleeper)
+    # Celery's handler of SIGQUIT stops the pool, wherever it has interrupted the main thread: here, in the
+    # hub, between two of its callbacks.
+    with bench.hub._ready_lock:
+        bench.pool.stop()
+    # What the main thread then does by itself.
+    bench.pool.close()
+    bench.pool.terminate()
+
+    assert request.told == ["accepted", "failed"]
+
+
+def test_a_quit_signal_during_the_drain_ends_it(bench: Bench) -> None:
+    request = bench.request(sleeper)
+    bench.hub.timer.call_after(0.2, bench.pool.stop)
+    bench.pool.drain_timeout_s = 60
+    bench.pool.close()
+    bench.pool.stop()
+
+    assert request.told == ["accepted", "failed"]
 
 
 def test_terminating_the_pool_waits_for_nobody(bench: Bench) -> None:

@@ -59,6 +59,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         self._report_promise = promise(self._report_ended)
         self._total = 0
         self._hurried = False
+        self._closing = False
+        self._stopping = False
 
     # What the rest of the worker uses
 
@@ -126,7 +128,16 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         """Wait no longer for what runs: cancel it, now if `stop` is under way, or when it comes."""
         self._hurried = True
 
+    def on_close(self) -> None:
+        self._closing = True
+
     def on_stop(self) -> None:
+        if not self._closing or self._stopping:
+            # Celery's handler of SIGQUIT, on top of whatever the main thread was doing: it may hold the
+            # very lock we would wait for. The main thread comes by itself, or is waiting in here.
+            self.hurry()
+            return
+        self._stopping = True
         if not self._thread.running:
             return
         self._drain(self.drain_timeout_s)
