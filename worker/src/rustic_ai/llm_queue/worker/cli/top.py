@@ -91,7 +91,7 @@ def _screen(look: _Look) -> Group:
         (f"quarantined {view.quarantined}", "red" if view.quarantined else ""),
         f"   {usd:.4f} USD/min",
     )
-    return Group(head, "", _queues(view.queues), _workers(look.workers), _models(view.models))
+    return Group(head, "", _queues(view.queues), "", _workers(look.workers), "", _models(view.models))
 
 
 def _queues(rows: tuple[QueueRow, ...]) -> Table:
