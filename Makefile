@@ -54,8 +54,10 @@ lock: | $(UV)  ## resolve requirements.lock, and the image's build tools, anew
 demo: setup  ## a guild, a queue, a worker and a model, all on this machine
 	@$(BIN)/python examples/demo.py $(if $(MODEL),--model "$(MODEL)")
 
-screenshots: setup  ## docs/images, taken of a real Flower in a real browser (needs chromium)
+screenshots: setup  ## docs/images, of what really runs (needs chromium and prometheus); five minutes
+	$(BIN)/python docs/demo_picture.py
 	$(BIN)/python docs/flower_pictures.py
+	$(BIN)/python docs/dashboard_pictures.py
 
 bench: setup  ## this project beside LiteLLM and plain Celery, measured; half an hour
 	$(BIN)/python -m bench $(ARGS)

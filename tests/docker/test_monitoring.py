@@ -92,3 +92,44 @@ def test_grafana_finds_the_dashboard_and_the_data() -> None:
     folder = providers["providers"][0]["options"]["path"]
     mounts = compose()["services"]["grafana"]["volumes"]
     assert any(mount.startswith("./grafana/dashboard.json:" + folder) for mount in mounts)
+
+
+def test_every_panel_is_drawn_from_its_own_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCKER.parent / "docs"))
+    from dashboard_page import page
+    from dashboard_pictures import ROWS, by_picture
+
+    asked: list[str] = []
+
+    def ask(query: str) -> list[dict[str, Any]]:
+        asked.append(query)
+        labels = {"model": "<m>", "outcome": "answered", "instance": "worker-1"}
+        # A gap, and a value that is none, as Prometheus gives for 0 / 0.
+        return [{"metric": labels, "values": [(10, "1"), (12, "0.5"), (14, "NaN"), (30, "2e6")]}]
+
+    times = {"start_s": 10.0, "end_s": 40.0, "step_s": 2.0}
+    drawn = "".join(page(panels, ask, times=times, caption="not Grafana") for panels in by_picture().values())
+    assert sorted(asked) == sorted(target["expr"] for panel in _panels() for target in panel["targets"])
+    for panel in dashboard()["panels"]:
+        assert f">{panel['title']}<" in drawn
+    assert drawn.count("<svg") == len(_panels())
+    assert drawn.count("not Grafana") == len(ROWS)
+    assert "<m>" not in drawn
+    assert "&lt;m&gt;" in drawn
+
+
+def test_what_a_panel_shows_is_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCKER.parent / "docs"))
+    from panel_chart import Frame, Line, chart, shown
+
+    frame = Frame(width=568, height=228, start_s=0, end_s=10, step_s=2)
+    lines = [Line.of("a", [(0, "2"), (2, "4"), (8, "4"), (10, "4")]), Line.of("b", [(0, "1")])]
+    flat = chart(lines, frame, unit="short", stacked=False, opacity=0.1)
+    # 500 by 200 pixels from (58, 8) on, and 4 the highest of its marks.
+    assert 'points="58.0,108.0 158.0,8.0"' in flat
+    assert 'points="458.0,8.0 558.0,8.0"' in flat, "apart: nothing was answered between"
+    stacked = chart(lines, frame, unit="short", stacked=True, opacity=0.1)
+    assert 'points="58.0,58.0"' in stacked, "upon the other"
+    units = [("percentunit", "25%"), ("s", "250 ms"), ("ops", "0.25/s"), ("currencyUSD", "$0.25")]
+    assert [shown(0.25, unit) for unit, _ in units] == [text for _, text in units]
+    assert shown(3 * 2**20, "bytes") == "3 MiB"
