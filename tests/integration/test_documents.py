@@ -106,10 +106,10 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert set(re.findall(r"\b[A-Z]+_API_KEY\b", text)) <= keys
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        assert link.startswith("https://") or (page.parent / link).exists(), link
-    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
-        assert re.search(rf"^#+ {anchor}$", text, re.MULTILINE | re.IGNORECASE), anchor
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
+        target = page.parent / link if link else page
+        assert link.startswith("https://") or target.exists(), link
+        assert not anchor or anchor in _anchors(target), f"{link}#{anchor}"
 
 
 def test_every_defence_names_a_test_that_is_there() -> None:
@@ -122,6 +122,12 @@ def test_every_defence_names_a_test_that_is_there() -> None:
             assert (ROOT / path).exists(), proof
             if name:
                 assert f"def {name}(" in (ROOT / path).read_text(), proof
+
+
+def _anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _module(path: Path) -> Any:

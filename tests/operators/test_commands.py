@@ -16,7 +16,7 @@ SERVERS = {"worker", "flower"}
 
 
 def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(group)
+    context = click.Context(group, **commands.context_settings)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
