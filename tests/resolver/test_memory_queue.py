@@ -1,8 +1,10 @@
 """The test kit: `memory://`, and what a script can say that real parts say only by chance."""
 
 import multiprocessing
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,10 @@ from rustic_ai.llm_queue.resolver.testing import InMemoryQueue, memory_queue
 from rustic_ai.llm_queue.resolver.testing.process_queue import close_memory_queues
 from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
 from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.seal import make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 from support.llm import ask
+from support.wait import wait_until
 
 SPEC = Path(__file__).parents[2] / "examples" / "qa_guild.yaml"
 
@@ -130,6 +134,15 @@ def test_a_stream_comes_in_the_pieces_it_is_given_in() -> None:
             assert [chunk.text for chunk in stream if chunk.text] == expected
 
 
+def test_a_held_stream_goes_on_when_it_is_released() -> None:
+    queue = memory_queue().answer(["Par", "is", "."], hold_after=2)
+    with make_llm().stream(ask("?")) as stream:
+        assert [next(stream).text, next(stream).text] == ["Par", "is"]
+        queue.release()
+        assert [chunk.text for chunk in stream if chunk.text] == ["."]
+    assert stream.restarts == 0
+
+
 @pytest.mark.parametrize("kind", list(ErrorKind))
 def test_every_kind_of_failure_can_be_scripted(kind: ErrorKind) -> None:
     memory_queue().fail(kind, "as scripted")
@@ -137,6 +150,40 @@ def test_every_kind_of_failure_can_be_scripted(kind: ErrorKind) -> None:
         answer(make_llm())
     assert type(caught.value) is BY_KIND[kind]
     assert caught.value.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(ErrorKind.RATE_LIMIT, 429), (ErrorKind.BAD_REQUEST, 400), (ErrorKind.CONNECTION, None)],
+)
+def test_a_failure_has_the_status_that_goes_with_it(kind: ErrorKind, status: int | None) -> None:
+    memory_queue().fail(kind)
+    with pytest.raises(QueueError) as caught:
+        answer(make_llm())
+    assert (caught.value.provider_status, caught.value.attempts[0].provider_status) == (status, status)
+
+
+def test_ctrl_c_takes_the_job_along() -> None:
+    queue = memory_queue().answer("at last", hold_after=0)
+
+    def interrupt() -> None:
+        wait_until(lambda: queue.jobs, 10, "the job")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        answer(make_llm())
+    thread.join(10)
+    wait_until(lambda: queue.cancelled == [queue.jobs[0].id], 10, "the job to be cancelled")
+
+
+def test_a_sealed_call_is_opened_for_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_QUEUE_SEALING_KEYS", make_key())
+    queue = memory_queue().answer("Paris")
+    assert answer(make_llm(api_key="sk-canary"), "Capital of France?") == "Paris"
+    assert "France" not in queue.jobs[0].request
+    assert queue.calls[0].params["messages"][-1]["content"] == "Capital of France?"
 
 
 def test_a_guilds_specification_stays_as_it_is() -> None:

@@ -25,7 +25,6 @@ from rustic_ai.llm_queue.resolver import (
 )
 from support.behaviour import MODEL, Backend
 from support.llm import ask
-from support.ports import free_port
 from support.provider import Step
 from support.wait import wait_until
 
@@ -46,7 +45,6 @@ class Trouble:
     stream: bool = False
 
 
-ELSEWHERE = f"http://127.0.0.1:{free_port()}/v1"
 TROUBLES = [
     Trouble("BadRequestError", K.BAD_REQUEST, Step(status=400), 400),
     Trouble("AuthenticationError", K.AUTHENTICATION, Step(status=401), 401),
@@ -69,22 +67,29 @@ TROUBLES = [
     Trouble("StreamIdle", K.STREAM_IDLE, Step(text="so far so good", fault="stall"), stream=True),
     Trouble("StreamTooLarge", K.STREAM_TOO_LARGE, Step(text="word " * 12_000), stream=True),
     Trouble(
+        "EndpointNotAllowed",
+        K.ENDPOINT_NOT_ALLOWED,
+        properties={"base_url": "http://169.254.169.254/v1"},
+        attempts=0,
+    ),
+    Trouble(
+        "CredentialRequired",
+        K.CREDENTIAL_REQUIRED,
+        properties={"base_url": "https://elsewhere.example/v1"},
+        attempts=0,
+    ),
+    Trouble(
         "ModelNotAllowed", K.MODEL_NOT_ALLOWED, properties={"model": "anthropic/claude-opus-4"}, attempts=0
     ),
 ]
-#: A kind that real parts do not report at will: a dead worker, a worker's bug, an altered record.
-BY_SCRIPT_ALONE = {
-    K.WORKER_LOST,
-    K.WORKER_FAULT,
-    K.INVALID_RECORD,
-    K.CREDENTIAL_REQUIRED,
-    K.ENDPOINT_NOT_ALLOWED,
-    K.LIMIT_EXCEEDED,
-}
+#: Refused before anything is queued.
+AT_ONCE = {K.LIMIT_EXCEEDED}
+#: What real parts do not report at will: a dead worker, a worker's bug, an altered record.
+BY_SCRIPT_ALONE = {K.WORKER_LOST, K.WORKER_FAULT, K.INVALID_RECORD}
 
 
 def test_every_kind_is_there() -> None:
-    assert {trouble.kind for trouble in TROUBLES} | BY_SCRIPT_ALONE == set(ErrorKind)
+    assert {trouble.kind for trouble in TROUBLES} | AT_ONCE | BY_SCRIPT_ALONE == set(ErrorKind)
 
 
 def read_stream(llm: QueueLLM, prompt: ChatCompletionRequest) -> ChatCompletionResponse:

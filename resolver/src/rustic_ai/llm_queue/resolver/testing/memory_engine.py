@@ -12,7 +12,6 @@ from ...tasks.owner import Owner
 from ...tasks.request import CompletionCall
 from ...tasks.settings import QueueSettings
 from ..background_loop import BackgroundLoop
-from ..outcome_source import OutcomeSource
 from ..stream_source import StreamSource
 from .memory_job import MemoryJob
 from .memory_stream import MemoryStream
@@ -100,8 +99,6 @@ class MemoryEngine:
         return held.outcome if held else None
 
     def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
-        if not job.stream:
-            return OutcomeSource(self, job)
         return MemoryStream(lambda: self._by_id.get(job.id))
 
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
