@@ -27,7 +27,7 @@ from .leases import Leases
 from .observers import Observers
 from .policy import check_job
 from .provider import Provider
-from .settlement import UNKNOWN_OWNER, Settlement, expired, worker_lost
+from .settlement import UNKNOWN_OWNER, Settlement, expired, gave_up, worker_lost
 from .spent import Spent, spent_without_answer
 from .stream_publisher import StreamPublisher
 from .worker_settings import WorkerSettings
@@ -165,7 +165,10 @@ class Executor:
         if reason is StopReason.LOST:
             return None
         if reason is StopReason.CANCELLED:
-            return await self._finish(claim, held, Cancelled(account=self._account(claim, held, log)), log)
+            account = self._account(claim, held, log)
+            now_ms = claim.now_ms + 1000 * (asyncio.get_running_loop().time() - held.since_s)
+            ended = Expired if gave_up(claim.record, now_ms) else Cancelled
+            return await self._finish(claim, held, ended(account=account), log)
         begun, cut_short = log.abandon()
         verdict = await self.ledger.hand_back(
             held.job_id, held.epoch, begun=begun, ended=log.records, call_under_way=cut_short

@@ -11,7 +11,7 @@ from ..tasks.outcome import Outcome
 from ..tasks.redis_client import OUTAGE_ERRORS
 from .announcer import Announcer
 from .leases import Leases
-from .settlement import Settlement, cancelled, expired, worker_lost
+from .settlement import Settlement, cancelled, expired, gave_up, worker_lost
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ class Reaper:
 def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:
     match verdict:
         case "expired":
+            return expired(record)
+        case "withdrawn" if record and gave_up(record, record.ended_ms or 0):
             return expired(record)
         case "cancelled" | "withdrawn":
             return cancelled(record, by="caller")

@@ -16,6 +16,8 @@ from .observers import Observers
 
 #: Nobody is known to own a record that does not even name its owner.
 UNKNOWN_OWNER = Owner(org="unknown", guild="unknown", agent="unknown")
+#: A caller's clock starts before the ledger's: it gives up so much earlier, or by this part of its timeout.
+_LEAD_MS, _LEAD_PART = 1_000, 10
 
 
 class Settlement:
@@ -63,6 +65,13 @@ def expired(record: JobRecord | None) -> Expired:
 def cancelled(record: JobRecord | None, by: str) -> Cancelled:
     """The outcome of a job that was cancelled while no worker held it."""
     return Cancelled(account=account_without_answer(record), by=by)
+
+
+def gave_up(record: JobRecord | None, at_ms: float) -> bool:
+    """Whether who cancels a job at `at_ms` does so because its timeout is over: it then has expired."""
+    if record is None:
+        return False
+    return at_ms >= record.deadline_ms - min(_LEAD_MS, record.job.timeout_ms / _LEAD_PART)
 
 
 def worker_lost(record: JobRecord | None) -> Failed:
