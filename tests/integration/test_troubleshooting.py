@@ -34,7 +34,11 @@ SAID = [text.replace("`", "") for text in said()]
 _TABLE_ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 _BESIDE_A_CODE = re.compile(r"^\| \d[^|]*\| `([^`]+)` \|", re.MULTILINE)
 _IN_A_LIST = re.compile(r"^- `([^`]+)`$", re.MULTILINE)
-QUOTED = [*_TABLE_ROW.findall(PAGE), *_BESIDE_A_CODE.findall(PAGE), *_IN_A_LIST.findall(PAGE)]
+QUOTED = [
+    " ".join(message.split())
+    for form in (_TABLE_ROW, _BESIDE_A_CODE, _IN_A_LIST)
+    for message in form.findall(PAGE)
+]
 
 
 def is_said(message: str) -> bool:
