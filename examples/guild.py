@@ -64,7 +64,8 @@ def main() -> int:
     builder = GuildBuilder.from_yaml_file(str(spec_file)) if options.yaml else build(options.model)
     message = ask(builder, options.question)
     if message.is_error_message:
-        print(message.payload.get("message") or message.payload, file=sys.stderr)
+        # Core's own name for it, and the one of agents that report their LLM's errors themselves.
+        print(message.payload.get("error_message") or message.payload.get("message"), file=sys.stderr)
         return 1
     response = QueueChatCompletionResponse.model_validate(message.payload)
     print(response.choices[0].message.content)
