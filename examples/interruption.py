@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-
 #: How long after it was raised an interruption is raised again, until somebody heeds it.
 _AGAIN_S = 2.0
 
