@@ -29,12 +29,12 @@ PICTURES = Path(__file__).with_name("images")
 CALLS = (
     ("helpdesk", "triage", "openai/gpt-4o-mini", "ok", 1_840, 212),
     ("helpdesk", "answerer", "openai/gpt-4o", "retried", 5_310, 640),
-    ("research", "reader", "anthropic/claude-3-5-haiku-latest", "ok", 11_020, 905),
+    ("research", "reader", "anthropic/claude-haiku-4-5", "ok", 11_020, 905),
     ("research", "writer", "gemini/gemini-2.5-flash", "ok", 7_650, 1_480),
     ("billing", "auditor", "openai/gpt-4o-mini", "refused", 990, 0),
     ("helpdesk", "answerer", "openai/gpt-4o", "ok", 2_204, 318),
     ("research", "reader", "openai/gpt-4o-mini", "held", 8_412, 0),
-    ("helpdesk", "triage", "anthropic/claude-3-5-haiku-latest", "held", 1_360, 0),
+    ("helpdesk", "triage", "anthropic/claude-haiku-4-5", "held", 1_360, 0),
     ("billing", "auditor", "openai/gpt-4o", "terminated", 2_780, 0),
 )
 
@@ -84,9 +84,9 @@ def main() -> None:
         _terminate(browser, flower, handles["terminated"], provider)
         browser.open(f"{flower.url}/tasks")
         browser.wait_for(f"document.querySelectorAll('#tasks-table tbody tr').length === {len(CALLS)}")
-        browser.screenshot(PICTURES / "flower-jobs.png")
+        browser.screenshot(PICTURES / "flower-jobs.png", height=_height(browser))
         browser.open(f"{flower.url}/task/{handles['retried'].id}")
-        browser.screenshot(PICTURES / "flower-job.png", height=1000)
+        browser.screenshot(PICTURES / "flower-job.png", height=_height(browser))
         _fill_up(provider)
         # Flower shows what it knew, and asks the worker for the next time.
         wait_until(
@@ -107,6 +107,11 @@ def _fill_up(provider: ProviderStub) -> None:
         llm = QueueLLMResolver(model="openai/gpt-4o-mini", priority=6 if number % 4 == 3 else 0)
         llm.resolve("acme", "research", "reader").submit(ask(f"document {number} #busy"))
     provider.wait_for_requests(LIMIT - 2, "busy")
+
+
+def _height(browser: Browser) -> int:
+    """Of the whole page, in CSS pixels."""
+    return int(browser.evaluate("document.documentElement.scrollHeight"))
 
 
 def _page(browser: Browser, url: str) -> str:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#f2495c", "#b877d9", "#37a2a8", "#c4a484")
+COLOURS = (
+    *("#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#f2495c", "#b877d9", "#37a2a8"),
+    *("#c4a484", "#c0d8ff", "#96d98d", "#ffb357", "#ffa6b0", "#8f3bb8", "#a0a4ad"),
+)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 8, 20
 _TICKS = 4
 
