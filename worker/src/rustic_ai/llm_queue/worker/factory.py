@@ -4,6 +4,7 @@ from celery import Celery
 
 from ..tasks.celery_app import make_celery_app
 from .batches import take_in_batches
+from .event_pace import gather_events
 from .log_format import LogFormat
 from .pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
 from .result_reader import result_backend
@@ -35,4 +36,5 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     app.register_task(RunJob())
     add_steps(app, settings)
     take_in_batches(app)
+    gather_events(app)
     return app

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import uvloop
 
+from .prompt_executor import PromptExecutor
+
 logger = logging.getLogger(__name__)
 
 _LAG_SAMPLE_S = 0.5
@@ -30,6 +32,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self.loop.set_default_executor(PromptExecutor(thread_name_prefix="llm-queue-executor"))
         # A wedged job must not keep the process alive past its shutdown.
         self._thread = threading.Thread(target=self._serve, name="llm-queue-loop", daemon=True)
         self._services: set[asyncio.Task[None]] = set()

@@ -23,6 +23,7 @@ from .lean_calls import lean
 from .model_router import ModelRouter
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .policy import Policy
+from .prompt_executor import in_place
 from .router import read_litellm_config
 from .stream_chunks import ChunkReader
 from .worker_settings import WorkerSettings
@@ -83,7 +84,7 @@ class Provider:
 
     async def complete(self, call: CompletionCall, target: Target) -> Completion:
         """One call, answered whole. Raises what `failure` explains."""
-        with lean(target):
+        with lean(target), in_place(_never_blocks(target)):
             response = await litellm.acompletion(**self._arguments(call, target))
         return self._completion(plain_response(response), target)
 
@@ -91,7 +92,10 @@ class Provider:
     async def stream(self, call: CompletionCall, target: Target) -> AsyncIterator[ProviderStream]:
         """One call, answered in chunks. Leaving the context closes the provider's connection."""
         arguments = self._arguments(call, target)
-        wrapper = await litellm.acompletion(**arguments, stream=True, stream_options={"include_usage": True})
+        with in_place(_never_blocks(target)):
+            wrapper = await litellm.acompletion(
+                **arguments, stream=True, stream_options={"include_usage": True}
+            )
         mocked = bool(call.params.get("mock_response"))
         stream = ProviderStream(wrapper, target, self._settings, mocked=mocked)
         try:
@@ -131,6 +135,11 @@ class Provider:
             "num_retries": 0,
             "max_retries": 0,
         }
+
+
+def _never_blocks(target: Target) -> bool:
+    # Of the others, some make their calls, or fetch their credentials, where they are made.
+    return target.provider == "openai" and not target.routed
 
 
 class ProviderStream:
