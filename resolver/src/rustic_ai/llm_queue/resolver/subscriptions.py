@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from redis.asyncio import Redis
@@ -65,15 +65,14 @@ class Subscriptions:
             self._task = None
 
     async def _subscribe(self, channel: str) -> None:
+        # Not there or gone: the connection that is made next subscribes to all of them.
         if self._pubsub is not None:
-            # Not there or gone: the connection that is made next subscribes to all of them.
-            with suppress(*OUTAGE_ERRORS):
-                await self._pubsub.subscribe(channel)
+            await _attempted(self._pubsub.subscribe(channel))
 
     async def _unsubscribe(self, channel: str) -> None:
         if self._pubsub is not None:
-            with suppress(*OUTAGE_ERRORS):
-                await self._pubsub.unsubscribe(channel)
+            # Whoever listened has what it waited for, and that is what it must get.
+            await _attempted(self._pubsub.unsubscribe(channel))
 
     async def _listen_for_ever(self) -> None:
         pause_s = _RECONNECT_STEP_S
@@ -82,17 +81,18 @@ class Subscriptions:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(_IDLE_CHANNEL)
                     self._pubsub = pubsub
-                    if self._listeners:
-                        await pubsub.subscribe(*self._listeners)
-                    pause_s = _RECONNECT_STEP_S
-                    await self._listen(pubsub)
+                    try:
+                        if self._listeners:
+                            await pubsub.subscribe(*self._listeners)
+                        pause_s = _RECONNECT_STEP_S
+                        await self._listen(pubsub)
+                    finally:
+                        self._pubsub = None
             except OUTAGE_ERRORS as error:
                 logger.warning("Redis is away, waiting calls go on waiting: %s", type(error).__name__)
             except RedisError as error:
                 # Not allowed, say. Answers are found by asking for them, if later.
                 logger.error("Redis refuses the subscriptions: %s; run `llm-queue doctor`", error)
-            finally:
-                self._pubsub = None
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _RECONNECT_CAP_S)
 
@@ -117,3 +117,12 @@ class Subscriptions:
         elif message["type"] == "subscribe":
             for listener in listeners:
                 listener.joined()
+
+
+async def _attempted(command: Awaitable[None]) -> None:
+    try:
+        await command
+    except Exception as error:
+        # An outage, which the listening task meets, too; or what redis-py makes of a connection that this
+        # task closes meanwhile, such as an AttributeError.
+        logger.debug("A subscription could not be changed: %s", type(error).__name__)

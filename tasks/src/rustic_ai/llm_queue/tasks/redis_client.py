@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .checked_connection import checked
 from .settings import require_server
 
 #: A `SIGSTOP`ped server or a half-open connection answers nothing: give up on the socket after
@@ -141,6 +142,7 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
     if not url.startswith("sentinel://"):
         # Thousands of jobs share these few: redis-py's plain pool would refuse them instead.
         pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=None, **settings)
+        pool.connection_class = checked(pool.connection_class)
         return Redis.from_pool(pool)
     target = SentinelUrl.parse(url)
     # The pool that follows a master does not wait for a free connection, so it must not run out.
@@ -154,6 +156,8 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
     master: Redis = sentinels.master_for(
         target.master, db=target.db, username=target.username, password=target.password, **settings
     )
+    followed = master.connection_pool
+    followed.connection_class = checked(followed.connection_class)
     return master
 
 
