@@ -14,6 +14,8 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.request import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+_NO_WORKER = "nobody-works-here"
+
 OWNER = Owner(org="rogues", guild="hostile", agent="mallory")
 
 
@@ -58,8 +60,10 @@ async def tampered_outcome(
 ) -> Outcome:
     """Submit a job, change its record as who can write to Redis may, wake a worker, wait for the end."""
     ledger = Ledger(engine._redis, result_ttl=engine.settings.result_ttl)
-    await ledger.submit(job)
-    fields: Any = changes
+    # On a queue that has no worker until it has been changed.
+    await ledger.submit(job.model_copy(update={"queue": _NO_WORKER}))
+    admin.delete(keys.queued_key(_NO_WORKER, job.priority))
+    fields: Any = {"queue": job.queue, **changes}
     admin.hset(keys.job_key(job.id), mapping=fields)
-    await engine._announce(job)
+    await engine._ledger.announce(job)
     return await engine.outcome(job.id, job.owner, deadline_s=timeout_s)

@@ -20,6 +20,9 @@ from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled
 from rustic_ai.llm_queue.tasks.owner import Owner
 from support.valkey import ValkeyServer
 
+#: No worker takes the wake-ups.
+pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+
 OWNER = Owner(org="acme", guild="support", agent="helper")
 LEASE, TTL = timedelta(seconds=15), timedelta(minutes=5)
 Client = Callable[[ValkeyServer], Redis]

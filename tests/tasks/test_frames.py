@@ -33,7 +33,7 @@ from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
 from support.valkey import ValkeyServer
 
 #: Jobs are left running.
-pytestmark = pytest.mark.leaves_keys("llmq:leases", "llmq:deadlines")
+pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines")
 
 OWNER = Owner(org="acme", guild="support", agent="helper")
 META = '{"status":"SUCCESS"}'

@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from support.valkey import ValkeyServer
 
 #: Jobs are left in the middle of their lives.
-pytestmark = pytest.mark.leaves_keys("llmq:leases", "llmq:deadlines", "llmq:queued:*")
+pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines", "llmq:queued:*")
 
 LEASE, PATIENCE = timedelta(seconds=15), timedelta(seconds=30)
 
@@ -87,6 +87,7 @@ async def test_a_parked_job_is_not_announced_as_forgotten_until_it_is_late(
     await enter(ledger, await submitted(ledger), most=1)
     job = await submitted(ledger)
     await enter(ledger, job, most=1)
+    await redis.delete("llm")
     patience = timedelta(milliseconds=1)
     assert await ledger.unannounced("llm", 0, patience=patience) == []
     await redis.zincrby("llmq:queued:llm:0", -31_000, job.id)

@@ -342,7 +342,7 @@ async def test_a_lost_wake_up_is_found_and_a_deep_queue_left_alone(ledger: Ledge
     lost, waits = await submitted(ledger), await submitted(ledger)
     index = keys.queued_key("llm", 0)
     await redis.zadd(index, {lost.id: 1_000, waits.id: 50_000})
-    await redis.lpush("llm", json.dumps({"headers": {"id": waits.id}}))
+    await redis.ltrim("llm", 0, 0)
 
     async def announce_again() -> list[str]:
         return await ledger.unannounced("llm", 0, patience=timedelta(seconds=5))

@@ -183,6 +183,7 @@ def test_what_redis_sees_of_a_job_has_neither_prompt_nor_key() -> None:
         ("k1:c2hvcnQ=", "32"),
         (":" + NEW.partition(":")[2], "empty"),
     ],
+    ids=["no key", "not base64", "too short", "no name"],
 )
 def test_a_key_that_is_none_is_an_error_without_the_key(keys: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says) as caught:

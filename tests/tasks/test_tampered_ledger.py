@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from support.valkey import ValkeyServer
 
 #: What was tampered with may stay until the reaper finds it.
-pytestmark = pytest.mark.leaves_keys("llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
 
 LEASE = timedelta(seconds=15)
 GARBAGE = ["", "x", "-1", "1e999", "nan", "inf", "9" * 400, "0x10", "1.5", "[1]"]

@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.messaging import Consumer
 
+from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.tasks.job import Job, Priority
+from rustic_ai.llm_queue.tasks.ledger import Ledger
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
+from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.quarantine import QUARANTINE_KEY, QuarantinedMessage
+from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
+from rustic_ai.llm_queue.tasks.wakeup import parse_wakeup
 from support.certificate import make_certificate
 from support.malformed import CANARY, malformed_messages
 from support.proxy import TcpProxy
@@ -95,6 +102,35 @@ def send(app: Celery, **options: Any) -> str:
     job_id = str(uuid.uuid4())
     app.send_task(TASK_NAME, args=(job_id,), task_id=job_id, **options)
     return job_id
+
+
+@pytest.mark.leaves_keys("llm*", reason="jobs that nobody ends")
+@pytest.mark.parametrize("priority", [0, 3, 6, 9])
+async def test_a_job_is_announced_just_as_celery_would_announce_it(
+    valkey: ValkeyServer, priority: Priority
+) -> None:
+    owner = Owner(org="acme", guild="support", agent="helper")
+    job = Job(
+        id=str(uuid.uuid4()), owner=owner, model="gpt-4", queue=QUEUE, priority=priority,
+        timeout_ms=60_000, request="plain:{}", fingerprints="plain:1",
+    )  # fmt: skip
+    described = f"model=gpt-4 org=acme guild=support agent=helper ~tokens={job.estimated_tokens}"
+    with publisher(valkey.url) as app:
+        app.send_task(
+            TASK_NAME, args=(job.id,), task_id=job.id, queue=QUEUE, priority=priority, ignore_result=True,
+            argsrepr=described, kwargsrepr="", origin=None,
+        )  # fmt: skip
+    redis = connect(valkey.url, outage_s=1)
+    ledger = Ledger(redis, result_ttl=timedelta(minutes=5))
+    await ledger.submit(job)
+    await ledger.announce(job)
+    await redis.aclose()
+
+    with valkey.client() as client:
+        messages = client.lrange(keys.message_list(QUEUE, priority), 0, -1)
+    again, submitted, celerys = (parse_wakeup(str(one).encode(), QUEUE) for one in messages)
+    celerys["headers"] |= {"origin": None}
+    assert submitted == again == celerys
 
 
 def push(server: ValkeyServer, raw: bytes | dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ from support.valkey import ValkeyServer
 from support.wait import async_wait_until
 
 #: The jobs are left running.
-pytestmark = pytest.mark.leaves_keys("llmq:leases", "llmq:deadlines", "llmq:queued:*")
+pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines", "llmq:queued:*")
 
 OWNER = Owner(org="acme", guild="support", agent="helper")
 SEALER = Sealer(KeyRing.parse(make_key()))

@@ -5,16 +5,11 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from ..tasks.announce import announce
-from ..tasks.celery_app import make_celery_app
 from ..tasks.job import Job, JobRecord
 from ..tasks.ledger import CancelVerdict, FunctionsMissing, Ledger
 from ..tasks.outcome import Account, Cancelled, Outcome
@@ -35,7 +30,6 @@ from .waiter import ResultWaiter
 
 logger = get_logger(__name__)
 
-_PUBLISHERS = 2
 #: How long a job that nobody follows any more is tried to be cancelled.
 _ABANDON_FOR_S = 120.0
 #: How long a process that ends still tries, and what it takes until it is known what to cancel.
@@ -56,7 +50,7 @@ class SubmitConflict(Exception):
 
 
 class Engine:
-    """What one process needs of the queue: an event loop, a few connections, a publisher.
+    """What one process needs of the queue: an event loop, a few connections.
 
     Every agent of the process shares it. Nothing touches the network until the first call, and a
     forked child makes its own.
@@ -85,8 +79,6 @@ class Engine:
         self._subscriptions = Subscriptions(waiting)
         self._waiter = ResultWaiter(self._subscriptions, waiting)
         self._outcomes = Outcomes(self._redis, self._sealer, redis_timeout_s=self._redis_timeout_s)
-        self._celery: Celery = make_celery_app(settings)
-        self._publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="llm-queue-publish")
         self._chores: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -127,7 +119,6 @@ class Engine:
         if self._loop.running:
             self._loop.submit(self._disconnect()).result()
             self._loop.stop()
-        self._publishers.shutdown()
 
     async def _disconnect(self) -> None:
         # A call that a Ctrl-C has just cut short comes to its cancelling now.
@@ -151,9 +142,6 @@ class Engine:
         )
         try:
             verdict, job_id = await self._patience.wait(written)
-            # Also when it was there: this may be a submit sent again, its first reply lost.
-            if verdict != "conflict" and job_id == job.id:
-                await self._announce(job)
         except OUTAGE_ERRORS as error:
             # It may have been written all the same, and nobody will wait for it.
             self._chore(self._abandon(job.id, job.owner))
@@ -230,14 +218,7 @@ class Engine:
     def _keeper(self, job: Job | None, ends_at: float | None) -> Keeper | None:
         if job is None:
             return None
-        return Keeper(job, ends_at=ends_at, redis=self._redis, ledger=self._ledger, announce=self._announce)
-
-    async def _announce(self, job: Job) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._publishers, announce, self._celery, job)
-        except (OperationalError, OSError) as error:
-            logger.warning("Job %s waits for a worker to find it: %s", job.id, type(error).__name__)
+        return Keeper(job, ends_at=ends_at, redis=self._redis, ledger=self._ledger)
 
     async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
@@ -26,14 +25,13 @@ class Keeper:
         ends_at: float | None,
         redis: Redis,
         ledger: Ledger,
-        announce: Callable[[Job], Awaitable[None]],
     ) -> None:
         """Args:
         ends_at: the caller's deadline in the time of the running loop.
         """
         self._job = job
         self._ends_at = ends_at
-        self._redis, self._ledger, self._announce = redis, ledger, announce
+        self._redis, self._ledger = redis, ledger
 
     async def submit_if_lost(self) -> None:
         """Look for the job's record, for as long as Redis may be away, and write it anew if it is gone."""
@@ -55,4 +53,3 @@ class Keeper:
         self._job = self._job.model_copy(update={"generation": generation, "timeout_ms": timeout_ms})
         logger.warning("Redis has lost job %s, which is submitted again", self._job.id)
         await self._ledger.submit(self._job)
-        await self._announce(self._job)

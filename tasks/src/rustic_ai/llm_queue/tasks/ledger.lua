@@ -149,7 +149,8 @@ local function same_request(known, given)
 end
 
 -- keys: job, [idempotency key]
--- args: id, fingerprints, timeout ms, record ttl ms, idempotency ttl ms, then the record's fields
+-- args: id, fingerprints, timeout ms, record ttl ms, idempotency ttl ms, Celery's list, the wake-up for
+-- it, then the record's fields
 -- returns: {'created' | 'exists' | 'conflict', job id}
 local function submit(keys, args)
   local id, fingerprints, timeout_ms = args[1], args[2], tonumber(args[3])
@@ -171,12 +172,14 @@ local function submit(keys, args)
   local now = now_ms()
   if keys[2] then redis.call('HSET', keys[1], 'keep_until_ms', now + args[5]) end
   local record = {}
-  for i = 6, #args do record[#record + 1] = args[i] end
+  for i = 8, #args do record[#record + 1] = args[i] end
   redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now,
     'deadline_ms', now + timeout_ms, 'epoch', 0, 'attempts_begun', 0, 'handbacks', 0, unpack(record))
   redis.call('PEXPIRE', keys[1], timeout_ms + args[4])
   redis.call('ZADD', queued_beside(id), now, id)
   redis.call('ZADD', DEADLINES, now + timeout_ms, id)
+  -- Where somebody has put something else in the list's place, the job is announced once it is gone.
+  redis.pcall('LPUSH', args[6], args[7])
   return {'created', id}
 end
 

@@ -38,6 +38,7 @@ from .frames import FrameId
 from .functions_missing import FunctionsMissing as FunctionsMissing
 from .job import Job, JobRecord, JobState, Priority
 from .owner import Owner
+from .wakeup_message import wakeup_message
 
 SubmitVerdict = Literal["created", "exists", "conflict"]
 ClaimVerdict = Literal["granted", "missing", "final", "withdrawn", "leased", "expired", "exhausted"]
@@ -98,12 +99,20 @@ class Ledger:
         idempotency_key: str | None = None,
         idempotency_ttl: timedelta = timedelta(hours=24),
     ) -> tuple[SubmitVerdict, str]:
-        """Write a new job. Returns the verdict and the id of the job that now stands for it."""
+        """Write a new job and wake a worker up for it.
+
+        Returns the verdict and the id of the job that now stands for it.
+        """
         names = [keys.job_key(job.id), *([idempotency_key] if idempotency_key else [])]
         record = [part for pair in job.to_hash().items() for part in pair]
         head = [job.id, job.fingerprints, job.timeout_ms, self._ttl_ms, _ms(idempotency_ttl)]
+        head += [keys.message_list(job.queue, job.priority), wakeup_message(job)]
         verdict, job_id = await self._call("submit", names, [*head, *record])
         return verdict, job_id
+
+    async def announce(self, job: Job) -> None:
+        """Wake a worker up for a job that is back on the queue; doing it twice does no harm."""
+        await self._redis.lpush(keys.message_list(job.queue, job.priority), wakeup_message(job))
 
     async def claim(
         self, job_id: str, *, worker: str, token: str, lease: timedelta, most_losses: int

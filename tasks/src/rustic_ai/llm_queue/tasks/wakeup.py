@@ -11,6 +11,7 @@ from typing import Any
 from kombu.utils import json as kombu_json
 
 from .names import TASK_NAME
+from .wakeup_message import EMBEDDED, wakeup_envelope
 
 #: A wake-up is about 1.3 kB; what is larger is not one.
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -20,7 +21,6 @@ _MAX_CLOCK = 2**62
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 #: Celery options that would keep a message in a worker's memory or start other tasks.
 _NEVER = ("eta", "expires", "group", "group_index", "shadow", "stamped_headers")
-_EMBED = ("callbacks", "errbacks", "chain", "chord")
 #: Trace context, as OpenTelemetry puts it into Celery's headers.
 _PASSED_ON = ("traceparent", "tracestate", "baggage")
 _METHOD = re.compile(r"[a-z_]{1,64}")
@@ -50,7 +50,18 @@ def parse_wakeup(raw: bytes, queue: str) -> dict[str, Any]:
     properties = _mapping(envelope.get("properties"), "properties")
     priority = properties.get("priority", 0)
     _require(priority is None or (type(priority) is int and 0 <= priority <= 9), "priority is not 0-9")
-    return _wakeup_envelope(job_id, queue, headers, properties)
+    return wakeup_envelope(
+        job_id,
+        queue,
+        int(properties.get("priority") or 0),
+        argsrepr=_text(headers, "argsrepr") or "",
+        kwargsrepr=_text(headers, "kwargsrepr") or "",
+        root_id=_text(headers, "root_id") or job_id,
+        parent_id=_text(headers, "parent_id"),
+        origin=_text(headers, "origin"),
+        ignore_result=headers.get("ignore_result") is True,
+        **{name: value for name in _PASSED_ON if (value := _text(headers, name))},
+    )
 
 
 def parse_broadcast(raw: bytes, exchange: str) -> dict[str, Any]:
@@ -83,44 +94,6 @@ def parse_broadcast(raw: bytes, exchange: str) -> dict[str, Any]:
             "body_encoding": "base64",
             "delivery_tag": tag,
             "delivery_info": {"exchange": exchange, "routing_key": _text(info, "routing_key") or ""},
-        },
-    }
-
-
-def _wakeup_envelope(
-    job_id: str, queue: str, headers: Mapping[str, Any], properties: Mapping[str, Any]
-) -> dict[str, Any]:
-    body = [[job_id], {}, dict.fromkeys(_EMBED)]
-    clean: dict[str, Any] = {
-        "lang": "py",
-        "task": TASK_NAME,
-        "id": job_id,
-        "root_id": _text(headers, "root_id") or job_id,
-        "parent_id": _text(headers, "parent_id"),
-        "argsrepr": _text(headers, "argsrepr") or "",
-        "kwargsrepr": _text(headers, "kwargsrepr") or "",
-        "origin": _text(headers, "origin"),
-        "retries": 0,
-        "timelimit": [None, None],
-        "eta": None,
-        "expires": None,
-        "ignore_result": headers.get("ignore_result") is True,
-    }
-    for name in _PASSED_ON:
-        if value := _text(headers, name):
-            clean[name] = value
-    return {
-        "body": base64.b64encode(json.dumps(body).encode()).decode(),
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
-        "headers": clean,
-        "properties": {
-            "correlation_id": job_id,
-            "reply_to": None,
-            "priority": properties.get("priority") or 0,
-            "body_encoding": "base64",
-            "delivery_tag": job_id,
-            "delivery_info": {"exchange": "", "routing_key": queue},
         },
     }
 
@@ -161,7 +134,7 @@ def _check_body(envelope: Mapping[str, Any], job_id: str) -> None:
     _require(args == [job_id], "arguments are not the job id")
     _require(kwargs == {}, "keyword arguments are not accepted")
     for name, value in _mapping(embed, "options").items():
-        _require(name in _EMBED and not value, "callbacks, chains and chords are not accepted")
+        _require(name in EMBEDDED and not value, "callbacks, chains and chords are not accepted")
 
 
 def _check_command(body: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ class Runtime:
         ]
         self._observers = Observers(told)
         settlement = Settlement(self.ledger, self._sealer, self._observers)
-        announcer = Announcer(app, self.ledger)
+        announcer = Announcer(self.ledger)
         self.reaper = Reaper(
             keeper,
             settlement,

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from typing import Any
 
 import click
@@ -20,7 +18,7 @@ from .exit_code import ExitCode
 from .job_id import JOB_ID
 from .job_table import job_json, job_table
 from .jobs import LIMIT
-from .output import json_option, notes, out, print_json
+from .output import json_option, out, print_json
 from .redis_session import on_redis
 
 _Error = dict[str, Any] | None
@@ -73,28 +71,17 @@ def show(job_id: str) -> None:
 @json_option
 def replay(job_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Start dead jobs anew under their own ids. Exit code 1 when one of them was not dead."""
-    # Here, because Celery takes longer to import than all the rest.
-    from kombu.exceptions import OperationalError
-
-    from ...tasks.announce import announce
-    from ...tasks.celery_app import make_celery_app
-
     settings = QueueSettings()
-    with closing(make_celery_app(settings)) as app:
 
-        async def one(redis: Redis, job_id: str) -> bool:
-            ledger = Ledger(redis, result_ttl=settings.result_ttl)
-            listed = await JobIndex(redis).job(job_id)
-            if listed.record is None or not await ledger.replay(job_id):
-                return False
-            try:
-                await asyncio.to_thread(announce, app, listed.record.job)
-            except OperationalError as error:
-                notes.print(f"{job_id} waits for a worker to find it: {type(error).__name__}")
-            return True
+    async def one(redis: Redis, job_id: str) -> bool:
+        ledger = Ledger(redis, result_ttl=settings.result_ttl)
+        listed = await JobIndex(redis).job(job_id)
+        if listed.record is None or not await ledger.replay(job_id):
+            return False
+        await ledger.announce(listed.record.job)
+        return True
 
-        ended = _for_each(job_ids, every, one, settings)
-    _report(ended, as_json, done="is back on the queue")
+    _report(_for_each(job_ids, every, one, settings), as_json, done="is back on the queue")
 
 
 @dead.command()

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from celery import states
 from celery.events.state import Task
 
-#: What `announce` writes in place of a task's arguments.
+#: What `wakeup_message` writes in place of a task's arguments.
 _ARGUMENTS = re.compile(
     r"model=(?P<model>.*) org=(?P<org>.*) guild=(?P<guild>.*) agent=(?P<agent>.*) ~tokens=(?P<tokens>\d+)",
     re.DOTALL,
