@@ -37,7 +37,7 @@ audit: | $(UV)  ## known vulnerabilities of what is locked (asks the package ind
 	$(UV) tool run pip-audit --requirement $(LOCK) --require-hashes --disable-pip
 
 test: setup  ## the whole suite, on real servers and workers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 format: setup  ## ruff's formatter and its safe fixes
 	$(BIN)/ruff check --fix

@@ -57,7 +57,11 @@ def test_four_thousand_calls_are_in_flight_in_one_process(
         return await asyncio.gather(*(asker.async_submit(ask(f"number {n} #many")) for n in range(count)))
 
     handles = asyncio.run(submit(4000))
-    wait_until(lambda: provider.open_calls == 4000, 200, "4,000 calls at the provider")
+    try:
+        wait_until(lambda: provider.open_calls == 4000, 200, "4,000 calls at the provider")
+    except AssertionError as failure:
+        failure.add_note(f"{provider.stats()}\n{worker.log_tail()}")
+        raise
     assert worker.threads <= MOST_THREADS
     assert worker.rss_bytes - before < 400 * MB
     provider.release("many")

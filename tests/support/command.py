@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rustic_ai.llm_queue.worker.cli import output
 from rustic_ai.llm_queue.worker.cli.main import main
 from support.process import ChildProcess
 
@@ -31,7 +32,8 @@ class LlmQueue:
         self._capsys.readouterr()
         self._monkeypatch.setattr(sys, "argv", ["llm-queue", *arguments])
         # So that tables keep their columns.
-        self._monkeypatch.setenv("COLUMNS", "160")
+        for console in (output.out, output.notes):
+            self._monkeypatch.setattr(console, "width", 160)
         try:
             main()
             code: object = 0

@@ -50,6 +50,9 @@ class WorkerProcess(ChildProcess):
         if command is None:
             command = ["-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", self.nodename, *args]
         settings = dict(os.environ) | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        # A test that loaded LiteLLM in this process has left the limits of its own concurrency behind.
+        for name in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST"):
+            settings.pop(name, None)
         for key, value in (env or {}).items():
             settings.pop(key, None)
             if value is not None:

@@ -90,7 +90,8 @@ class JobSpans:
         if ended_ns is None or attempt.run_time_s is None:
             # Lost with another worker: nothing is known of its times.
             return
-        began_ns = ended_ns - round(attempt.run_time_s * _NANO)
+        # Its run time is rounded, and of another clock: it did not begin before its job.
+        began_ns = max(run.began_ns, ended_ns - round(attempt.run_time_s * _NANO))
         span = self._tracer.start_span(
             f"chat {attempt.model}",
             context=parent,
