@@ -38,10 +38,10 @@ class Contender:
         self.driver: DriverProcess | None = None
 
     def start(self) -> None:
-        """Start everything, and make a first call."""
+        """Start everything, and make the first calls, which are slower than the rest."""
         self.serve()
         self.driver = DriverProcess(self.driver_kind, self.env())
-        self.do("calls", number=4, in_flight=2, prompt="warm up")
+        self.do("calls", number=100, in_flight=20, prompt="warm up")
 
     def serve(self) -> None:
         """Start what serves the client."""

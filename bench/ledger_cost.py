@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from functools import partial
 
 import uvloop
 from celery import Celery, states
@@ -35,9 +36,25 @@ _ANSWER = json.dumps({"choices": [{"message": {"content": "an answer of 1 kB " *
 _ENDED = [AttemptRecord(number=1, epoch=1, model="openai/gpt-4o-mini", status="ok", run_time_s=1.0)]
 
 
+async def answered_jobs(ledger: Ledger, number: int) -> None:
+    """Submit jobs, then claim and finish each."""
+    jobs = new_jobs(number)
+    await _each(jobs, ledger.submit)
+    await _each(jobs, partial(_answer, ledger))
+
+
 async def ledger_round(ledger: Ledger) -> tuple[float, float]:
     """CPU and wall seconds a job, of the worker's steps."""
-    jobs = [
+    jobs = new_jobs(JOBS)
+    await _each(jobs, ledger.submit)
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    await _each(jobs, partial(_answer, ledger))
+    return (time.process_time() - cpu_s) / JOBS, (time.perf_counter() - wall_s) / JOBS
+
+
+def new_jobs(number: int) -> list[Job]:
+    """Jobs with a request of 2 kB."""
+    return [
         Job(
             id=str(uuid.uuid4()),
             owner=_OWNER,
@@ -47,21 +64,17 @@ async def ledger_round(ledger: Ledger) -> tuple[float, float]:
             request=f"plain:{_REQUEST}",
             fingerprints="plain:1",
         )
-        for _ in range(JOBS)
+        for _ in range(number)
     ]
-    await _each(jobs, ledger.submit)
 
-    async def steps(job: Job) -> None:
-        claim = await ledger.claim(
-            job.id, worker="w", token=str(uuid.uuid4()), lease=timedelta(seconds=15), most_losses=2
-        )
-        assert claim.record is not None, claim.verdict
-        meta = json.dumps({"status": "SUCCESS", "result": _ANSWER, "task_id": job.id})
-        await ledger.finish(job.id, claim.epoch, JobState.ANSWERED, meta, attempts=_ENDED)
 
-    cpu_s, wall_s = time.process_time(), time.perf_counter()
-    await _each(jobs, steps)
-    return (time.process_time() - cpu_s) / JOBS, (time.perf_counter() - wall_s) / JOBS
+async def _answer(ledger: Ledger, job: Job) -> None:
+    claim = await ledger.claim(
+        job.id, worker="w", token=str(uuid.uuid4()), lease=timedelta(seconds=15), most_losses=2
+    )
+    assert claim.record is not None, claim.verdict
+    meta = json.dumps({"status": "SUCCESS", "result": _ANSWER, "task_id": job.id})
+    await ledger.finish(job.id, claim.epoch, JobState.ANSWERED, meta, attempts=_ENDED)
 
 
 async def _each[T](items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:

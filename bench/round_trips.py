@@ -12,7 +12,7 @@ from support.valkey import ValkeyServer
 _IN_FLIGHT = 10
 _CHUNKS = 200
 #: Sent by clients; what our functions call inside is no round trip.
-_SENT = ("fcall", "blmpop", "brpop", "lpush", "rpush", "publish", "subscribe", "unsubscribe", "get", "mget",
+_SENT = ("fcall", "blmpop", "brpop", "rpush", "publish", "subscribe", "unsubscribe", "get", "mget",
          "xrange", "exists", "ping", "llen", "multi", "exec")  # fmt: skip
 
 
