@@ -29,7 +29,7 @@ from support.valkey import ValkeyServer
 from support.worker import WorkerProcess
 
 PROMPT = "a prompt of ten kB " * 530
-ROUNDS, CALLS = 5, 100
+ROUNDS, CALLS = 11, 200
 
 
 @contextmanager
