@@ -21,7 +21,6 @@ from functools import partial
 import uvloop
 from celery import Celery, states
 
-from bench import ROOT as ROOT
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import Ledger

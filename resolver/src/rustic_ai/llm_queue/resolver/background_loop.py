@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -23,6 +23,19 @@ class BackgroundLoop:
         """Run `coro` on the loop, from any thread. Cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(coro, self._loop)
 
+    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the loop and wait, from a thread."""
+        future = self.submit(_as_coroutine(coro_fn))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a Ctrl-C in the caller must not leave its job running
+            raise
+
+    async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the loop and wait, from any event loop. Cancelling this cancels that."""
+        return await asyncio.wrap_future(self.submit(_as_coroutine(coro_fn)))
+
     @property
     def running(self) -> bool:
         """Whether the loop takes work."""
@@ -42,3 +55,7 @@ class BackgroundLoop:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         self._loop.close()
+
+
+async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
+    return await coro_fn()

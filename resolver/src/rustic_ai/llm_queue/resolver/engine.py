@@ -100,16 +100,11 @@ class Engine:
 
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the engine's loop and wait, from a thread."""
-        future = self._loop.submit(_as_coroutine(coro_fn))
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # a Ctrl-C in the caller must not leave its job running
-            raise
+        return self._loop.call(coro_fn)
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the engine's loop and wait, from any event loop. Cancelling this cancels that."""
-        return await asyncio.wrap_future(self._loop.submit(_as_coroutine(coro_fn)))
+        return await self._loop.acall(coro_fn)
 
     def close(self) -> None:
         """End the loop, its connections and threads. Closing twice is safe."""
@@ -262,10 +257,6 @@ def _refused(error: ResponseError) -> QueueGone:
 def _identity(settings: QueueSettings) -> str:
     values = settings.model_dump(mode="json", exclude={"sealing_keys"})
     return f"{sorted(values.items())}{settings.sealing_keys.get_secret_value()}"
-
-
-async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
-    return await coro_fn()
 
 
 def _after_fork() -> None:

@@ -45,7 +45,7 @@ def engine_for(settings: QueueSettings) -> EnginePort:
         from .testing import memory_queue
 
         return memory_queue(settings.redis_url).engine
-    # Here, because it brings Celery with it, which who only builds a guild does not need.
+    # Here, because it brings redis-py with it, which who only builds a guild does not need.
     from .engine import Engine
 
     return Engine.shared(settings)

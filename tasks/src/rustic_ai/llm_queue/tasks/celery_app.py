@@ -14,8 +14,7 @@ from .transport import broker_url, register_transport
 def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
     """A Celery app on the wake-up transport, without a result backend.
 
-    The resolver publishes with it as it is; the worker adds what only a worker needs. Raises
-    `SettingsError` where no server is named.
+    The worker adds what only a worker needs. Raises `SettingsError` where no server is named.
     """
     require_server(settings.redis_url)
     register_transport()
@@ -56,10 +55,9 @@ def _transport_options(redis_url: str) -> dict[str, Any]:
     }
     if redis_url.startswith("sentinel://"):
         target = SentinelUrl.parse(redis_url)
-        tls = {"ssl": True, **target.tls} if target.tls else {}
         timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": SOCKET_TIMEOUT_S}
         options["master_name"] = target.master
-        options["sentinel_kwargs"] = {**timeouts, **tls, **target.sentinel_credentials}
+        options["sentinel_kwargs"] = timeouts | target.to_sentinels
     return options
 
 

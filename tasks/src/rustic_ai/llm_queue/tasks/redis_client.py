@@ -65,10 +65,11 @@ class SentinelUrl:
         return {"ssl_cert_reqs": "required", **said}
 
     @property
-    def sentinel_credentials(self) -> dict[str, str]:
-        """redis-py's options for connections to the Sentinels themselves."""
+    def to_sentinels(self) -> dict[str, Any]:
+        """redis-py's options for connections to the Sentinels themselves, but for the timeouts."""
         said = {name: self.options[name] for name in _SENTINEL_OPTIONS & self.options.keys()}
-        return {name.removeprefix("sentinel_"): value for name, value in said.items()}
+        tls = {"ssl": True, **self.tls} if self.tls else {}
+        return tls | {name.removeprefix("sentinel_"): value for name, value in said.items()}
 
     @classmethod
     def parse(cls, url: str) -> SentinelUrl:
@@ -147,12 +148,10 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
     target = SentinelUrl.parse(url)
     # The pool that follows a master does not wait for a free connection, so it must not run out.
     settings["max_connections"] = _SENTINEL_CONNECTIONS
-    tls = {"ssl": True, **target.tls} if target.tls else {}
     timeouts = {"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
-    sentinels = Sentinel(
-        list(target.hosts), sentinel_kwargs={**timeouts, **tls, **target.sentinel_credentials}
-    )
-    settings |= tls
+    sentinels = Sentinel(list(target.hosts), sentinel_kwargs=timeouts | target.to_sentinels)
+    if target.tls:
+        settings |= {"ssl": True, **target.tls}
     master: Redis = sentinels.master_for(
         target.master, db=target.db, username=target.username, password=target.password, **settings
     )

@@ -60,15 +60,10 @@ class MemoryEngine:
     # What `QueueLLM` asks for.
 
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
-        future = self._running().submit(_as_coroutine(coro_fn))
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # a Ctrl-C in the caller must not leave its job running
-            raise
+        return self._running().call(coro_fn)
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
-        return await asyncio.wrap_future(self._running().submit(_as_coroutine(coro_fn)))
+        return await self._running().acall(coro_fn)
 
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
         if idempotency_key is not None:
@@ -141,7 +136,3 @@ class MemoryEngine:
         if known.fingerprints != job.fingerprints:
             raise SubmitConflict(f"the idempotency key stands for another request, of job {known.id}")
         return known.id
-
-
-async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
-    return await coro_fn()
