@@ -14,6 +14,8 @@ import asyncio
 import json
 import logging
 import resource
+import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,7 +102,7 @@ class Simulator:
             return await Exchange(self.book, request, record, wire, step).answer()
         except (asyncio.CancelledError, ConnectionError):
             # Closed by us as the plan says, or by the client.
-            record.client_closed = record.fault not in ("refuse", "cut", "reset")
+            record.client_closed = record.fault not in ("refuse", "abort", "cut", "reset")
             raise
         finally:
             record.ended_at = time.monotonic()
@@ -127,7 +129,7 @@ class Exchange:
             await self._book.held(record.tag or "")
         if step.delay_s:
             await asyncio.sleep(step.delay_s)
-        if step.fault == "refuse":
+        if step.fault in ("refuse", "abort"):
             await self._hang_up()
         if step.status >= 400:
             return self._error()
@@ -247,7 +249,13 @@ class Exchange:
         self._record.fault = self._step.fault
         transport = self._request.transport
         if transport is not None:
-            if self._step.fault == "reset":
+            if self._step.fault == "abort":
+                # Without it the socket says goodbye first.
+                transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+                transport.abort()
+            elif self._step.fault == "reset":
                 # What was written leaves with the loop's next turn; an abort would drop it.
                 await asyncio.sleep(0.01)
                 transport.abort()

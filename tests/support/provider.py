@@ -38,6 +38,7 @@ _LLMOCK_FAULTS = {
     "cut": "stream:disconnect",
     "reset": "stream:disconnect",
     "refuse": "stream:disconnect",
+    "abort": "stream:disconnect",
     "no_finish": "stream:truncate",
     "no_reason": "stream:truncate",
     "bad_json": "stream:malformed",

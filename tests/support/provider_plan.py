@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Fault = Literal["refuse", "cut", "reset", "no_finish", "no_reason", "bad_json", "stall", "error_event"]
+Fault = Literal[
+    "refuse", "abort", "cut", "reset", "no_finish", "no_reason", "bad_json", "stall", "error_event"
+]
 
 
 class ToolCall(BaseModel):
@@ -35,6 +37,7 @@ class Step(BaseModel):
     ``after_chunks`` chunks that carry content:
 
     - ``refuse``: the connection is closed without a byte.
+    - ``abort``: the connection is reset without a byte.
     - ``cut``: the connection ends (FIN) in the middle of the body.
     - ``reset``: the same with a TCP reset.
     - ``no_finish``: the stream ends cleanly and early, with neither finish reason nor ending.

@@ -28,6 +28,7 @@ STATUSES = {
 #: How a broken stream fails, and how the same fault fails an answer that is not streamed.
 FAULTS: dict[str, tuple[str, str]] = {
     "refuse": ("connection", "connection"),
+    "abort": ("connection", "connection"),
     "cut": ("connection", "connection"),
     "reset": ("connection", "connection"),
     "bad_json": ("response_processing", "response_processing"),

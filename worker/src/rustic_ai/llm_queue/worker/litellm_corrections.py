@@ -6,12 +6,14 @@ Each correction is small, holds for the exactly pinned release alone, and has a 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx._models
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.cohere.chat.v2_transformation import CohereV2ChatConfig
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from litellm.llms.openai import openai as openai_handler
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
@@ -29,6 +31,9 @@ def correct_litellm() -> None:
     for owner, name, correction in (
         # An answer with a U+2028 in it, unescaped as JSON allows, is torn apart.
         (httpx._models, "LineDecoder", EventLines),
+        # A connection that the provider reset, perhaps in the middle of its work, is answered with a
+        # second POST, of which no attempt is on record.
+        (AsyncHTTPHandler, "single_connection_post_request", _raise_what_failed),
         # With `drop_params`, a 422 of OpenAI's is answered with a second POST; no option turns it off.
         (openai_handler, "drop_params_from_unprocessable_entity_error", _raise_it),
         # A broken chunk is skipped, and "[DONE]", even inside a text, counts as a finish reason.
@@ -45,6 +50,12 @@ def correct_litellm() -> None:
 
 def _raise_it(error: Exception, data: object) -> object:
     raise error
+
+
+async def _raise_what_failed(*_: object, **__: object) -> object:
+    failure = sys.exception()
+    assert failure is not None, "LiteLLM calls this while it handles the first POST's failure"
+    raise failure
 
 
 def _read_line(self: BaseModelResponseIterator, str_line: str) -> GenericStreamingChunk | ModelResponseStream:
