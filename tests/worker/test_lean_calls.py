@@ -1,13 +1,99 @@
-"""Whole answers of OpenAI's own form go past OpenAI's SDK, unless that would lose something."""
+"""Whole answers of OpenAI's own form take a shorter way through LiteLLM, to the same end."""
 
 import os
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from rustic_ai.llm_queue.tasks.request import Endpoint
+from rustic_ai.llm_queue.worker import lean_calls
+from rustic_ai.llm_queue.worker import provider as worker_provider
+from rustic_ai.llm_queue.worker.credentials import Target
 from support.attempt_kit import MODELS, Bench, NotedSink, content
-from support.provider import ProviderStub
+from support.provider import ProviderStub, Step, ToolCall
+from support.provider_plan import Fault
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "of a place",
+        "strict": True,
+        "parameters": {"type": "object", "properties": {"place": {"type": "string", "pattern": "^(?<a>x)$"}}},
+    },
+    "cache_control": {"type": "ephemeral"},
+    "defer_loading": True,
+}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}, "strict": True}}
+
+#: What may be asked for. The tag finds each one's request.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "numbers": {
+        "temperature": 0.1,
+        "top_p": 0.5,
+        "frequency_penalty": 0.2,
+        "presence_penalty": -1,
+        "seed": 7,
+    },
+    "lengths": {"max_tokens": 12},
+    "new lengths": {"max_completion_tokens": 12},
+    "choices": {"n": 3, "logprobs": True, "top_logprobs": 2},
+    "stops": {"stop": ["a", "b", "c", "d", "e"]},
+    "stop": {"stop": "a"},
+    "bias": {"logit_bias": {"12": -100}, "user": "me"},
+    "keeping": {"store": True, "service_tier": "flex", "safety_identifier": "s", "prompt_cache_key": "k"},
+    "tools": {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
+    "one tool": {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+    "choice alone": {"tool_choice": "auto"},
+    "no tools": {"tools": []},
+    "json": {"response_format": {"type": "json_object"}},
+    "schema": {"response_format": SCHEMA},
+    "None": {"temperature": None, "tools": None},
+}
+CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
+    "system": [{"role": "system", "content": "be brief"}],
+    "developer": [{"role": "developer", "content": "be brief"}],
+    "tool": [
+        {"role": "user", "content": "w?"},
+        CALLED,
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
+    ],
+    "no role": [{"content": "I said"}],
+    "none within": [{"role": "assistant", "content": "x", "name": None}],
+    "parts": [{"role": "user", "content": [{"type": "text", "text": "see", "cache_control": {}}, IMAGE]}],
+}
+ANSWERS: dict[str, Step] = {
+    "text": Step(text="42 \u2028 \U0001f600"),
+    "tools": Step(tool_calls=(ToolCall(name="weather", arguments='{"place": "x"}'), ToolCall(name="other"))),
+    "reasoning": Step(text="42", reasoning="6 by 7", reasoning_tokens=3, cached_tokens=2),
+    "refusal": Step(refusal="no"),
+    "cut short": Step(text="4", finish_reason="length"),
+    "empty": Step(text=""),
+}
+FAILURES: dict[str, Step] = {
+    **{str(status): Step(status=status, times=None) for status in (400, 401, 403, 404, 409, 422, 500, 503)},
+    "limited": Step(status=429, retry_after_s=0.01, times=None),
+    "too long": Step(status=400, code="context_length_exceeded"),
+    "filtered": Step(status=400, code="content_filter"),
+}
+#: Of these LiteLLM's clients speak in words of their own.
+BREAKS: tuple[Fault, ...] = ("refuse", "abort", "cut", "reset", "bad_json")
+ENDPOINTS: dict[str, Endpoint] = {
+    "key": Endpoint(api_key="sk-of-the-job"),
+    "headers": Endpoint(api_key="sk-of-the-job", extra_headers={"X-Team": "a", "X-two": "b"}),
+}
+NEWER = {"reasoning": "openai/o3", "newest": "openai/gpt-5", "unheard of": "openai/my-model"}
+#: How a client calls itself and what it can read: not what it asks for.
+OF_THE_CLIENT = ("x-stainless", "user-agent", "accept", "host", "content-length", "connection")
 
 
 @pytest.fixture
@@ -17,24 +103,140 @@ def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench.over(provider)
 
 
-async def by_the_sdk(bench: Bench, **how: Any) -> bool:
-    answer = await bench.run("hello #way", MODELS["openai"], **how)
-    (request,) = bench.stub.requests("way")
-    assert content(answer) == request.text
+@pytest.fixture
+def both_ways(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ask the same twice, the short way and LiteLLM's own; the requests and the ends of both."""
+
+    async def ask(model: str = MODELS["openai"], step: Step | None = None, **how: Any) -> Any:
+        ends = []
+        for way in ("lean", "whole"):
+            bench.stub.plan("*", *([step] if step else []))
+            if way == "whole":
+                monkeypatch.setattr(worker_provider, "fits", lambda *_: False)
+            before = len(bench.stub.requests())
+            try:
+                end: Any = (await bench.run("ask", model, max_retries=1, **how)).response
+            except Exception as error:
+                end = _told(error)
+            requests = bench.stub.requests()[before:]
+            assert all(_by_the_sdk(request) == (way == "whole") for request in requests)
+            ends.append(([_asked(request) for request in requests], _compared(end)))
+        return ends
+
+    return ask
+
+
+def _by_the_sdk(request: Any) -> bool:
     return request.header("x-stainless-lang") is not None
 
 
-async def test_a_whole_answer_goes_past_the_sdk(bench: Bench) -> None:
-    assert not await by_the_sdk(bench)
+def _told(error: Any) -> Any:
+    envelope = getattr(error, "envelope", None)
+    assert envelope is not None, repr(error)
+    return envelope.model_dump(), [(one.status, one.error) for one in error.attempts]
 
 
-async def test_a_stream_does_not(bench: Bench) -> None:
+def _asked(request: Any) -> Any:
+    headers = {k.lower(): v for k, v in request.headers if not k.lower().startswith(OF_THE_CLIENT)}
+    return request.path, request.body, headers
+
+
+def _compared(end: Any) -> Any:
+    if not isinstance(end, Mapping):
+        return end
+    # The simulator numbers its answers and their calls, and looks at its clock.
+    for choice in end["choices"]:
+        for call in choice["message"].get("tool_calls") or ():
+            call["id"] = re.sub(r"call_\d+_", "call_", call["id"])
+    return {name: end[name] for name in end.keys() - {"id", "created"}}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+async def test_parameters_arrive_as_they_do_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(**PARAMETERS[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+async def test_messages_arrive_as_they_do_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(messages=[*CONVERSATIONS[name], {"role": "user", "content": "go on"}])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_is_read_as_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=ANSWERS[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_a_failure_has_the_name_it_has_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=FAILURES[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+async def test_a_broken_answer_is_one_by_litellms_own_way(both_ways: Any, fault: Fault) -> None:
+    ends = await both_ways(step=Step(fault=fault, text="secret words", times=None))
+    for _, (envelope, _) in ends:
+        assert "secret" not in envelope.pop("message")
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+async def test_a_jobs_own_endpoint_is_used_as_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(endpoint=ENDPOINTS[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("model", NEWER.values())
+async def test_other_models_are_asked_as_by_litellms_own_way(both_ways: Any, model: str) -> None:
+    lean, whole = await both_ways(model, temperature=0.3, max_tokens=9, tools=[TOOL], stop="x")
+    assert lean == whole
+
+
+async def by_the_sdk(bench: Bench, **how: Any) -> bool:
+    answer = await bench.run("hello #way", how.pop("model", MODELS["openai"]), **how)
+    (request,) = bench.stub.requests("way")
+    assert content(answer) == request.text
+    return _by_the_sdk(request)
+
+
+async def test_a_stream_goes_by_the_sdk(bench: Bench) -> None:
     assert await by_the_sdk(bench, sink=NotedSink())
+
+
+async def test_a_parameter_that_litellm_does_more_about_goes_by_the_sdk(bench: Bench) -> None:
+    assert await by_the_sdk(bench, model="openai/o3", reasoning_effort="low")
+
+
+@pytest.mark.parametrize(
+    ("model", "tools"),
+    [
+        ("openai/o3-pro", []),  # only by OpenAI's Responses API
+        ("openai/responses/gpt-4o", []),
+        ("openai/gpt-5.4", [TOOL]),  # OpenAI's chat refuses functions of a model that reasons
+        ("openai/ft:babbage-002:me", []),  # only by the older completions
+    ],
+)
+def test_a_model_that_litellm_asks_elsewhere_is_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, model: str, tools: list[Any]
+) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    messages = [{"role": "user", "content": "ask"}]
+    arguments = {"model": model, "messages": messages, **({"tools": tools} if tools else {})}
+    assert not lean_calls.fits(Target(model, "openai", {}), arguments, {})
 
 
 async def test_an_organization_of_the_call_is_sent(bench: Bench) -> None:
     assert await by_the_sdk(bench, endpoint=Endpoint(organization_id="org-1"))
     assert bench.stub.requests("way")[0].header("openai-organization") == "org-1"
+
+
+async def test_a_header_that_both_would_set_goes_by_the_sdk(bench: Bench) -> None:
+    headers = {"Authorization": "Bearer of-the-job"}
+    assert await by_the_sdk(bench, endpoint=Endpoint(api_key="sk-1", extra_headers=headers))
 
 
 async def test_an_organization_of_the_environment_is_sent(

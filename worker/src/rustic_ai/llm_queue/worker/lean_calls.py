@@ -2,49 +2,157 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Any
 
-from .credentials import Target
+from litellm import get_llm_provider
+from litellm import main as litellm_main
+from litellm import utils as litellm_utils
+from litellm.types.utils import LlmProviders, ModelResponse
 
-_ASK = "get_secret_bool"
-_SWITCH = "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER"
+from .credentials import Target
+from .named_error import named_error
+
 #: Headers that OpenAI's SDK takes from these, and LiteLLM's own client does not.
 _ONLY_THE_SDK_READS = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-_lean: ContextVar[bool] = ContextVar("lean", default=False)
+_SET_FOR_EACH = ("authorization", "content-type")
+#: Parameters of which LiteLLM's `completion()` makes no more than `get_optional_params` does.
+_PLAIN_PARAMETERS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "prompt_cache_key",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+    }
+)
+_OURS = frozenset({"api_base", "api_key", "custom_llm_provider", "extra_headers", "max_retries", "messages"})
+_KNOWN = _PLAIN_PARAMETERS | _OURS | {"model", "num_retries", "timeout"}
+_ANY_FUNCTION = {"type": "function", "function": {}}
+_MOST_MODELS = 1024
 
 
-def offer_lean_calls() -> None:
-    """Let LiteLLM's switch past OpenAI's SDK be set for one call. Doing it twice is safe."""
-    from litellm import main  # only after LiteLLM's environment stands
-
-    ask: Any = getattr(main, _ASK)
-    if hasattr(ask, "__wrapped__"):
-        return
-
-    @functools.wraps(ask)
-    def answer(name: str, *args: Any, **options: Any) -> Any:
-        return (name == _SWITCH and _lean.get()) or ask(name, *args, **options)
-
-    setattr(main, _ASK, answer)
-
-
-@contextmanager
-def lean(target: Target, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Calls in here go past OpenAI's SDK where the answer is the same: a quarter of a call's CPU.
-
-    For whole answers only: a stream is read differently there.
-    """
-    same = (
+def fits(target: Target, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `lean_completion` of these arguments gives what `litellm.acompletion` would."""
+    return (
         target.provider == "openai"
         and not target.routed
-        and "organization" not in target.options
+        and arguments.keys() <= _KNOWN
+        and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
         and not any(environment.get(name) for name in _ONLY_THE_SDK_READS)
+        and _name_at_openai(*_asked(arguments)) is not None
     )
-    token = _lean.set(same)
+
+
+async def lean_completion(arguments: Mapping[str, Any]) -> object:
+    """One whole answer of a provider that speaks OpenAI's chat completions.
+
+    The checks, the translation, the HTTP client and the exceptions are LiteLLM's own. What
+    `litellm.acompletion` does around them, for callbacks, caches, other providers and OpenAI's SDK, is
+    left out: it takes more than half of a call's CPU. Holds for the pinned release of LiteLLM, and only
+    for arguments that `fits`.
+    """
     try:
-        yield
-    finally:
-        _lean.reset(token)
+        return await _prepared(arguments)
+    except Exception as error:
+        raise named_error(error, model=arguments["model"], provider="openai") from error
+
+
+def _prepared(arguments: Mapping[str, Any]) -> Any:
+    # In the order of `completion()`, which each step changes for the next.
+    main: Any = litellm_main
+    utils: Any = litellm_utils
+    model = _name_at_openai(*_asked(arguments))
+    api_base = arguments.get("api_base")
+    messages = utils.validate_and_fix_openai_messages(messages=arguments["messages"])
+    params = {name: value for name, value in arguments.items() if name in _PLAIN_PARAMETERS}
+    if "tools" in params:
+        tools = utils.validate_and_fix_openai_tools(tools=params["tools"])
+        params["tools"] = main._drop_anthropic_only_tool_keys(tools=tools)
+    if "tool_choice" in params:
+        choice = utils.validate_chat_completion_tool_choice(tool_choice=params["tool_choice"], model=model)
+        params["tool_choice"] = choice
+    if "stop" in params:
+        params["stop"] = utils.validate_openai_optional_params(stop=params["stop"])
+    config = utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI)
+    messages = config.translate_developer_role_to_system_role(messages=messages)
+    optional_params = utils.get_optional_params(
+        model=model,
+        custom_llm_provider="openai",
+        messages=messages,
+        stream=None,
+        max_retries=arguments["max_retries"],
+        **params,
+    )
+    return main.base_llm_http_handler.completion(
+        model=model,
+        messages=messages,
+        api_base=main._resolve_openai_api_base(api_base),
+        custom_llm_provider="openai",
+        model_response=ModelResponse(),
+        encoding=None,
+        logging_obj=_Unlogged(),
+        optional_params=optional_params,
+        timeout=arguments["timeout"],
+        litellm_params={"custom_llm_provider": "openai", "api_base": api_base},
+        acompletion=True,
+        api_key=arguments["api_key"],
+        headers=dict(arguments.get("extra_headers") or {}),
+        provider_config=config,
+    )
+
+
+def _asked(arguments: Mapping[str, Any]) -> tuple[str, str | None, str | None, bool]:
+    return (
+        arguments["model"],
+        arguments.get("custom_llm_provider"),
+        arguments.get("api_base"),
+        bool(arguments.get("tools")),
+    )
+
+
+@functools.lru_cache(_MOST_MODELS)
+def _name_at_openai(model: str, provider: str | None, api_base: str | None, with_tools: bool) -> str | None:
+    """The model's name for OpenAI's chat completions; None where LiteLLM would go another way."""
+    name, found, _, base = get_llm_provider(model=model, custom_llm_provider=provider, api_base=api_base)
+    if found != "openai" or base != api_base or name.startswith("ft:"):
+        return None
+    check: Any = litellm_main.responses_api_bridge_check
+    info, _ = check(
+        model=name,
+        custom_llm_provider=found,
+        api_base=api_base,
+        tools=[_ANY_FUNCTION] if with_tools else None,
+    )
+    return None if info.get("mode") == "responses" else name
+
+
+class _Unlogged:
+    """Stands where LiteLLM's handler keeps what its callbacks read."""
+
+    dynamic_success_callbacks: tuple[object, ...] = ()
+
+    def __init__(self) -> None:
+        self.model_call_details: dict[str, object] = {}
+
+    def pre_call(self, **_: object) -> None:
+        """Nobody listens."""
+
+    def post_call(self, **_: object) -> None:
+        """Nobody listens."""

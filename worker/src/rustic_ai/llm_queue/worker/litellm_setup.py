@@ -46,7 +46,6 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     prepare_environment(settings.concurrency)
     import litellm  # only after its environment stands
 
-    from .lean_calls import offer_lean_calls
     from .litellm_corrections import correct_litellm
 
     litellm.drop_params = True
@@ -64,7 +63,6 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     _raise_connection_limits()
     correct_litellm()
     follow_no_redirects()
-    offer_lean_calls()
     if settings.litellm_config is None:
         _skip_success_reports()
     return litellm

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import litellm
-from litellm.litellm_core_utils.exception_mapping_utils import exception_type
 
 from ..tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
 from ..tasks.errors import ErrorEnvelope
@@ -19,8 +18,9 @@ from .answer_form import plain_response
 from .cost import Usage, cost_usd
 from .credentials import Credentials, Target
 from .failures import MalformedAnswer, ProviderFault, StreamIdle, StreamTooLarge, StreamTruncated, classify
-from .lean_calls import lean
+from .lean_calls import fits, lean_completion
 from .model_router import ModelRouter
+from .named_error import named_error
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .policy import Policy
 from .prompt_executor import in_place
@@ -84,8 +84,13 @@ class Provider:
 
     async def complete(self, call: CompletionCall, target: Target) -> Completion:
         """One call, answered whole. Raises what `failure` explains."""
-        with lean(target), in_place(_never_blocks(target)):
-            response = await litellm.acompletion(**self._arguments(call, target))
+        arguments = self._arguments(call, target)
+        # An operator's LiteLLM config may change any of LiteLLM's ways.
+        if self._router is None and fits(target, arguments):
+            response: object = await lean_completion(arguments)
+        else:
+            with in_place(_never_blocks(target)):
+                response = await litellm.acompletion(**arguments)
         return self._completion(plain_response(response), target)
 
     @asynccontextmanager
@@ -188,7 +193,8 @@ class ProviderStream:
         except ProviderFault:
             raise
         except Exception as error:
-            raise self._named(error) from error
+            provider = self._target.provider or self._wrapper.custom_llm_provider
+            raise named_error(error, model=self._target.model, provider=provider) from error
 
     async def _next(self, source: AsyncIterator[Any]) -> Any:
         try:
@@ -199,22 +205,6 @@ class ProviderStream:
             if silence.expired():
                 raise StreamIdle(f"the provider sent nothing for {self._idle_s:g} s") from None
             raise
-
-    def _named(self, error: Exception) -> Exception:
-        """`error` under the name LiteLLM has for it, such as an overloaded provider's event in mid-stream."""
-        name: Callable[..., object] = exception_type
-        try:
-            name(
-                model=self._target.model,
-                custom_llm_provider=self._target.provider or self._wrapper.custom_llm_provider,
-                original_exception=error,
-                completion_kwargs={},
-                extra_kwargs={},
-            )
-        except Exception as named:
-            # LiteLLM answers by raising.
-            return named
-        return error
 
 
 _END: Any = object()

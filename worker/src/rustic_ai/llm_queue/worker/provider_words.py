@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-_TRACEBACK = re.compile(r"\n?Traceback \(most recent call last\).*", re.DOTALL)
+#: What LiteLLM puts behind the words: a traceback, or all of an answer that it could not read.
+_REST = re.compile(
+    r"\n?Traceback \(most recent call last\).*|,?\s*Original Response(?: received)?:.*", re.DOTALL
+)
 #: What LiteLLM puts before a provider's own words, such as `litellm.RateLimitError: OpenAIException - `.
 _PREFIXES = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception|Timeout)(?: \w+Error)?(?:: | - ))+")
 _LONGEST_BODY = 100_000
@@ -28,7 +31,7 @@ class ProviderWords:
     def of(cls, error: Exception, bodies: Iterable[object] = ()) -> Self:
         """Read the words out of an exception's text, or of the first of `bodies` that is an error object."""
         raw = str(getattr(error, "message", None) or error)
-        text = _PREFIXES.sub("", _TRACEBACK.sub("", raw).strip())
+        text = _PREFIXES.sub("", _REST.sub("", raw).strip())
         details = next((found for body in bodies if (found := _details(body))), None)
         details = details or _details(_parsed(text)) or {}
         message = details.get("message")
