@@ -1,12 +1,12 @@
 """An OpenTelemetry collector on loopback, which keeps what it is sent."""
 
-import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from support.http_server import HttpServer
 from support.wait import wait_until
 
 
@@ -44,13 +44,12 @@ class Collector:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="collector", daemon=True)
+        self._server = HttpServer(Handler)
 
     @property
     def url(self) -> str:
         """For `OTEL_EXPORTER_OTLP_ENDPOINT`."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self._server.url
 
     def trace(self, trace_id: str, count: int = 0) -> list[CollectedSpan]:
         """The spans of a trace in the order in which they began, once there are so many."""
@@ -71,13 +70,11 @@ class Collector:
         return span
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def __exit__(self, *error: object) -> None:
+        self._server.__exit__(*error)
 
     def _take(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)

@@ -1,10 +1,11 @@
 """A server that a tenant points a worker at: it keeps everything it is sent."""
 
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
+
+from support.http_server import HttpServer
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,8 @@ class RogueServer:
     received: list[Received] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._server = HttpServer(self._handler())
+        self.port, self.url = self._server.port, self._server.url
 
     @property
     def everything(self) -> str:
@@ -48,13 +46,11 @@ class RogueServer:
         return "\n\n".join(map(str, self.received))
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def __exit__(self, *error: object) -> None:
+        self._server.__exit__(*error)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         rogue = self

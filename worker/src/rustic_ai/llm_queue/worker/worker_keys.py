@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import litellm
@@ -28,6 +29,7 @@ def worker_key(provider: str, environment: Mapping[str, str]) -> str | None:
     return next((key for key in named if key), None)
 
 
+_MOST_MODELS = 1024
 #: They run a login of their own, read prompts from elsewhere, or are no providers of completions.
 REFUSED_PROVIDERS = frozenset(
     {"auto_router", "chatgpt", "cursor", "dotprompt", "github_copilot", "humanloop", "langfuse",
@@ -35,6 +37,7 @@ REFUSED_PROVIDERS = frozenset(
 )  # fmt: skip
 
 
+@functools.lru_cache(_MOST_MODELS)
 def provider_of(model: str, custom_llm_provider: str | None = None) -> str | None:
     """The provider LiteLLM would send a model's calls to, None when it knows none."""
     if (custom_llm_provider or model.split("/", 1)[0]) in REFUSED_PROVIDERS:
