@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,6 +209,12 @@ async def test_a_stream_goes_by_the_sdk(bench: Bench) -> None:
 
 async def test_a_parameter_that_litellm_does_more_about_goes_by_the_sdk(bench: Bench) -> None:
     assert await by_the_sdk(bench, model="openai/o3", reasoning_effort="low")
+
+
+async def test_all_goes_litellms_way_where_the_operator_configures_it(bench: Bench, tmp_path: Path) -> None:
+    config = tmp_path / "litellm.yaml"
+    config.write_text("model_list: [{model_name: other, litellm_params: {model: openai/o3, api_key: key}}]")
+    assert await by_the_sdk(Bench.over(bench.stub, litellm_config=config))
 
 
 @pytest.mark.parametrize(
