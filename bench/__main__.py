@@ -13,7 +13,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import backlog, growth, in_flight, latency, round_trips, saturation, start_up, stream_rate
+from bench import (
+    backlog,
+    growth,
+    in_flight,
+    latency,
+    round_trips,
+    saturation,
+    shares,
+    start_up,
+    stream_rate,
+)
 from bench.contenders import Contender, Queue, Sdk, all_contenders, quick_contenders
 from bench.figures import FULL, QUICK, Figures, Sizes
 from bench.lab import BrokenContender, Stub
@@ -22,6 +32,7 @@ from bench.report import Target, print_figures, print_targets, targets
 
 MEASURES: dict[str, Callable[[Sequence[Contender], Sizes], Figures]] = {
     "saturation": saturation.measure,
+    "shares": shares.measure,
     "latency": latency.measure,
     "streams": stream_rate.measure,
     "in_flight": in_flight.measure,

@@ -57,7 +57,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
 
-def alternating(contenders: Sequence[Contender], rounds: int) -> Iterator[Contender]:
+def alternating[C: Contender](contenders: Sequence[C], rounds: int) -> Iterator[C]:
     """Each contender once a round, every other round in reverse, so that a drift favours nobody."""
     for number in range(rounds):
         yield from contenders if number % 2 == 0 else reversed(contenders)

@@ -43,6 +43,8 @@ def targets(figures: Mapping[str, Figures]) -> list[Target]:
     add("calls/s, one worker / SDK", 0.9, lambda: _ratio(calls, rate, ONE, SDK))
     add("calls/s, one worker / proxy", 3, lambda: _ratio(calls, rate, ONE, PROXY))
     add("calls/s, two workers / one", 1.8, lambda: _ratio(calls, rate, TWO, ONE))
+    shares = figures.get("shares", {})
+    add("the same, each worker held to a third of a core", 1.8, lambda: _ratio(shares, rate, TWO, ONE))
     add(
         "added latency p50 at 1 in flight / SDK's call", 0.5,
         lambda: latency[ONE]["added_p50_ms_at_1"] / latency[SDK]["p50_ms_at_1"], at_least=False,
