@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.utils.functional import noop
 from celery.worker.request import Request
 
 _LAST_EVENTS = frozenset({"task-succeeded", "task-failed", "task-revoked"})
@@ -9,6 +10,12 @@ _LAST_EVENTS = frozenset({"task-succeeded", "task-failed", "task-revoked"})
 
 class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
     """A wake-up as Celery's worker holds it, whose last event also says what the job took."""
+
+    def acknowledge(self) -> None:
+        super().acknowledge()
+        # There is nothing left to say to the broker, for as long as the job may run.
+        self._message = None
+        self._on_ack = self._on_reject = noop
 
     def send_event(self, type: str, **fields: Any) -> None:
         if type in _LAST_EVENTS and (account := self._take_account()) is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 from billiard.einfo import ExceptionInfo
@@ -14,6 +15,8 @@ from celery.exceptions import Ignore
 
 from .bridge import run_in_greenlet
 
+#: What Celery hands over for later, of all its options.
+_KEPT = ("accept_callback", "timeout_callback", "callback", "error_callback", "timeout")
 _current: ContextVar[RunningJob] = ContextVar("running_job")
 
 
@@ -55,6 +58,18 @@ class RunningJob:
     Celery keeps it as the apply result, so `terminate` is Celery's.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_options",
+        "_owner",
+        "_task",
+        "_time_limit",
+        "pid",
+        "reason",
+        "task_id",
+    )
+
     def __init__(
         self,
         owner: JobOwner,
@@ -68,8 +83,8 @@ class RunningJob:
         self.task_id: str | None = options.get("correlation_id")
         self.reason: CancelReason | None = None
         self._owner = owner
-        self._target, self._args, self._kwargs = target, args, kwargs
-        self._options = options
+        self._call = partial(target, *args, **kwargs)
+        self._options = {name: options[name] for name in _KEPT if options.get(name) is not None}
         self._task: asyncio.Task[Ending] | None = None
         self._time_limit: asyncio.TimerHandle | None = None
 
@@ -77,7 +92,7 @@ class RunningJob:
 
     def accept(self) -> None:
         """Tell Celery that the job has its place."""
-        if callback := self._options.get("accept_callback"):
+        if callback := self._options.pop("accept_callback", None):
             callback(self.pid, time.monotonic())
 
     def terminate(self, signal: int | None = None) -> None:
@@ -137,7 +152,7 @@ class RunningJob:
     async def _run(self) -> Ending:
         _current.set(self)
         try:
-            return Ending(await run_in_greenlet(self._target, *self._args, **self._kwargs))
+            return Ending(await run_in_greenlet(self._call))
         except BaseException as error:
             # Not even SystemExit may leave a job: it would end the event loop of all the others.
             return Ending(error=error)
