@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -78,7 +78,7 @@ class DeadlinePassed(Exception):
     """The job's deadline came before an answer."""
 
 
-async def attempt_all(
+def attempt_all(
     call: CompletionCall,
     *,
     log: AttemptLog,
@@ -87,14 +87,14 @@ async def attempt_all(
     settings: WorkerSettings,
     journal: Journal,
     sink: ChunkSink | None,
-) -> Answer:
+) -> Awaitable[Answer]:
     """Call the models of a job, in their order and as often as it allows, until one answers.
 
     `deadline_s` is in the time of the running loop. Raises `AttemptsFailed`, `DeadlinePassed`, and
     what the journal and the sink raise. A cancel closes the provider's connection and leaves the
     attempt in `log` as cancelled.
     """
-    return await _Run(call, log, deadline_s, provider, settings, journal, sink).answer()
+    return _Run(call, log, deadline_s, provider, settings, journal, sink).answer()
 
 
 class _Run:

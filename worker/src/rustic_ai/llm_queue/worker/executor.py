@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from uuid import uuid4
 
 from ..tasks.attempt import AttemptRecord
@@ -19,7 +18,7 @@ from ..tasks.request import CompletionCall
 from ..tasks.seal import Sealer
 from .announcer import Announcer
 from .attempt_log import AttemptLog
-from .attempts import Answer, AttemptsFailed, DeadlinePassed, attempt_all
+from .attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePassed, attempt_all
 from .guild_share import GuildShare
 from .held_job import HeldJob, Stopped, StopReason
 from .job_run import JobRun
@@ -55,18 +54,27 @@ class Executor:
         claim = await self._claim(held)
         if claim is None:
             return None
+        if not self.share.bounded:
+            return await self._carry_out(held, claim)
         async with self.share.place(held, claim) as granted:
             return await self._carry_out(held, claim) if granted else None
 
     async def _carry_out(self, held: HeldJob, claim: Claim) -> Outcome | None:
         log = _attempt_log(claim)
         held.run = JobRun(held.job_id, claim, log, worker=self.worker)
-        with self.leases.holding(held), self.observers.watching(held.run):
+        # No context managers: theirs would be a kilobyte for as long as the job runs.
+        self.leases.hold(held)
+        try:
             try:
                 outcome = await self._produce(claim, held, log)
             except Stopped as stopped:
                 return await self._stop(stopped.reason, claim, held, log)
             return await self._finish(claim, held, outcome, log)
+        finally:
+            try:
+                self.observers.run_ended(held.run)
+            finally:
+                self.leases.let_go(held)
 
     async def _claim(self, held: HeldJob) -> Claim | None:
         claim = await self.ledger.claim(
@@ -133,23 +141,27 @@ class Executor:
         self, call: CompletionCall, record: JobRecord, now_ms: int, held: HeldJob, log: AttemptLog
     ) -> Answer:
         deadline_s = asyncio.get_running_loop().time() + (record.deadline_ms - now_ms) / 1000
-        attempts = partial(
-            attempt_all,
+        if not call.stream:
+            held.answer = await self._attempts(call, deadline_s, held, log, None)
+            return held.answer
+        async with StreamPublisher(
+            record.job, held, ledger=self.ledger, sealer=self.sealer, settings=self.settings
+        ) as publisher:
+            held.answer = await self._attempts(call, deadline_s, held, log, held.run.timed(publisher))
+        return held.answer
+
+    def _attempts(
+        self, call: CompletionCall, deadline_s: float, held: HeldJob, log: AttemptLog, sink: ChunkSink | None
+    ) -> Awaitable[Answer]:
+        return attempt_all(
             call,
             log=log,
             deadline_s=deadline_s,
             provider=self.provider,
             settings=self.settings,
             journal=LedgerJournal(self.ledger, held),
+            sink=sink,
         )
-        if not call.stream:
-            held.answer = await attempts(sink=None)
-            return held.answer
-        async with StreamPublisher(
-            record.job, held, ledger=self.ledger, sealer=self.sealer, settings=self.settings
-        ) as publisher:
-            held.answer = await attempts(sink=held.run.timed(publisher))
-        return held.answer
 
     async def _finish(self, claim: Claim, held: HeldJob, outcome: Outcome, log: AttemptLog) -> Outcome | None:
         owner = claim.record.job.owner if claim.record else UNKNOWN_OWNER

@@ -27,6 +27,10 @@ class GuildShare:
     def __init__(self, ledger: Ledger, announcer: Announcer, most: int | None) -> None:
         self._ledger, self._announcer, self._most = ledger, announcer, most
 
+    @property
+    def bounded(self) -> bool:
+        return self._most is not None
+
     @asynccontextmanager
     async def place(self, held: HeldJob, claim: Claim) -> AsyncIterator[bool]:
         """Whether the held job may run now; if not, it is not held any more."""

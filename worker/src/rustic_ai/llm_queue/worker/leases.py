@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 from redis.asyncio import Redis
@@ -44,18 +42,17 @@ class Leases:
             return None
         return self._renewed_ms
 
-    @contextmanager
-    def holding(self, job: HeldJob) -> Iterator[None]:
-        """Renew the job's lease for as long as the context lasts."""
+    def hold(self, job: HeldJob) -> None:
+        """Renew the job's lease until `let_go`."""
         if earlier := self._held.get(job.job_id):
             # This worker had it before, lost it, and has claimed it anew.
             self._lose(earlier)
         self._held[job.job_id] = job
-        try:
-            yield
-        finally:
-            if self._held.get(job.job_id) is job:
-                del self._held[job.job_id]
+
+    def let_go(self, job: HeldJob) -> None:
+        """Renew the job's lease no more."""
+        if self._held.get(job.job_id) is job:
+            del self._held[job.job_id]
 
     def stop(self, job_id: str, reason: StopReason) -> None:
         """Stop the job if it is one of ours."""

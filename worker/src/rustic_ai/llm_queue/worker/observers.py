@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..tasks.job import JobRecord
@@ -31,13 +30,9 @@ class Observers:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = observers
 
-    @contextmanager
-    def watching(self, run: JobRun) -> Iterator[None]:
-        """Tell of the run when the context is left, however that is."""
-        try:
-            yield
-        finally:
-            self._tell(lambda observer: observer.run_ended(run))
+    def run_ended(self, run: JobRun) -> None:
+        """Tell of a run that is over, however that came."""
+        self._tell(lambda observer: observer.run_ended(run))
 
     def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
         """Tell of a job that this worker ended and nobody ran."""

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 _in_place: ContextVar[bool] = ContextVar("in_place", default=False)
 
 
-@contextmanager
-def in_place(allowed: bool) -> Iterator[None]:
+class in_place:  # noqa: N801  # read as a verb, as contextlib's are
     """What is given to a `PromptExecutor` in here runs at once, where it is given."""
-    token = _in_place.set(allowed)
-    try:
-        yield
-    finally:
-        _in_place.reset(token)
+
+    __slots__ = ("_allowed", "_token")
+
+    def __init__(self, allowed: bool) -> None:
+        self._allowed = allowed
+
+    def __enter__(self) -> None:
+        self._token = _in_place.set(self._allowed)
+
+    def __exit__(self, *_: object) -> None:
+        _in_place.reset(self._token)
 
 
 class PromptExecutor(ThreadPoolExecutor):
