@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +25,15 @@ class Contract(BaseModel):
     """Base of every model on the wire: immutable, and a field it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    def share_field_names(self) -> None:
+        """Forget which fields were given: a set of their names for each model is larger than its values."""
+        object.__setattr__(self, "__pydantic_fields_set__", _field_names(type(self)))
+
+
+@cache
+def _field_names(model: type[Contract]) -> set[str]:
+    return set(model.model_fields)
 
 
 class ContractViolation(ValueError):

@@ -127,9 +127,13 @@ class JobRecord(Contract):
         """Raises `NewerVersion`, or `ContractViolation` naming the fields that are wrong."""
         check_version(fields.get("v"), what="job record")
         try:
-            return cls.model_validate(_nest(fields))
+            record = cls.model_validate(_nest(fields))
         except (ValidationError, ValueError, RecursionError) as error:
             raise ContractViolation(f"job record does not validate: {_names(error)}") from None
+        for model in (record, record.job, record.job.owner):
+            # A worker keeps thousands of them.
+            model.share_field_names()
+        return record
 
 
 _PROGRESS = [
