@@ -72,6 +72,10 @@ class Job(Contract):
     #: to an idempotency key and to a submit that is sent again.
     fingerprints: str
 
+    def forget_request(self) -> None:
+        """Keep the sealed text no longer: whoever has opened it has the request twice."""
+        object.__setattr__(self, "request", "")
+
     def to_hash(self) -> dict[str, str]:
         """The record's fields as Redis keeps them."""
         return {

@@ -50,7 +50,7 @@ StopReason = Literal["lost", "cancelled"]
 ReapVerdict = Literal["requeued", "cancelled", "lost", "expired", "withdrawn"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The answer to a claim. `record` is there for granted, expired and exhausted."""
 

@@ -25,6 +25,9 @@ class Endpoint(Contract):
         return value.get_secret_value()
 
 
+_NO_ENDPOINT = Endpoint()
+
+
 class CompletionCall(Contract):
     """The private half of a job: everything the worker needs to make the call. Travels sealed."""
 
@@ -32,7 +35,8 @@ class CompletionCall(Contract):
     fallback_models: tuple[str, ...] = ()
     #: OpenAI chat completion parameters, `messages` among them, without `model` and `stream`.
     params: dict[str, Any] = Field(repr=False)
-    endpoint: Endpoint = Endpoint()
+    #: Most calls name none: all of them share one that is empty.
+    endpoint: Endpoint = Field(default_factory=lambda: _NO_ENDPOINT)
     #: The model whose provider `endpoint` belongs to: the resolver's, where a call names another.
     endpoint_model: str | None = None
     #: Tries after the first, for each model.

@@ -187,15 +187,18 @@ class _Run:
         self._record("failed", started_s, error=failure.kind, provider_status=failure.provider_status)
         return failure
 
-    async def _post(self, target: Target) -> Completion:
+    def _post(self, target: Target) -> Awaitable[Completion]:
         self._log.call_under_way = True
         if self._sink is None:
-            return await self._provider.complete(self._call, target)
+            return self._provider.complete(self._call, target)
+        return self._post_for_stream(target, self._sink)
+
+    async def _post_for_stream(self, target: Target, sink: ChunkSink) -> Completion:
         async with self._provider.stream(self._call, target) as stream:
             async for chunk in stream.chunks():
                 self._log.usage = Usage.of(stream.assembler.usage)
                 self._log.streamed_bytes = stream.assembler.text_bytes
-                await self._emit(self._sink, chunk)
+                await self._emit(sink, chunk)
             return self._provider.completion_of(stream, target)
 
     async def _emit(self, sink: ChunkSink, chunk: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ _ALIASES = {"google/": "gemini/"}
 _PLACEHOLDER_KEY = "no-key"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where the calls for one model go, and with whose credentials."""
 

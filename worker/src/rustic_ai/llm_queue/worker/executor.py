@@ -107,6 +107,7 @@ class Executor:
         try:
             check_job(job, self.settings)
             call = held.run.call = open_call(job, self.sealer, max_age=self.settings.oldest_request)
+            job.forget_request()
         except PolicyViolation as violation:
             return Failed(
                 account=self._account(claim, held, log),

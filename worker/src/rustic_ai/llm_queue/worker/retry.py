@@ -61,7 +61,7 @@ class Decision:
     delay_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Backoff:
     """Pauses that double, fully jittered, in seconds."""
 
