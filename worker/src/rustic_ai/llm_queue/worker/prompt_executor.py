@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 _in_place: ContextVar[bool] = ContextVar("in_place", default=False)
@@ -43,12 +42,4 @@ class PromptExecutor(ThreadPoolExecutor):
             done.set_exception(error)
         finally:
             _in_place.reset(token)
-            _empty(fn)
         return done
-
-
-def _empty(fn: Any) -> None:
-    # LiteLLM keeps what it gave, with a copy of all arguments, until the provider has answered.
-    while isinstance(fn, partial):
-        fn.keywords.clear()
-        fn = fn.args[0] if fn.args else None
