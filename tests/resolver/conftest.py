@@ -1,13 +1,17 @@
-"""Fixtures of the resolver's tests: a clean environment, and the queue in memory."""
+"""Fixtures of the resolver's tests: a clean environment, the queue in memory, and client engines."""
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from rustic_ai.llm_queue.resolver.engine import Engine
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+from support.valkey import ValkeyServer
 
 MakeLLM = Callable[..., QueueLLM]
 
@@ -37,3 +41,19 @@ def make_llm() -> MakeLLM:
         return llm
 
     return make
+
+
+@pytest.fixture
+def engine(redis_url: str) -> Iterator[Engine]:
+    """A client engine on the test's database."""
+    engine = Engine(QueueSettings(redis_url=redis_url))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def own_engine(own_valkey: ValkeyServer) -> Iterator[Engine]:
+    """One on a server that the test may restart or freeze."""
+    engine = Engine(QueueSettings(redis_url=own_valkey.url, redis_timeout=timedelta(seconds=2)))
+    yield engine
+    engine.close()

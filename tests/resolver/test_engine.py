@@ -3,101 +3,33 @@
 import asyncio
 import multiprocessing
 import os
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.resolver.engine import Engine, QueueGone, SubmitConflict, WaitTimeout
 from rustic_ai.llm_queue.tasks import keys
-from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import Ledger
-from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Outcome
-from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.result import encode_result
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
+from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
+from support.engine_kit import (
+    OWNER,
+    a_job,
+    answer_now,
+    answer_text,
+    in_thread,
+    queued,
+    subscribed,
+    worker_hands,
+)
 from support.valkey import ValkeyServer
 from support.wait import async_wait_until, wait_until
 
 #: No Celery worker takes the wake-ups, and some jobs are left waiting.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
-
-OWNER = Owner(org="acme", guild="support", agent="helper")
-PLAIN = Sealer(KeyRing({}))
-TTL = timedelta(minutes=5)
-
-
-def a_job(**changes: Any) -> Job:
-    fields: dict[str, Any] = {
-        "id": str(uuid.uuid4()),
-        "owner": OWNER,
-        "model": "gpt-4",
-        "queue": "llm",
-        "timeout_ms": 60_000,
-        "request": "plain:{}",
-        "fingerprints": "plain:1",
-    }
-    return Job(**fields | changes)
-
-
-def answer_text(outcome: Outcome) -> str:
-    assert isinstance(outcome, Answered)
-    text: str = outcome.response["text"]
-    return text
-
-
-@asynccontextmanager
-async def worker_hands(url: str) -> AsyncIterator[Callable[[str, str], Any]]:
-    """A function that answers a queued job the way a worker does."""
-    redis: Redis = Redis.from_url(url, decode_responses=True)
-    ledger = Ledger(redis, result_ttl=TTL)
-
-    async def answer(job_id: str, text: str) -> None:
-        outcome = Answered(account=Account(), model="gpt-4", response={"text": text})
-        meta = encode_result(outcome, job_id=job_id, owner=OWNER, sealer=PLAIN)
-        claim = await ledger.claim(
-            job_id, worker="w", token=uuid.uuid4().hex, lease=timedelta(seconds=15), most_losses=0
-        )
-        assert claim.verdict == "granted"
-        assert await ledger.finish(job_id, claim.epoch, JobState.ANSWERED, meta, attempts=()) == "done"
-
-    yield answer
-    await redis.aclose()
-
-
-def answer_now(url: str, job_id: str, text: str) -> None:
-    async def go() -> None:
-        async with worker_hands(url) as answer:
-            await answer(job_id, text)
-
-    asyncio.run(go())
-
-
-def queued(valkey: ValkeyServer, job: Job) -> bool:
-    with valkey.client() as client:
-        return client.zscore(keys.queued_key("llm", 0), job.id) is not None
-
-
-@pytest.fixture
-def engine(redis_url: str) -> Iterator[Engine]:
-    engine = Engine(QueueSettings(redis_url=redis_url))
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def own_engine(own_valkey: ValkeyServer) -> Iterator[Engine]:
-    engine = Engine(QueueSettings(redis_url=own_valkey.url, redis_timeout=timedelta(seconds=2)))
-    yield engine
-    engine.close()
 
 
 def complete(engine: Engine, job: Job, deadline_s: float = 20) -> Outcome:
@@ -209,7 +141,7 @@ def test_a_result_published_while_the_connection_was_cut_is_found(
 ) -> None:
     job = a_job()
     with in_thread(lambda: complete(engine, job)) as call:
-        wait_until(lambda: any(one["sub"] == "2" for one in valkey.connections()), 5, "the subscription")
+        wait_until(lambda: subscribed(valkey, 2), 5, "the subscription")
         valkey.cut_connections("pubsub")
         answer_now(redis_url, job.id, "missed")
     assert answer_text(call.result) == "missed"
@@ -218,7 +150,7 @@ def test_a_result_published_while_the_connection_was_cut_is_found(
 def test_a_forged_message_does_not_end_a_call(engine: Engine, valkey: ValkeyServer, redis_url: str) -> None:
     job = a_job()
     with in_thread(lambda: complete(engine, job)) as call:
-        wait_until(lambda: any(one["sub"] == "2" for one in valkey.connections()), 5, "the subscription")
+        wait_until(lambda: subscribed(valkey, 2), 5, "the subscription")
         with valkey.client() as client:
             for forged in ("garbage", "{}", '{"v":1,"sealed":"plain:{}"}', '{"v":99,"sealed":""}'):
                 assert client.publish(keys.result_key(job.id), forged) == 1
@@ -266,30 +198,3 @@ def test_a_forked_child_makes_an_engine_of_its_own(redis_url: str, valkey: Valke
     child.join(10)
     assert Engine.shared(QueueSettings(redis_url=redis_url)) is parent
     parent.close()
-
-
-class in_thread:  # noqa: N801  reads as a verb
-    """Runs a call in a thread; `result` is there after the context, or its exception raised."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
-        self.result: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._thread.join(60)
-            assert not self._thread.is_alive()
-            if self._error is not None:
-                raise self._error
-
-    def _run(self) -> None:
-        try:
-            self.result = self._call()
-        except BaseException as error:
-            self._error = error

@@ -42,7 +42,7 @@ async def test_a_command_on_a_connection_that_has_just_broken_is_an_outage(redis
 
 async def test_an_answer_is_not_lost_with_the_connection_it_came_on(redis_url: str) -> None:
     redis: Redis = connect(redis_url, outage_s=0)
-    subscriptions = Subscriptions(redis)
+    subscriptions = Subscriptions(redis, always="nobody publishes here")
     ear = Ear()
     async with subscriptions.listening("one", ear):
         await async_wait_until(lambda: subscriptions._pubsub is not None, 10, "the connection")

@@ -82,3 +82,15 @@ async def test_a_tampered_record_keeps_no_other_job_from_being_reaped(
     renewed_ms = (await ledger.renew({}, lease=LEASE)).now_ms
     found = await ledger.reap(renewed_ms=renewed_ms, within=LEASE)
     assert ("requeued", honest.id) in found
+
+
+async def test_a_record_names_no_channel_but_one_for_results(ledger: Ledger, redis: Redis) -> None:
+    job = await submitted(ledger)
+    await redis.hset(keys.job_key(job.id), "mailbox", "/0.celery.pidbox")
+    claim = await ledger.claim(job.id, worker="w", token="t", lease=LEASE, most_losses=2)
+    async with redis.pubsub() as pubsub:
+        await pubsub.psubscribe("*celery.pidbox")
+        assert (await pubsub.get_message(timeout=5))["type"] == "psubscribe"
+        await ledger.finish(job.id, claim.epoch, JobState.FAILED, "{}", attempts=())
+        heard = await pubsub.get_message(timeout=5)
+    assert heard["channel"] == keys.result_key("/0.celery.pidbox")

@@ -4,13 +4,16 @@ import asyncio
 import atexit
 import os
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ..tasks.job import Job, JobRecord
+from ..tasks.keys import result_key
 from ..tasks.ledger import CancelVerdict, FunctionsMissing, Ledger
 from ..tasks.outcome import Account, Cancelled, Outcome
 from ..tasks.owner import Owner
@@ -76,8 +79,9 @@ class Engine:
         self._clients = (self._redis, patient, waiting)
         self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
-        self._subscriptions = Subscriptions(waiting)
-        self._waiter = ResultWaiter(self._subscriptions, waiting)
+        mailbox = str(uuid.uuid4())
+        self._subscriptions = Subscriptions(waiting, always=result_key(mailbox))
+        self._waiter = ResultWaiter(self._subscriptions, waiting, mailbox)
         self._outcomes = Outcomes(self._redis, self._sealer, redis_timeout_s=self._redis_timeout_s)
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -127,13 +131,20 @@ class Engine:
         for client in self._clients:
             await client.aclose()
 
+    def expecting(self, job_id: str) -> AbstractContextManager[None]:
+        """While a job is submitted and its `outcome` awaited: such a job needs no subscription of its own."""
+        return self._waiter.expecting(job_id)
+
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
         """Put the job on the queue. Returns the id of the job that stands for it.
 
         Raises `QueueGone` within the settings' `redis_timeout`, `SubmitConflict`.
         """
         written = self._ledger.submit(
-            job, idempotency_key=idempotency_key, idempotency_ttl=self.settings.idempotency_ttl
+            job,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=self.settings.idempotency_ttl,
+            mailbox=self._waiter.mailbox(job.id),
         )
         try:
             verdict, job_id = await self._patience.wait(written)
@@ -157,12 +168,13 @@ class Engine:
 
         Args:
             deadline_s: seconds from now; None waits for as long as it takes.
-            job: what to submit again should Redis have lost it.
+            job: what to submit again should Redis have lost it; of an `expecting` caller.
 
         Raises `WaitTimeout`; the job is not cancelled by that.
         """
+        watching = self._waiter.watch(job_id, expected=job is not None)
         try:
-            async with asyncio.timeout(deadline_s) as deadline, self._waiter.watch(job_id) as watch:
+            async with asyncio.timeout(deadline_s) as deadline, watching as watch:
                 keeper = self._keeper(job, deadline.when())
                 return await self._outcomes.follow(watch, job_id, owner, keeper)
         except TimeoutError:
@@ -213,7 +225,8 @@ class Engine:
     def _keeper(self, job: Job | None, ends_at: float | None) -> Keeper | None:
         if job is None:
             return None
-        return Keeper(job, ends_at=ends_at, redis=self._redis, ledger=self._ledger)
+        mailbox = self._waiter.mailbox(job.id)
+        return Keeper(job, ends_at=ends_at, mailbox=mailbox, redis=self._redis, ledger=self._ledger)
 
     async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:

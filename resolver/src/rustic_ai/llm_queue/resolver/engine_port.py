@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from ..tasks.memory_url import is_memory_url
@@ -22,6 +23,7 @@ class EnginePort(Protocol):
 
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T: ...
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T: ...
+    def expecting(self, job_id: str) -> AbstractContextManager[None]: ...
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str: ...
     async def outcome(
         self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None

@@ -23,14 +23,16 @@ class Keeper:
         job: Job,
         *,
         ends_at: float | None,
+        mailbox: str | None,
         redis: Redis,
         ledger: Ledger,
     ) -> None:
         """Args:
         ends_at: the caller's deadline in the time of the running loop.
+        mailbox: where its result is to be sent, if anywhere.
         """
         self._job = job
-        self._ends_at = ends_at
+        self._ends_at, self._mailbox = ends_at, mailbox
         self._redis, self._ledger = redis, ledger
 
     async def submit_if_lost(self) -> None:
@@ -52,4 +54,4 @@ class Keeper:
         generation = self._job.generation + 1
         self._job = self._job.model_copy(update={"generation": generation, "timeout_ms": timeout_ms})
         logger.warning("Redis has lost job %s, which is submitted again", self._job.id)
-        await self._ledger.submit(self._job)
+        await self._ledger.submit(self._job, mailbox=self._mailbox)

@@ -34,7 +34,9 @@ class Outcomes:
 
     async def follow(self, watch: Watch, job_id: str, owner: Owner, keeper: Keeper | None) -> Outcome:
         """Wait for the outcome, through any outage of Redis."""
-        outcome = await self._after_subscribing(watch, job_id, owner)
+        outcome = None
+        if not watch.from_the_start:
+            outcome = await self._after_subscribing(watch, job_id, owner)
         while outcome is None:
             news = await watch.next()
             if news is not None:

@@ -12,6 +12,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 from ..tasks import keys
 from ..tasks.attempt import AttemptRecord
 from ..tasks.job import Job, JobState, OnWorkerLoss, Priority, seal_call
+from ..tasks.outcome import Outcome
 from ..tasks.owner import Owner
 from ..tasks.request import CompletionCall
 from ..tasks.seal import Sealer
@@ -103,13 +104,18 @@ class Question:
 
         A job that nobody waits for any more is cancelled, so that nobody pays for it.
         """
+        ends_at = time.monotonic() + self.timeout_s
+        with engine.expecting(self.job.id):
+            await self.submit_by(ends_at, engine)
+            outcome = await self._outcome(ends_at, engine)
+        return self.reading.read(outcome, self.job.id, self.job.model)
+
+    async def _outcome(self, ends_at: float, engine: EnginePort) -> Outcome:
         from .engine import WaitTimeout
 
-        ends_at = time.monotonic() + self.timeout_s
-        await self.submit_by(ends_at, engine)
         try:
             left_s = max(0.0, ends_at - time.monotonic())
-            outcome = await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
+            return await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
         except asyncio.CancelledError:
             engine.abandon(self.job.id, self.job.owner)
             raise
@@ -117,7 +123,6 @@ class Question:
             error = await overdue(engine, self.job, self.timeout_s)
             engine.abandon(self.job.id, self.job.owner)
             raise error from None
-        return self.reading.read(outcome, self.job.id, self.job.model)
 
     async def submit_by(self, ends_at: float, engine: EnginePort) -> None:
         """`submit` before the deadline on this process's monotonic clock. Raises `JobTimeout`."""

@@ -9,14 +9,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from ..tasks.names import KEY_PREFIX
 from ..tasks.redaction import get_logger
 from ..tasks.redis_client import OUTAGE_ERRORS
 
 logger = get_logger(__name__)
 
-#: A subscription without channels would end the connection: this one nobody publishes on.
-_IDLE_CHANNEL = f"{KEY_PREFIX}idle"
 _PING_AFTER_S = 10.0
 _DEAD_AFTER_S = 15.0
 _RECONNECT_STEP_S = 0.05
@@ -36,17 +33,25 @@ class Listener(Protocol):
 class Subscriptions:
     """Any number of channels on one pub/sub connection, which is made anew whenever it is lost."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, always: str) -> None:
+        """Args:
+        always: the channel of `listen_always`. A subscription without any would end the connection.
+        """
         self._redis = redis
+        self._always = always
         self._listeners: dict[str, set[Listener]] = {}
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
 
+    def listen_always(self, listener: Listener) -> None:
+        """Listen for as long as there is a connection, which is made now unless it was."""
+        self._listeners.setdefault(self._always, set()).add(listener)
+        self._start()
+
     @asynccontextmanager
     async def listening(self, channel: str, listener: Listener) -> AsyncIterator[None]:
         """Listen on the channel. The subscription may still be on its way: see `Listener.joined`."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._listen_for_ever())
+        self._start()
         self._listeners.setdefault(channel, set()).add(listener)
         try:
             await self._subscribe(channel)
@@ -56,6 +61,10 @@ class Subscriptions:
             if not self._listeners[channel]:
                 del self._listeners[channel]
                 await self._unsubscribe(channel)
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen_for_ever())
 
     async def close(self) -> None:
         """Stop listening. Closing twice is safe."""
@@ -79,11 +88,11 @@ class Subscriptions:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(_IDLE_CHANNEL)
+                    await pubsub.subscribe(self._always)
                     self._pubsub = pubsub
                     try:
-                        if self._listeners:
-                            await pubsub.subscribe(*self._listeners)
+                        if further := self._listeners.keys() - {self._always}:
+                            await pubsub.subscribe(*further)
                         pause_s = _RECONNECT_STEP_S
                         await self._listen(pubsub)
                     finally:

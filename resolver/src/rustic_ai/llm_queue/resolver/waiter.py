@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import batched
 from typing import cast
 
@@ -23,8 +23,10 @@ _READ_AT_ONCE = 500
 class Watch:
     """A caller's place at the waiter: what was last heard of one job."""
 
-    def __init__(self, rejoined: asyncio.Event) -> None:
-        self.subscribed = asyncio.Event()
+    def __init__(self, joined: asyncio.Event, rejoined: asyncio.Event) -> None:
+        self.subscribed = joined
+        #: The subscription held before the job was there: there is nothing to be looked for.
+        self.from_the_start = joined.is_set()
         self._rejoined = rejoined
         self._news: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -51,31 +53,70 @@ class Watch:
 class ResultWaiter:
     """Waits for any number of results.
 
-    Subscribe, wait for the acknowledgement, read the key, then wait: in this order no result can
-    fall between. Once the connection was lost, every pending key is read again.
+    Subscribe, wait for the acknowledgement, then submit, and wait; or, for a job that was submitted before,
+    read the key, then wait: in these orders no result can fall between. Once the connection was lost, every
+    pending key is read again.
     """
 
-    def __init__(self, subscriptions: Subscriptions, redis: Redis) -> None:
+    def __init__(self, subscriptions: Subscriptions, redis: Redis, mailbox: str) -> None:
+        """Args:
+        mailbox: what the subscriptions always listen on is the `result_key` of this.
+        """
         self._subscriptions = subscriptions
         self._redis = redis
+        self._mailbox = mailbox
+        self._joined, self._rejoined = asyncio.Event(), asyncio.Event()
+        self._expected: dict[str, Watch] = {}
         self._watches: dict[str, set[Watch]] = {}
-        self._rejoined = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
 
-    @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[Watch]:
-        """Listen for the job's result. The subscription may still be on its way: see `subscribed`."""
-        if self._poll is None:
-            self._poll = asyncio.create_task(self._read_for_ever())
-        watch, channel = Watch(self._rejoined), result_key(job_id)
-        self._watches.setdefault(channel, set()).add(watch)
+    @contextmanager
+    def expecting(self, job_id: str) -> Iterator[None]:
+        """Listen for the result of a job that is about to be submitted with its `mailbox`."""
+        self._start()
+        self._subscriptions.listen_always(self)
+        self._expected[job_id] = Watch(self._joined, self._rejoined)
         try:
-            async with self._subscriptions.listening(channel, watch):
+            yield
+        finally:
+            del self._expected[job_id]
+
+    def mailbox(self, job_id: str) -> str | None:
+        """Where the result of an expected job is to be sent; None for any other."""
+        return self._mailbox if job_id in self._expected else None
+
+    @asynccontextmanager
+    async def watch(self, job_id: str, *, expected: bool = False) -> AsyncIterator[Watch]:
+        """Listen for the job's result. The subscription may still be on its way: see `subscribed`.
+
+        Args:
+            expected: the caller is who is `expecting` the job.
+        """
+        if expected:
+            yield self._expected[job_id]
+            return
+        self._start()
+        watch = Watch(asyncio.Event(), self._rejoined)
+        self._watches.setdefault(job_id, set()).add(watch)
+        try:
+            async with self._subscriptions.listening(result_key(job_id), watch):
                 yield watch
         finally:
-            self._watches[channel].discard(watch)
-            if not self._watches[channel]:
-                del self._watches[channel]
+            self._watches[job_id].discard(watch)
+            if not self._watches[job_id]:
+                del self._watches[job_id]
+
+    def joined(self) -> None:
+        """The mailbox is open, for the first time or anew."""
+        if self._joined.is_set():
+            self._rejoined.set()
+        self._joined.set()
+
+    def heard(self, message: str) -> None:
+        """A message for one of the expected jobs."""
+        job_id, _, result = message.partition(":")
+        if watch := self._expected.get(job_id):
+            watch.heard(result)
 
     async def close(self) -> None:
         """Stop reading. Closing twice is safe."""
@@ -83,6 +124,10 @@ class ResultWaiter:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
+
+    def _start(self) -> None:
+        if self._poll is None:
+            self._poll = asyncio.create_task(self._read_for_ever())
 
     async def _read_for_ever(self) -> None:
         lost = False
@@ -101,11 +146,16 @@ class ResultWaiter:
                 logger.debug("No pending result could be read: %s", type(error).__name__)
 
     async def _read(self, *, after_loss: bool) -> None:
-        for names in batched(list(self._watches), _READ_AT_ONCE, strict=False):
-            values = cast("list[str | None]", await self._redis.mget(names))
-            for channel, raw in zip(names, values, strict=True):
-                for watch in tuple(self._watches.get(channel, ())):
+        pending = [*self._expected, *self._watches]
+        for job_ids in batched(pending, _READ_AT_ONCE, strict=False):
+            values = cast("list[str | None]", await self._redis.mget([*map(result_key, job_ids)]))
+            for job_id, raw in zip(job_ids, values, strict=True):
+                for watch in self._following(job_id):
                     if raw is not None:
                         watch.heard(raw)
                     elif after_loss:
                         watch.found_nothing()
+
+    def _following(self, job_id: str) -> list[Watch]:
+        expected = self._expected.get(job_id)
+        return [*([expected] if expected else ()), *self._watches.get(job_id, ())]

@@ -77,7 +77,7 @@ end
 local function settle(id, state, meta, result_ttl_ms, now)
   local job = job_key(id)
   -- The answer stays for as long as the caller's key stands for it.
-  local keep_until = fields(id, 'keep_until_ms')
+  local keep_until, mailbox = fields(id, 'keep_until_ms', 'mailbox')
   if keep_until then result_ttl_ms = math.max(result_ttl_ms, keep_until - now) end
   redis.call('HSET', job, 'state', state, 'ended_ms', now)
   if state == 'answered' then redis.call('HDEL', job, 'request') end
@@ -87,6 +87,9 @@ local function settle(id, state, meta, result_ttl_ms, now)
   redis.call('ZREM', DEADLINES, id)
   redis.call('SET', result_key(id), meta, 'PX', result_ttl_ms)
   redis.call('PUBLISH', result_key(id), meta)
+  -- Whoever awaits many jobs hears of all of them in one place: a result's channel by its name, whatever
+  -- somebody may have written into the record.
+  if mailbox then redis.call('PUBLISH', result_key(mailbox), id .. ':' .. meta) end
   end_stream(id, state, result_ttl_ms)
 end
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ...tasks.job import Job, JobRecord, open_call
@@ -64,6 +65,9 @@ class MemoryEngine:
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         return await self._running().acall(coro_fn)
+
+    def expecting(self, job_id: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
         if idempotency_key is not None:
