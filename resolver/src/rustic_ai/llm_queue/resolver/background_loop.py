@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
+from .crossing import Crossing
+from .loop_inbox import LoopInbox
+
 
 class BackgroundLoop:
     """One asyncio event loop in one daemon thread.
@@ -16,6 +19,7 @@ class BackgroundLoop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._inbox = LoopInbox(self._loop)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -34,7 +38,7 @@ class BackgroundLoop:
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the loop and wait, from any event loop. Cancelling this cancels that."""
-        return await asyncio.wrap_future(self.submit(_as_coroutine(coro_fn)))
+        return await Crossing(coro_fn, self._inbox).result()
 
     @property
     def running(self) -> bool:

@@ -1,0 +1,119 @@
+"""Calls that cross from a caller's event loop to the background loop, and their answers back."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from rustic_ai.llm_queue.resolver.background_loop import BackgroundLoop
+
+NAME = contextvars.ContextVar("NAME", default="nobody's")
+
+
+@pytest.fixture
+def there() -> Iterator[BackgroundLoop]:
+    loop = BackgroundLoop("there")
+    yield loop
+    loop.stop()
+
+
+def test_every_caller_gets_its_own_answer(there: BackgroundLoop) -> None:
+    async def echo(number: int) -> int:
+        await asyncio.sleep(number % 3 / 1000)
+        return number
+
+    async def ask_all(first: int) -> list[int]:
+        return await asyncio.gather(*(there.acall(partial(echo, n)) for n in range(first, first + 500)))
+
+    answers: dict[int, list[int]] = {}
+
+    def a_callers_thread(first: int) -> None:
+        for turn in range(2):  # each time on an event loop of its own
+            answers[first + turn * 500] = asyncio.run(ask_all(first + turn * 500))
+
+    threads = [threading.Thread(target=a_callers_thread, args=(first,)) for first in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {first: list(range(first, first + 500)) for first in range(0, 3000, 500)}
+
+
+async def test_an_error_crosses(there: BackgroundLoop) -> None:
+    async def fail() -> None:
+        raise LookupError("over there")
+
+    with pytest.raises(LookupError, match="over there"):
+        await there.acall(fail)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_cancelling_the_caller_cancels_what_it_called(there: BackgroundLoop, begun: bool) -> None:
+    ended, running = threading.Event(), threading.Event()
+    hold = threading.Event()
+
+    async def work() -> None:
+        running.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def hold_up() -> None:
+        hold.wait(10)
+
+    if not begun:
+        there.submit(hold_up())
+    caller = asyncio.create_task(there.acall(work))
+    await asyncio.sleep(0)
+    if begun:
+        assert await asyncio.to_thread(running.wait, 10)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    hold.set()
+    await there.acall(lambda: asyncio.sleep(0))
+    assert running.is_set() is begun
+    assert ended.is_set() is begun
+
+
+async def test_what_is_called_runs_in_its_callers_context(there: BackgroundLoop) -> None:
+    async def name() -> str:
+        return NAME.get()
+
+    async def ask_as(text: str) -> str:
+        NAME.set(text)
+        return await there.acall(name)
+
+    texts = [f"caller {number}" for number in range(20)]
+    assert await asyncio.gather(*map(ask_as, texts)) == texts
+
+
+async def test_callers_end_with_the_loop(there: BackgroundLoop) -> None:
+    calls = [asyncio.create_task(there.acall(lambda: asyncio.sleep(60))) for _ in range(3)]
+    await there.acall(lambda: asyncio.sleep(0))
+    await asyncio.to_thread(there.stop)
+    for call in calls:
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(call, 10)
+    with pytest.raises(RuntimeError):
+        await there.acall(lambda: asyncio.sleep(0))
+
+
+def test_an_answer_to_a_closed_loop_is_nobodys(there: BackgroundLoop) -> None:
+    hold = threading.Event()
+
+    async def work() -> None:
+        await asyncio.to_thread(hold.wait, 10)
+
+    async def leave() -> None:
+        call = asyncio.ensure_future(there.acall(work))
+        await asyncio.sleep(0)
+        call.cancel()
+
+    asyncio.run(leave())
+    hold.set()
+    assert there.call(lambda: asyncio.sleep(0, "still there")) == "still there"
