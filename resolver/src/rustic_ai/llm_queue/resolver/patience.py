@@ -15,21 +15,32 @@ class Patience:
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self._heard_at = float("-inf")
+        #: When each of those that wait began to, the first one first.
+        self._waiting: dict[asyncio.Timeout, float] = {}
+        self._look: asyncio.TimerHandle | None = None
 
     async def wait[T](self, step: Coroutine[Any, Any, T]) -> T:
         """The result of `step`. Raises `TimeoutError` after `timeout_s` without any answer."""
-        clock = asyncio.get_running_loop().time
-        started_at = clock()
-        task = asyncio.create_task(step)
-        try:
-            while True:
-                left_s = max(started_at, self._heard_at) + self.timeout_s - clock()
-                if left_s <= 0:
-                    raise TimeoutError
-                await asyncio.wait([task], timeout=left_s)
-                if task.done():
-                    result = task.result()
-                    self._heard_at = clock()
-                    return result
-        finally:
-            task.cancel()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as patience:
+            self._waiting[patience] = loop.time()
+            if self._look is None:
+                self._look = loop.call_later(self.timeout_s, self._end_the_overdue)
+            try:
+                result = await step
+            finally:
+                del self._waiting[patience]
+        self._heard_at = loop.time()
+        return result
+
+    def _end_the_overdue(self) -> None:
+        # One timer for all that wait: thousands of them are begun and answered between two looks.
+        loop = asyncio.get_running_loop()
+        now, self._look = loop.time(), None
+        for patience, began_at in self._waiting.items():
+            ends_at = max(began_at, self._heard_at) + self.timeout_s
+            if ends_at > now:
+                self._look = loop.call_at(ends_at, self._end_the_overdue)
+                return
+            if not patience.expired():
+                patience.reschedule(now)
