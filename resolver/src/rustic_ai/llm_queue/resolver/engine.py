@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
@@ -267,6 +268,7 @@ def _refused(error: ResponseError) -> QueueGone:
     return QueueGone(f"Redis refused the command: {str(error).partition(' ')[0]}; run `llm-queue doctor`")
 
 
+@lru_cache(maxsize=8)
 def _identity(settings: QueueSettings) -> str:
     values = settings.model_dump(mode="json", exclude={"sealing_keys"})
     return f"{sorted(values.items())}{settings.sealing_keys.get_secret_value()}"
