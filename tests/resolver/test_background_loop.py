@@ -3,7 +3,8 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError as FutureCancelled
 from functools import partial
 
 import pytest
@@ -117,3 +118,40 @@ def test_an_answer_to_a_closed_loop_is_nobodys(there: BackgroundLoop) -> None:
     asyncio.run(leave())
     hold.set()
     assert there.call(lambda: asyncio.sleep(0, "still there")) == "still there"
+
+
+def test_nobody_waits_for_a_loop_that_stops_meanwhile() -> None:
+    ends: list[str] = []
+
+    async def nothing() -> None:
+        await asyncio.sleep(0)
+
+    async def call_from_a_loop(there: BackgroundLoop) -> None:
+        while True:
+            await there.acall(nothing)
+
+    def call_from_a_thread(there: BackgroundLoop) -> None:
+        while True:
+            there.call(nothing)
+
+    def noting(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except (asyncio.CancelledError, FutureCancelled, RuntimeError) as end:
+            ends.append(type(end).__name__)
+
+    for _ in range(40):
+        there = BackgroundLoop("stopped")
+        works = [
+            lambda there=there: asyncio.run(call_from_a_loop(there)),
+            partial(call_from_a_thread, there),
+        ] * 2
+        callers = [threading.Thread(target=noting, args=(work,), daemon=True) for work in works]
+        for caller in callers:
+            caller.start()
+        there.call(lambda: asyncio.sleep(0.002))
+        there.stop()
+        for caller in callers:
+            caller.join(10)
+        assert not any(caller.is_alive() for caller in callers), "a caller waits for ever"
+    assert len(ends) == 160

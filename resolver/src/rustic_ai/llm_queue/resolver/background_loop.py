@@ -24,8 +24,16 @@ class BackgroundLoop:
         self._thread.start()
 
     def submit[T](self, coro: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run `coro` on the loop, from any thread. Cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(coro, self._loop)
+        """Run `coro` on the loop, from any thread. Cancelling the future cancels it.
+
+        Raises `RuntimeError` when the loop has ended.
+        """
+        try:
+            with self._inbox.open():
+                return asyncio.run_coroutine_threadsafe(coro, self._loop)
+        except RuntimeError:
+            coro.close()  # or Python would warn that it was never awaited
+            raise
 
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the loop and wait, from a thread."""
@@ -54,11 +62,19 @@ class BackgroundLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._cancel_all()
+        # Whoever came meanwhile is told, whoever comes later refused: nobody waits for a loop that is gone.
+        self._inbox.close()
+        self._cancel_all()
+        self._loop.close()
+
+    def _cancel_all(self) -> None:
+        # What was scheduled becomes a task in this turn.
+        self._loop.run_until_complete(asyncio.sleep(0))
         pending = asyncio.all_tasks(self._loop)
         for task in pending:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-        self._loop.close()
 
 
 async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class LoopInbox:
@@ -12,18 +13,33 @@ class LoopInbox:
         self.loop = loop
         self._lock = threading.Lock()
         self._steps: list[Callable[[], None]] = []
+        self._closed = False
 
     def put(self, step: Callable[[], None]) -> None:
-        """Have the loop take `step`, from any thread. Raises `RuntimeError` when the loop is closed.
+        """Have the loop take `step`, from any thread. Raises `RuntimeError` when it is closed.
 
         Args:
             step: raises nothing, or those that came with it are lost.
         """
-        with self._lock:
-            # A loop that was closed before it looked takes nothing any more.
+        with self.open():
+            # A loop that was closed before it looked says so.
             if not self._steps or self.loop.is_closed():
                 self.loop.call_soon_threadsafe(self._take)
             self._steps.append(step)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """What is given to the loop in here comes before `close`. Raises `RuntimeError` after it."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the event loop takes nothing any more")
+            yield
+
+    def close(self) -> None:
+        """Take what has come, on the loop's thread, and refuse what comes from here on."""
+        with self._lock:
+            self._closed = True
+        self._take()
 
     def _take(self) -> None:
         with self._lock:
