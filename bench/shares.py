@@ -51,10 +51,15 @@ def _held(workers: Sequence[ChildProcess]) -> Iterator[None]:
 
 
 def _take_turns(workers: Sequence[ChildProcess], over: threading.Event) -> None:
-    pause_s = _TURN_S / len(workers) - _TURN_S * _SHARE
+    part_s, begins = _TURN_S / len(workers), time.monotonic()
     while not over.is_set():
         for worker in workers:
             worker.thaw()
-            time.sleep(_TURN_S * _SHARE)
+            _sleep_until(begins + _TURN_S * _SHARE)
             worker.freeze()
-            time.sleep(pause_s)
+            begins += part_s
+            _sleep_until(begins)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(moment - time.monotonic(), 0))

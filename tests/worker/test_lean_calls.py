@@ -108,7 +108,9 @@ def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def both_ways(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ask the same twice, the short way and LiteLLM's own; the requests and the ends of both."""
 
-    async def ask(model: str = MODELS["openai"], step: Step | None = None, **how: Any) -> Any:
+    async def ask(
+        model: str = MODELS["openai"], step: Step | None = None, on: Bench = bench, **how: Any
+    ) -> Any:
         ends = []
         for way in ("lean", "whole"):
             bench.stub.plan("*", *([step] if step else []))
@@ -116,7 +118,7 @@ def both_ways(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
                 monkeypatch.setattr(worker_provider, "fits", lambda *_: False)
             before = len(bench.stub.requests())
             try:
-                end: Any = (await bench.run("ask", model, max_retries=1, **how)).response
+                end: Any = (await on.run("ask", model, max_retries=1, **how)).response
             except Exception as error:
                 end = _told(error)
             requests = bench.stub.requests()[before:]
@@ -181,6 +183,15 @@ async def test_a_broken_answer_is_one_by_litellms_own_way(both_ways: Any, fault:
     ends = await both_ways(step=Step(fault=fault, text="secret words", times=None))
     for _, (envelope, _) in ends:
         assert "secret" not in envelope.pop("message")
+    assert ends[0] == ends[1]
+
+
+async def test_an_endless_wait_ends_as_by_litellms_own_way(bench: Bench, both_ways: Any) -> None:
+    impatient = Bench.over(bench.stub, max_timeout="1s")
+    ends = await both_ways(step=Step(delay_s=5, times=None), on=impatient)
+    for _, (envelope, _) in ends:
+        assert envelope["kind"] == "timeout"
+        del envelope["message"]
     assert ends[0] == ends[1]
 
 

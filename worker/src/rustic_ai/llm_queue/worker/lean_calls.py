@@ -9,10 +9,10 @@ from typing import Any
 from litellm import get_llm_provider
 from litellm import main as litellm_main
 from litellm import utils as litellm_utils
-from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
 from litellm.types.utils import LlmProviders, ModelResponse
 
 from .credentials import Target
+from .lean_post import lean_post
 from .named_error import named_error
 
 #: Headers that OpenAI's SDK takes from these, and LiteLLM's own client does not.
@@ -50,18 +50,10 @@ _ANY_FUNCTION = {"type": "function", "function": {}}
 _MOST_MODELS = 1024
 #: Of some of what follows LiteLLM has no public name.
 _MAIN: Any = litellm_main
-_HANDLER: Any = litellm_main.base_llm_http_handler
 
 
 class _Unlogged:
     """Stands where LiteLLM keeps what its callbacks read."""
-
-    @property
-    def model_call_details(self) -> dict[str, object]:
-        return {}
-
-    def pre_call(self, **_: object) -> None:
-        """Nobody listens."""
 
     def post_call(self, **_: object) -> None:
         """Nobody listens."""
@@ -92,15 +84,12 @@ async def lean_completion(arguments: Mapping[str, Any]) -> object:
     """
     try:
         request = _request(arguments)
-        response = await _HANDLER._make_common_async_call(
-            async_httpx_client=get_async_httpx_client(LlmProviders.OPENAI, params={"ssl_verify": None}),
-            provider_config=request.config,
-            api_base=request.url,
-            headers=request.headers,
-            data=request.body,
-            timeout=arguments["timeout"],
-            litellm_params={},
-            logging_obj=_UNLOGGED,
+        response = await lean_post(
+            request.url,
+            request.headers,
+            request.body,
+            timeout_s=arguments["timeout"],
+            config=request.config,
         )
         return _read(request, response)
     except Exception as error:

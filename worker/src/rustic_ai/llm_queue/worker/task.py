@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -37,7 +38,7 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
         #: What ended jobs took, for the events that report their end.
         self.accounts = JobAccounts()
 
-    def run(self, job_id: str) -> dict[str, Any]:
+    def run(self, job_id: str) -> UserDict[str, Any]:
         try:
             outcome = wait_for(self.runtime.run_job(job_id))
         except Exception as fault:
@@ -49,7 +50,8 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
                 # Another worker's, or handed back: for Celery this delivery never was.
                 raise Ignore
             case Answered():
-                return account_view(outcome)
+                # Celery walks through a dict to show it, and asks anything else for its repr.
+                return UserDict(account_view(outcome))
             case Failed(error=envelope):
                 raise JobFailed(envelope.kind.value)
             case Cancelled():

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import litellm
+from litellm.llms.custom_httpx import http_handler
+from litellm.main import base_llm_http_handler
+
+_MOST_URLS = 1024
+_url = functools.lru_cache(_MOST_URLS)(httpx.URL)
+
+
+async def lean_post(
+    url: str, headers: Mapping[str, str], body: Mapping[str, Any], *, timeout_s: float, config: Any
+) -> httpx.Response:
+    """One POST by LiteLLM's client for OpenAI, and its answer, read to the end.
+
+    httpx's redirects, cookies and logins, which no provider's call may use, are gone past. Raises the
+    errors of `config`, the provider's own in LiteLLM.
+    """
+    handler = http_handler.get_async_httpx_client(litellm.LlmProviders.OPENAI, params={"ssl_verify": None})
+    client: Any = handler.client
+    request = client.build_request(
+        "POST", _url(url), content=json.dumps(body), headers=headers, timeout=timeout_s
+    )
+    try:
+        return await _answer(client._transport_for_url(request.url), request)
+    except Exception as error:
+        name: Any = base_llm_http_handler
+        raise name._handle_error(e=await _described(error), provider_config=config) from error
+
+
+async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    response = await transport.handle_async_request(request)
+    try:
+        await response.aread()
+    except BaseException:
+        await response.aclose()
+        raise
+    response.request = request
+    return response.raise_for_status()
+
+
+async def _described(error: Exception) -> Exception:
+    """`error` as LiteLLM's client would raise it."""
+    if isinstance(error, httpx.TimeoutException):
+        return litellm.Timeout(str(error), model="", llm_provider="openai")
+    if not isinstance(error, httpx.HTTPStatusError):
+        return error
+    describe: Any = http_handler
+    try:
+        await describe._raise_masked_async_error(error, False)
+    except httpx.HTTPStatusError as described:
+        return described
+    return error
