@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 
 import pytest
 
@@ -133,6 +134,17 @@ async def test_a_wait_past_the_deadline_without_another_model_fails_with_the_rat
     envelope = await bench.failure("hello #far2", timeout_s=20)
     assert (envelope.kind, envelope.retry_after_s) == (ErrorKind.RATE_LIMIT, 60)
     assert len(bench.stub.requests("far2")) == 1
+
+
+async def test_no_call_is_made_that_redis_put_on_record_after_the_deadline(bench: Bench) -> None:
+    class SlowJournal(NotedJournal):
+        async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
+            await asyncio.sleep(1.1)  # the fault itself: Redis is away until past the deadline
+
+    bench.stub.plan("late", Step(status=500))
+    with pytest.raises(DeadlinePassed):
+        await bench.run("hello #late", journal=SlowJournal(), timeout_s=1.0)
+    assert len(bench.stub.requests("late")) == 1
 
 
 @pytest.mark.parametrize("streamed", [False, True])

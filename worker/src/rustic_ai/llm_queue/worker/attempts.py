@@ -156,6 +156,9 @@ class _Run:
     async def _attempt(self, model: str) -> Completion | ErrorEnvelope:
         """One attempt, put on record however it ends; a failure is returned."""
         log, started_s = self._log, self._clock()
+        if started_s >= self._deadline_s:
+            # Redis took so long to put it on record: a call may be sent before its timeout is looked at.
+            raise DeadlinePassed
         log.model, log.usage, log.streamed_bytes = model, Usage(), 0
         target: Target | None = None
         try:
