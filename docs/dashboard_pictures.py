@@ -20,17 +20,17 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from dashboard_page import COLUMN, ROW, page  # noqa: E402
-from support.browser import Browser  # noqa: E402  # found by the line above
-from support.ports import free_port  # noqa: E402
-from support.prometheus import PrometheusServer  # noqa: E402
-from support.provider import ProviderStub  # noqa: E402
-from support.scratch import scratch_dir  # noqa: E402
-from support.terminal import TerminalProcess  # noqa: E402
-from support.valkey import ValkeyServer  # noqa: E402
-from support.worker import WorkerProcess  # noqa: E402
-from terminal_picture import save_terminal  # noqa: E402
-from traffic import RUSH_AFTER_S, Traffic  # noqa: E402
+from dashboard_page import COLUMN, ROW, page
+from support.browser import Browser
+from support.ports import free_port
+from support.prometheus import PrometheusServer
+from support.provider import ProviderStub
+from support.scratch import scratch_dir
+from support.terminal import TerminalProcess
+from support.valkey import ValkeyServer
+from support.worker import WorkerProcess
+from terminal_picture import save_terminal
+from traffic import RUSH_AFTER_S, Traffic
 
 PICTURES = Path(__file__).with_name("images")
 DASHBOARD = ROOT / "docker" / "grafana" / "dashboard.json"

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.terminal import TerminalProcess  # noqa: E402  # found by the line above
-from terminal_picture import save_terminal  # noqa: E402
+from support.terminal import TerminalProcess
+from terminal_picture import save_terminal
 
 COLUMNS, ROWS = 104, 60
 #: A worker alone takes 10 s of processor time to start.

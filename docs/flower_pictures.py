@@ -14,14 +14,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from rustic_ai.llm_queue.resolver import JobHandle, QueueLLMResolver  # noqa: E402
-from support.browser import Browser  # noqa: E402  # found by the line above
-from support.flower import FlowerProcess  # noqa: E402
-from support.llm import ask  # noqa: E402
-from support.provider import ProviderStub, Step  # noqa: E402
-from support.valkey import ValkeyServer  # noqa: E402
-from support.wait import wait_until  # noqa: E402
-from support.worker import WorkerProcess  # noqa: E402
+from rustic_ai.llm_queue.resolver import JobHandle, QueueLLMResolver
+from support.browser import Browser
+from support.flower import FlowerProcess
+from support.llm import ask
+from support.provider import ProviderStub, Step
+from support.valkey import ValkeyServer
+from support.wait import wait_until
+from support.worker import WorkerProcess
 
 LIMIT = 16
 PICTURES = Path(__file__).with_name("images")

@@ -28,14 +28,13 @@ from rustic_ai.llm_queue.tasks.frames import (
 )
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import Ledger
-from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
+from support.engine_kit import OWNER, a_job
 from support.valkey import ValkeyServer
 
 #: Jobs are left running.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines")
 
-OWNER = Owner(org="acme", guild="support", agent="helper")
 META = '{"status":"SUCCESS"}'
 TTL = timedelta(minutes=10)
 
@@ -52,18 +51,7 @@ def ledger(redis: Redis) -> Ledger:
 
 
 async def running(ledger: Ledger, **changes: Any) -> Job:
-    fields: dict[str, Any] = {
-        "id": str(uuid.uuid4()),
-        "owner": OWNER,
-        "model": "gpt-4",
-        "queue": "llm",
-        "timeout_ms": 60_000,
-        "stream": True,
-        "stream_ttl_s": 100.0,
-        "request": "plain:{}",
-        "fingerprints": "plain:1",
-    }
-    job = Job(**fields | changes)
+    job = a_job(**{"stream": True, "stream_ttl_s": 100.0, **changes})
     await ledger.submit(job)
     await take(ledger, job)
     return job

@@ -13,31 +13,16 @@ from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import Claim, Ledger
-from rustic_ai.llm_queue.tasks.owner import Owner
+from support.engine_kit import TTL, a_job
 from support.valkey import ValkeyServer
 from support.wait import async_wait_until
 
 #: Most transitions leave a job in the middle of its life.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
 
-OWNER = Owner(org="acme", guild="support", agent="helper")
 LEASE = timedelta(seconds=15)
-TTL = timedelta(minutes=5)
 NO_LEASE = timedelta(0)
 META = json.dumps({"status": "SUCCESS"})
-
-
-def a_job(**changes: Any) -> Job:
-    fields: dict[str, Any] = {
-        "id": str(uuid.uuid4()),
-        "owner": OWNER,
-        "model": "gpt-4",
-        "queue": "llm",
-        "timeout_ms": 60_000,
-        "request": "plain:{}",
-        "fingerprints": "plain:1",
-    }
-    return Job(**fields | changes)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
-from .crossing import Crossing
+from .crossing import Crossing, as_coroutine
 from .loop_inbox import LoopInbox
 
 
@@ -37,7 +37,7 @@ class BackgroundLoop:
 
     def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the loop and wait, from a thread."""
-        future = self.submit(_as_coroutine(coro_fn))
+        future = self.submit(as_coroutine(coro_fn))
         try:
             return future.result()
         except BaseException:
@@ -75,7 +75,3 @@ class BackgroundLoop:
         for task in pending:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-
-
-async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
-    return await coro_fn()

@@ -36,7 +36,7 @@ class Crossing[T]:
             raise
 
     def _start(self) -> None:
-        self._task = self._there.loop.create_task(_as_coroutine(self._coro_fn), context=self._context)
+        self._task = self._there.loop.create_task(as_coroutine(self._coro_fn), context=self._context)
         self._task.add_done_callback(self._ended)
 
     def _cancel(self) -> None:
@@ -70,5 +70,6 @@ def _inbox_here() -> LoopInbox:
     return inbox
 
 
-async def _as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
+async def as_coroutine[T](coro_fn: Callable[[], Awaitable[T]]) -> T:
+    """What `coro_fn` gives, as the coroutine that a task is made of."""
     return await coro_fn()

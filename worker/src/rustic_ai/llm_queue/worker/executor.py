@@ -46,7 +46,8 @@ class Executor:
     settlement: Settlement
     announcer: Announcer
     provider: Provider
-    share: GuildShare
+    #: None where a guild may have all it wants.
+    share: GuildShare | None
     observers: Observers
 
     async def execute(self, held: HeldJob) -> Outcome | None:
@@ -54,7 +55,7 @@ class Executor:
         claim = await self._claim(held)
         if claim is None:
             return None
-        if not self.share.bounded:
+        if self.share is None:
             return await self._carry_out(held, claim)
         async with self.share.place(held, claim) as granted:
             return await self._carry_out(held, claim) if granted else None

@@ -24,17 +24,13 @@ class GuildShare:
     worker, and is announced when one of its guild ends. Only its own deadline makes it fail.
     """
 
-    def __init__(self, ledger: Ledger, announcer: Announcer, most: int | None) -> None:
+    def __init__(self, ledger: Ledger, announcer: Announcer, most: int) -> None:
         self._ledger, self._announcer, self._most = ledger, announcer, most
-
-    @property
-    def bounded(self) -> bool:
-        return self._most is not None
 
     @asynccontextmanager
     async def place(self, held: HeldJob, claim: Claim) -> AsyncIterator[bool]:
         """Whether the held job may run now; if not, it is not held any more."""
-        if self._most is None or claim.record is None:
+        if claim.record is None:
             yield True
             return
         owner = claim.record.job.owner

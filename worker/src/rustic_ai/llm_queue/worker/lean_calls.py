@@ -44,8 +44,20 @@ _PLAIN_PARAMETERS = frozenset(
         "user",
     }
 )
-_OURS = frozenset({"api_base", "api_key", "custom_llm_provider", "extra_headers", "max_retries", "messages"})
-_KNOWN = _PLAIN_PARAMETERS | _OURS | {"model", "num_retries", "timeout"}
+#: What `lean_completion` itself reads, or has no use for.
+_OURS = frozenset(
+    {
+        "api_base",
+        "api_key",
+        "custom_llm_provider",
+        "extra_headers",
+        "max_retries",
+        "messages",
+        "model",
+        "num_retries",
+        "timeout",
+    }
+)
 _ANY_FUNCTION = {"type": "function", "function": {}}
 _MOST_MODELS = 1024
 #: Of some of what follows LiteLLM has no public name.
@@ -67,7 +79,7 @@ def fits(target: Target, arguments: Mapping[str, Any], environment: Mapping[str,
     return (
         target.provider == "openai"
         and not target.routed
-        and arguments.keys() <= _KNOWN
+        and arguments.keys() <= _PLAIN_PARAMETERS | _OURS
         and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
         and not any(environment.get(name) for name in _ONLY_THE_SDK_READS)
         and _name_at_openai(*_asked(arguments)) is not None

@@ -10,6 +10,9 @@ import litellm
 from litellm.llms.custom_httpx import http_handler
 from litellm.main import base_llm_http_handler
 
+#: Of what makes an error out of an answer LiteLLM has no public name.
+_HANDLER: Any = base_llm_http_handler
+_CLIENTS: Any = http_handler
 _MOST_URLS = 1024
 _url = functools.lru_cache(_MOST_URLS)(httpx.URL)
 
@@ -30,8 +33,7 @@ async def lean_post(
     try:
         return await _answer(client._transport_for_url(request.url), request)
     except Exception as error:
-        name: Any = base_llm_http_handler
-        raise name._handle_error(e=await _described(error), provider_config=config) from error
+        raise _HANDLER._handle_error(e=await _described(error), provider_config=config) from error
 
 
 async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
@@ -51,9 +53,8 @@ async def _described(error: Exception) -> Exception:
         return litellm.Timeout(str(error), model="", llm_provider="openai")
     if not isinstance(error, httpx.HTTPStatusError):
         return error
-    describe: Any = http_handler
     try:
-        await describe._raise_masked_async_error(error, False)
+        await _CLIENTS._raise_masked_async_error(error, False)
     except httpx.HTTPStatusError as described:
         return described
     return error

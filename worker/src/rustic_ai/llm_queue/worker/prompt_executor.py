@@ -1,26 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 _in_place: ContextVar[bool] = ContextVar("in_place", default=False)
 
 
-class in_place:  # noqa: N801  # read as a verb, as contextlib's are
+@contextmanager
+def in_place(allowed: bool) -> Iterator[None]:
     """What is given to a `PromptExecutor` in here runs at once, where it is given."""
-
-    __slots__ = ("_allowed", "_token")
-
-    def __init__(self, allowed: bool) -> None:
-        self._allowed = allowed
-
-    def __enter__(self) -> None:
-        self._token = _in_place.set(self._allowed)
-
-    def __exit__(self, *_: object) -> None:
-        _in_place.reset(self._token)
+    token = _in_place.set(allowed)
+    try:
+        yield
+    finally:
+        _in_place.reset(token)
 
 
 class PromptExecutor(ThreadPoolExecutor):

@@ -72,6 +72,7 @@ class Runtime:
             every=settings.reap_every,
         )
         self._provider = Provider(settings)
+        most = settings.max_running_per_guild
         self._executor = Executor(
             settings=settings,
             worker=worker,
@@ -81,7 +82,7 @@ class Runtime:
             settlement=settlement,
             announcer=announcer,
             provider=self._provider,
-            share=GuildShare(self.ledger, announcer, settings.max_running_per_guild),
+            share=GuildShare(self.ledger, announcer, most) if most is not None else None,
             observers=self._observers,
         )
 
