@@ -59,7 +59,7 @@ screenshots: setup  ## docs/images, of what really runs (needs chromium and prom
 	$(BIN)/python docs/flower_pictures.py
 	$(BIN)/python docs/dashboard_pictures.py
 
-bench: setup  ## this project beside LiteLLM and plain Celery, measured; half an hour
+bench: setup  ## this project beside LiteLLM and plain Celery, measured; eleven minutes
 	$(BIN)/python -m bench $(ARGS)
 
 docs: setup  ## the pages that are written from the code

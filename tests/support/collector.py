@@ -52,13 +52,13 @@ class Collector:
         return self._server.url
 
     def trace(self, trace_id: str, count: int = 0) -> list[CollectedSpan]:
-        """The spans of a trace in the order in which they began, once there are so many."""
+        """The spans of a trace as they began, the enclosing one first, once there are so many."""
 
         def found() -> list[CollectedSpan]:
             return [span for span in list(self._spans) if span.trace_id == trace_id]
 
         wait_until(lambda: len(found()) >= count, 15, f"{count} spans")
-        return sorted(found(), key=lambda span: span.start_ns)
+        return sorted(found(), key=lambda span: (span.start_ns, -span.end_ns))
 
     def run_of(self, agent: str) -> CollectedSpan:
         """The span of the one job that an agent has had run."""
