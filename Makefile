@@ -55,16 +55,16 @@ demo: setup  ## a guild, a queue, a worker and a model, all on this machine
 	@$(BIN)/python examples/demo.py $(if $(MODEL),--model "$(MODEL)")
 
 screenshots: setup  ## docs/images, of what really runs (needs chromium and prometheus); five minutes
-	$(BIN)/python docs/demo_picture.py
-	$(BIN)/python docs/flower_pictures.py
-	$(BIN)/python docs/dashboard_pictures.py
+	$(BIN)/python tools/demo_picture.py
+	$(BIN)/python tools/flower_pictures.py
+	$(BIN)/python tools/dashboard_pictures.py
 
 bench: setup  ## this project beside LiteLLM and plain Celery, measured; eleven minutes
 	$(BIN)/python -m bench $(ARGS)
 
 docs: setup  ## the pages that are written from the code
-	$(BIN)/python docs/settings_page.py
-	$(BIN)/python docs/commands_page.py
+	$(BIN)/python tools/settings_page.py
+	$(BIN)/python tools/commands_page.py
 
 soak: setup  ## random faults for MINUTES (60), by SEED
 	cd tests && ../$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)

@@ -9,7 +9,7 @@ from redis import Redis
 
 from bench.contenders import Contender, Queue
 from bench.figures import Figures, Meter, Sizes
-from support.wait import wait_until
+from support.processes.wait import wait_until
 
 _LONGEST_S = 600.0
 

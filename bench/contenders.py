@@ -12,11 +12,11 @@ from typing import Any
 from bench import ROOT
 from bench.callers import PROXY_KEY
 from bench.lab import BrokenContender, DriverProcess, Stub, cpu_s_of
-from support.ports import free_port
-from support.process import ChildProcess
-from support.scratch import scratch_dir
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.processes.process import ChildProcess
+from support.processes.scratch import scratch_dir
+from support.servers.ports import free_port
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 #: Never our dependencies: LiteLLM's proxy and gevent live apart.
 OTHER_VENV = ROOT / ".bench-venv"

@@ -14,10 +14,10 @@ from typing import IO, Any, cast
 import psutil
 
 from bench import ROOT
-from support.ports import free_port
-from support.process import ChildProcess
-from support.scratch import scratch_dir
-from support.wait import wait_until
+from support.processes.process import ChildProcess
+from support.processes.scratch import scratch_dir
+from support.processes.wait import wait_until
+from support.servers.ports import free_port
 
 
 class BrokenContender(Exception):

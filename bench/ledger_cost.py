@@ -23,10 +23,10 @@ from celery import Celery, states
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redis_client import connect
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 ROUNDS, JOBS, IN_FLIGHT = 7, 1_000, 64
 _OWNER = Owner(org="o", guild="g", agent="a")

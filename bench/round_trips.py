@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.contenders import Contender, Queue
 from bench.figures import Figures, Sizes
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 _IN_FLIGHT = 10
 _CHUNKS = 200

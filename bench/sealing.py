@@ -21,12 +21,12 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 from bench import ROOT
 from bench.lab import cpu_s_of
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
-from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Purpose, Sealer, make_key
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 PROMPT = "a prompt of ten kB " * 530
 ROUNDS, CALLS = 11, 200

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from bench.contenders import Contender, Queue
 from bench.figures import Figures, Sizes, Spread, alternating
-from support.process import ChildProcess
+from support.processes.process import ChildProcess
 
 _IN_FLIGHT = 64
 _TURN_S = 0.03

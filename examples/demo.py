@@ -13,8 +13,8 @@ import time
 
 from failure import DemoFailed
 from interruption import Interruption
-from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
-from rustic_ai.llm_queue.worker.local_model import LocalModelError
+from local_model import LocalModelError
+from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
 from screen import Screen
 from stage import Stage
 

@@ -16,8 +16,8 @@ import redis
 
 from child import Child
 from interruption import Interruption
+from local_model import LocalModelServer
 from rustic_ai.llm_queue.tasks.seal import make_key
-from rustic_ai.llm_queue.worker.local_model import LocalModelServer
 
 PRIMARY, SPARE = "smollm2", "spare"
 _HOST = "127.0.0.1"

@@ -16,7 +16,7 @@ from rustic_ai.core.utils.basic_class_utils import get_qualified_class_name
 from agents import Question, Visitor
 from failure import DemoFailed
 from rustic_ai.llm_queue.resolver import QueueChatCompletionResponse, QueueLLM, QueueLLMResolver
-from rustic_ai.llm_queue.resolver.text_updates import UPDATE_FORMAT
+from rustic_ai.llm_queue.resolver.agents.text_updates import UPDATE_FORMAT
 from stage import PRIMARY, SPARE
 
 _TIMEOUT_S = 60.0

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from support.celery_fixtures import (
+from support.processes.leaks import assert_no_lasting_keys, assert_no_new_threads
+from support.providers.llmock_process import LlmockProcess
+from support.providers.model_server import LocalModelServer, model_server
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
+from support.workers.celery_fixtures import (
     celery_backend_cluster,
     celery_broker_cluster,
     celery_setup_app,
@@ -17,12 +22,7 @@ from support.celery_fixtures import (
     celery_worker_env,
     celery_worker_options,
 )
-from support.leaks import assert_no_lasting_keys, assert_no_new_threads
-from support.llmock_process import LlmockProcess
-from support.model_server import LocalModelServer, model_server
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.workers.worker import WorkerProcess
 
 # Fixtures are found by name in this module.
 __all__ = [
@@ -69,7 +69,7 @@ def clean_redis(request: pytest.FixtureRequest) -> Iterator[None]:
 def close_engines(no_leaked_threads: None) -> Iterator[None]:
     """A process keeps its engines; a test starts without."""
     yield
-    engine = sys.modules.get("rustic_ai.llm_queue.resolver.engine")
+    engine = sys.modules.get("rustic_ai.llm_queue.resolver.client.engine")
     if engine is not None:
         engine.Engine.close_shared()
 

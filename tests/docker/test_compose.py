@@ -12,10 +12,10 @@ import redis
 
 from rustic_ai.llm_queue.tasks.duration import parse_duration
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from rustic_ai.llm_queue.worker.dashboard.settings import FlowerSettings
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
-from support.deployment import DOCKER, compose, documents, make_secrets
-from support.valkey import ValkeyServer
+from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from support.documents.deployment import DOCKER, compose, documents, make_secrets
+from support.servers.valkey import ValkeyServer
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
 

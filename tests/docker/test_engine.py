@@ -19,10 +19,10 @@ import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLMResolver
 from rustic_ai.llm_queue.tasks.job import JobState
-from support.deployment import DOCKER, make_secrets
-from support.llm import ask
-from support.ports import free_port
-from support.wait import wait_until
+from support.callers.llm import ask
+from support.documents.deployment import DOCKER, make_secrets
+from support.processes.wait import wait_until
+from support.servers.ports import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from support.dockerfile import CleanBuild, exec_form, stages
-from support.llm import ask
-from support.process import ChildProcess
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.callers.llm import ask
+from support.documents.dockerfile import CleanBuild, exec_form, stages
+from support.processes.process import ChildProcess
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"

@@ -7,13 +7,13 @@ import kubernetes_validate
 import pytest
 import redis
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.duration import parse_duration
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
-from rustic_ai.llm_queue.worker.dashboard.settings import FlowerSettings
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
-from support.deployment import DOCKER, documents, make_secrets, manifest, manifests
-from support.valkey import ValkeyServer
+from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from support.documents.deployment import DOCKER, documents, make_secrets, manifest, manifests
+from support.servers.valkey import ValkeyServer
 
 #: Kubernetes' own schemas; KEDA's and Kustomize's kinds are not among them.
 VERSIONS = ("1.31", "1.34", "1.37")

@@ -6,7 +6,7 @@ from typing import Any
 import promql_parser
 import pytest
 
-from support.deployment import DOCKER, compose, dashboard, documents
+from support.documents.deployment import DOCKER, compose, dashboard, documents
 
 RULES: list[dict[str, Any]] = documents("prometheus/alerts.yml")[0]["groups"][0]["rules"]
 #: Grafana's own variables, as they may stand in a query.
@@ -95,7 +95,7 @@ def test_grafana_finds_the_dashboard_and_the_data() -> None:
 
 
 def test_every_panel_is_drawn_from_its_own_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(DOCKER.parent / "docs"))
+    monkeypatch.syspath_prepend(str(DOCKER.parent / "tools"))
     from dashboard_page import page
     from dashboard_pictures import ROWS, by_picture
 
@@ -119,7 +119,7 @@ def test_every_panel_is_drawn_from_its_own_query(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_a_panel_shows_is_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(DOCKER.parent / "docs"))
+    monkeypatch.syspath_prepend(str(DOCKER.parent / "tools"))
     from panel_chart import Frame, Line, chart, shown
 
     frame = Frame(width=568, height=228, start_s=0, end_s=10, step_s=2)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from faults.history import ANSWERED, Call, Ending
 from rustic_ai.llm_queue.resolver import QueueLLM
-from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.resolver.exceptions import (
     JobCancelled,
     JobTimeout,
@@ -20,7 +20,7 @@ from rustic_ai.llm_queue.resolver.properties import Properties
 from rustic_ai.llm_queue.resolver.response import QueueChatCompletionResponse
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.llm import ask
+from support.callers.llm import ask
 
 OWNER = Owner(org="acme", guild="faults", agent="asker")
 MODEL = "openai/gpt-4o-mini"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from faults.history import Call, History
-from support.provider import ProviderRequest
+from support.providers.provider import ProviderRequest
 
 #: How much later than its deadline a call may end, on a machine that is busy: the last look at
 #: the record alone takes up to 0.5 s.

@@ -7,8 +7,8 @@ import pytest
 from faults.callers import Callers
 from faults.nursery import Nursery
 from faults.scene import Scene
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from support.provider import ProviderRequest
+from support.providers.provider import ProviderRequest
 
 #: How a call ended for its caller. `timeout`: at its deadline. `refused`: it was told that the
 #: queue cannot be reached, so the job may exist or not, and nobody waits for it.

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from support.reaper import reaper
-from support.scratch import scratch_dir
-from support.worker import WorkerProcess
+from support.processes.reaper import reaper
+from support.processes.scratch import scratch_dir
+from support.workers.worker import WorkerProcess
 
 _TESTS = Path(__file__).parents[1]
 _POLL_S = 0.02
@@ -167,14 +167,14 @@ def _become(order: dict[str, Any]) -> None:
 
 def _warm_up() -> None:
     """Import what a worker imports, at its start and at its first call."""
-    from rustic_ai.llm_queue.worker.litellm_setup import load_litellm
-    from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
+    from rustic_ai.llm_queue.worker.provider.litellm_api.setup import load_litellm
+    from rustic_ai.llm_queue.worker.settings import WorkerSettings
 
     litellm = load_litellm(WorkerSettings())
     import celery.bin.worker  # noqa: F401  loaded for the forks
     from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
-    import rustic_ai.llm_queue.worker.factory
+    import rustic_ai.llm_queue.worker.celery_app.factory
     import rustic_ai.llm_queue.worker.runtime  # noqa: F401  loaded for the forks
 
     async def call_nobody() -> None:

@@ -12,14 +12,14 @@ import redis
 from faults.callers import Callers
 from faults.history import History, Hit, JobEnd, WorkerFault
 from faults.nursery import Nursery, NurseryWorker
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.job import PRIORITIES
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
-from support.leaks import lasting_keys
-from support.provider import ProviderStub
-from support.scratch import scratch_dir
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.processes.leaks import lasting_keys
+from support.processes.scratch import scratch_dir
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
 
 #: Short enough for tests to be quick, long enough for a busy machine to renew in time.
 QUICK = {

@@ -20,9 +20,9 @@ from faults.history import Ending, History, WorkerFault
 from faults.nursery import Nursery
 from faults.scene import Scene
 from faults.soak_faults import RedisFaults, WorkerFaults
-from support.provider import ProviderStub, Step
-from support.proxy import TcpProxy
-from support.valkey import ValkeyServer
+from support.providers.provider import ProviderStub, Step
+from support.servers.proxy import TcpProxy
+from support.servers.valkey import ValkeyServer
 
 #: After this long the queue is left to come to rest, and the round is judged.
 ROUND_S = 45.0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from faults.nursery import NurseryWorker
 from faults.scene import Scene
-from support.malformed import malformed_messages
-from support.proxy import TcpProxy
+from support.callers.malformed import malformed_messages
+from support.servers.proxy import TcpProxy
 
 WORKERS = 3
 _LEASE_S = 6.0

@@ -10,10 +10,10 @@ from faults.checker import assert_promises
 from faults.history import Ending
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver.exceptions import IdempotencyConflict, JobCancelled
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
 from rustic_ai.llm_queue.tasks.job import JobState
-from support.llm import ask
-from support.provider import Step
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from support.callers.llm import ask
+from support.providers.provider import Step
 
 pytestmark = pytest.mark.timeout(120)
 

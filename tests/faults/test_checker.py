@@ -7,7 +7,7 @@ import pytest
 from faults.checker import check
 from faults.history import Call, History, JobEnd, WorkerFault
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from support.provider import ProviderRequest
+from support.providers.provider import ProviderRequest
 
 Damage = Callable[[History], None]
 

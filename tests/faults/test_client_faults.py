@@ -12,12 +12,12 @@ from faults.checker import assert_promises
 from faults.history import Ending
 from faults.nursery import Nursery
 from faults.scene import Scene
-from support.certificate import make_certificate
-from support.provider import ProviderStub, Step
-from support.proxy import TcpProxy
-from support.sentinel import SentinelCluster
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.certificate import make_certificate
+from support.servers.proxy import TcpProxy
+from support.servers.sentinel import SentinelCluster
+from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.timeout(120)
 

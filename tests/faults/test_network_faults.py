@@ -8,8 +8,8 @@ import pytest
 from faults.callers import Callers
 from faults.checker import assert_promises
 from faults.scene import QUICK_LEASE_S, Scene
-from support.provider import Step
-from support.proxy import TcpProxy
+from support.providers.provider import Step
+from support.servers.proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(120)
 

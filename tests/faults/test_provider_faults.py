@@ -5,7 +5,7 @@ import pytest
 from faults.checker import assert_promises
 from faults.history import Ending
 from faults.scene import Scene
-from support.provider import Step
+from support.providers.provider import Step
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -49,7 +49,7 @@ def test_a_provider_that_is_too_slow_is_given_up_at_the_deadline(scene: Scene) -
 
 
 def test_30_malformed_messages_under_load(scene: Scene) -> None:
-    from support.malformed import malformed_messages
+    from support.callers.malformed import malformed_messages
 
     scene.provider.plan("*", Step(delay_s=0.5, times=None))
     workers = [scene.start_worker(), scene.start_worker()]

@@ -8,8 +8,8 @@ from faults.callers import Callers
 from faults.checker import Verdict, assert_promises
 from faults.history import Ending
 from faults.scene import QUICK_LEASE_S, Scene
-from support.provider import Step
-from support.valkey import ValkeyServer
+from support.providers.provider import Step
+from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.timeout(180)
 

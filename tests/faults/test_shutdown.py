@@ -8,7 +8,7 @@ import pytest
 from faults.checker import assert_promises
 from faults.nursery import NurseryWorker
 from faults.scene import Scene
-from support.provider import Step
+from support.providers.provider import Step
 
 pytestmark = pytest.mark.timeout(120)
 

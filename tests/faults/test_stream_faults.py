@@ -9,10 +9,10 @@ import pytest
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver import ErrorKind, QueueChatCompletionResponse, Restarted
 from rustic_ai.llm_queue.resolver.stream import CompletionStream
-from support.leaks import lasting_keys
-from support.llm import ask
-from support.provider import Step
-from support.wait import wait_until
+from support.callers.llm import ask
+from support.processes.leaks import lasting_keys
+from support.processes.wait import wait_until
+from support.providers.provider import Step
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -5,8 +5,8 @@ import pytest
 from faults.checker import assert_promises
 from faults.history import History
 from faults.scene import Scene
-from support.provider import Step
-from support.proxy import TcpProxy
+from support.providers.provider import Step
+from support.servers.proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
-from support.llm import MakeLLM
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 
 @pytest.fixture(scope="session")

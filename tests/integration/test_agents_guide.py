@@ -19,9 +19,9 @@ from rustic_ai.core.guild.dsl import DependencySpec
 
 from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
-from support.provider import ProviderStub, Step
-from support.readme import GUIDE, ROOT, blocks, codes, run_snippets
-from support.wait import wait_until
+from support.documents.readme import GUIDE, ROOT, blocks, codes, run_snippets
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
 
 SHELL_LINES = [line for block in blocks("sh", GUIDE) for line in block.splitlines()]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
-from support.ports import free_port
-from support.provider import ProviderStub
-from support.readme import blocks
-from support.wait import wait_until
+from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
+from support.documents.readme import blocks
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub
+from support.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"

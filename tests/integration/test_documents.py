@@ -13,14 +13,14 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionResp
 
 from rustic_ai.llm_queue import resolver
 from rustic_ai.llm_queue.resolver import Properties, QueueChatCompletionResponse, QueueError
-from rustic_ai.llm_queue.resolver.failure import BY_KIND as EXCEPTIONS
+from rustic_ai.llm_queue.resolver.call.failure import BY_KIND as EXCEPTIONS
+from rustic_ai.llm_queue.worker.attempts.retry import BY_KIND as DECISIONS
+from rustic_ai.llm_queue.worker.attempts.retry import Next
 from rustic_ai.llm_queue.worker.cli.main import commands
-from rustic_ai.llm_queue.worker.dashboard.settings import FlowerSettings
-from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
-from rustic_ai.llm_queue.worker.retry import BY_KIND as DECISIONS
-from rustic_ai.llm_queue.worker.retry import Next
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
-from support.readme import README, ROOT, codes, table
+from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
+from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from support.documents.readme import README, ROOT, codes, table
 
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Taken without effect.
@@ -84,12 +84,12 @@ def test_the_commands_in_the_table_exist() -> None:
 
 @pytest.mark.parametrize("name", ["settings_page", "commands_page"])
 def test_a_written_page_is_up_to_date(name: str) -> None:
-    written = _module(ROOT / "docs" / f"{name}.py")
+    written = _module(ROOT / "tools" / f"{name}.py")
     assert written.PAGE.read_text(encoding="utf-8") == written.page(), "run `make docs`"
 
 
 def test_the_settings_page_is_whole() -> None:
-    page = _module(ROOT / "docs" / "settings_page.py").page()
+    page = _module(ROOT / "tools" / "settings_page.py").page()
     named = re.findall(r"LLM_QUEUE_(\w+)", "".join(re.findall(r"^\| (.*?) \|", page, re.MULTILINE)))
     assert named == [name.upper() for name in (WorkerSettings.model_fields | FlowerSettings.model_fields)]
     assert " |  |" not in page

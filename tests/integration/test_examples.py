@@ -12,9 +12,9 @@ from typing import IO
 
 import pytest
 
-from support.process import ChildProcess
-from support.provider import ProviderStub, Step
-from support.wait import wait_until
+from support.processes.process import ChildProcess
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MEMORY = {"LLM_QUEUE_REDIS_URL": "memory://?otherwise=Because+they+can."}

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import JobCancelled, QueueError
-from support.flower import FlowerProcess
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.flower import FlowerProcess
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 METHOD_NOT_ALLOWED = 405
 CANARY = "canary-3b1f"

@@ -21,11 +21,11 @@ from rustic_ai.core.guild.builders import AgentBuilder, GuildBuilder
 from rustic_ai.core.guild.dsl import AgentSpec, DependencySpec
 from rustic_ai.core.guild.guild import Guild
 
-from support.documented_agents import AsyncQueryRequest, CautiousAgent, LLMAgent, QueryRequest
-from support.llm import MakeLLM
-from support.provider import API_KEY, ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.callers.documented_agents import AsyncQueryRequest, CautiousAgent, LLMAgent, QueryRequest
+from support.callers.llm import MakeLLM
+from support.processes.wait import wait_until
+from support.providers.provider import API_KEY, ProviderStub, Step
+from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.usefixtures("worker")
 

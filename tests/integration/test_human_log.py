@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.workers.worker import WorkerProcess
 
 
 @pytest.mark.usefixtures("provider")

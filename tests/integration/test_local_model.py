@@ -2,15 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from rustic_ai.llm_queue.worker import local_model
-from rustic_ai.llm_queue.worker.local_model import LocalModelError, LocalModelServer
-from support.wait import wait_until
+import local_model
+from local_model import LocalModelError, LocalModelServer
+from support.processes.wait import wait_until
 
 
 def ask(server: LocalModelServer, **fields: object) -> httpx.Response:
@@ -51,7 +52,12 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         "server = LocalModelServer(); server.start(); print(server.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     starter = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        cwd=Path(local_model.__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     orphan = int(starter.stdout)
     wait_until(lambda: not _lives(orphan), 10, "the orphaned server's end")

@@ -21,14 +21,14 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 
 from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError, JobCancelled, JobTimeout
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
 from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step, ToolCall
-from support.valkey import ValkeyServer
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step, ToolCall
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("worker")
 

@@ -14,8 +14,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     UserMessage,
 )
 
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub
+from support.callers.llm import MakeLLM, ask
+from support.providers.provider import ProviderStub
 
 pytestmark = pytest.mark.usefixtures("worker")
 

@@ -14,10 +14,10 @@ from rustic_ai.core.guild.builders import AgentBuilder
 from rustic_ai.core.guild.dsl import AgentSpec
 from rustic_ai.core.messaging.core.message import Message
 
-from support.provider import ProviderStub
-from support.readme import README, blocks, run_snippets
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from support.documents.readme import README, blocks, run_snippets
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub
+from support.workers.worker import WorkerProcess
 
 SHELL_LINES = [line for block in blocks("sh") for line in block.splitlines()]
 WORKER_COMMANDS = [line for line in SHELL_LINES if line.startswith(("llm-queue worker", "celery"))]

@@ -20,12 +20,12 @@ import psutil
 import pytest
 import redis
 
-from support.llmock_process import Fail, LlmockProcess, Match, Reply
-from support.process import ChildProcess
-from support.provider import ProviderStub, Step, ToolCall, derived_answer
-from support.valkey import ValkeyServer
-from support.wait import WaitTimeoutError, async_wait_until, wait_until
-from support.worker import WorkerProcess
+from support.processes.process import ChildProcess
+from support.processes.wait import WaitTimeoutError, async_wait_until, wait_until
+from support.providers.llmock_process import Fail, LlmockProcess, Match, Reply
+from support.providers.provider import ProviderStub, Step, ToolCall, derived_answer
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 TESTS = Path(__file__).parents[1]
 THROWAWAY_APP = """
@@ -176,8 +176,8 @@ def test_a_child_is_killed_with_all_it_started(tmp_path: Path) -> None:
 
 def test_children_and_files_go_when_the_session_is_killed_or_ends(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib, sys; from support.process import ChildProcess; "
-        "from support.scratch import scratch_dir; place = scratch_dir('x'); "
+        "import os, pathlib, sys; from support.processes.process import ChildProcess; "
+        "from support.processes.scratch import scratch_dir; place = scratch_dir('x'); "
         "child = ChildProcess(['sleep', '99'], log_path=place / 'log'); child.start(); "
         "print(child.pid, place, flush=True); sys.argv[1] == 'kill' and os.kill(os.getpid(), 9)"
     )

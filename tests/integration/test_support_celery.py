@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from pytest_celery import CeleryTestSetup
 
-from support.celery_nodes import ValkeyContainer
+from support.workers.celery_nodes import ValkeyContainer
 
 APP = """
 import os

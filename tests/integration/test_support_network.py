@@ -9,13 +9,13 @@ import pytest
 import redis
 from redis.sentinel import Sentinel
 
-from support.certificate import make_certificate
-from support.leaks import assert_no_lasting_keys, assert_no_new_threads
-from support.proxy import TcpProxy
-from support.push_filter import Fate, PushFilter, reply_end
-from support.sentinel import SentinelCluster
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.processes.leaks import assert_no_lasting_keys, assert_no_new_threads
+from support.processes.wait import wait_until
+from support.servers.certificate import make_certificate
+from support.servers.proxy import TcpProxy
+from support.servers.push_filter import Fate, PushFilter, reply_end
+from support.servers.sentinel import SentinelCluster
+from support.servers.valkey import ValkeyServer
 
 
 @pytest.fixture

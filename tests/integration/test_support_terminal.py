@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from support.terminal import TerminalProcess, screen_after
+from support.processes.terminal import TerminalProcess, screen_after
 
 RED, PLAIN = "\x1b[31m", "\x1b[0m"
 SAYS = """

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from rustic_ai.llm_queue.worker.cli.exit_code import ExitCode
-from rustic_ai.llm_queue.worker.shutdown import EXIT_HARD_STOP
-from support.readme import ROOT
+from rustic_ai.llm_queue.worker.pool.shutdown import EXIT_HARD_STOP
+from support.documents.readme import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 #: What stands for a name or a number, in the page and here.

@@ -13,17 +13,17 @@ import pytest
 
 from rustic_ai.llm_queue.resolver import JobHandle, QueueChatCompletionResponse, QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.exceptions import QueueError
-from rustic_ai.llm_queue.tasks import keys
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import JobState
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 StartWorker = Callable[..., WorkerProcess]
 MB = 1_000_000

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
-from support.collector import Collector
-from support.command import LlmQueue
-from support.llm import MakeLLM
-from support.ports import free_port
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM
+from support.processes.command import LlmQueue
+from support.providers.provider import ProviderStub
+from support.servers.collector import Collector
+from support.servers.ports import free_port
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.command import LlmQueue, command_process
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
+from support.processes.command import LlmQueue, command_process
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.usefixtures("worker")
 MINI = "openai/gpt-4o-mini"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from support.command import LlmQueue, command_process
-from support.llm import MakeLLM
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.callers.llm import MakeLLM
+from support.processes.command import LlmQueue, command_process
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.usefixtures("worker")
 MINI = "openai/gpt-4o-mini"
@@ -131,7 +131,7 @@ def test_files_that_cannot_be_used(llm_queue: LlmQueue, files: tuple[Path, Path]
 
 
 def test_a_batch_of_an_agents_on_real_parts(llm: MakeLLM, provider: ProviderStub) -> None:
-    from support.llm import ask
+    from support.callers.llm import ask
 
     provider.plan("fail", Step(status=400, message="no"))
     items = list(

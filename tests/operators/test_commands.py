@@ -8,8 +8,8 @@ import pytest
 
 from rustic_ai.llm_queue.worker.cli.exit_code import ExitCode
 from rustic_ai.llm_queue.worker.cli.main import commands
-from support.command import LlmQueue
-from support.ports import free_port
+from support.processes.command import LlmQueue
+from support.servers.ports import free_port
 
 #: They run until they are stopped, and say what they have to say in a log.
 SERVERS = {"worker", "flower"}

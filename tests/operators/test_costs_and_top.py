@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from support.command import LlmQueue
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM, ask
+from support.processes.command import LlmQueue
+from support.providers.provider import ProviderStub, Step
+from support.workers.worker import WorkerProcess
 
 MODELS = ("openai/gpt-4o-mini", "openai/gpt-4.1-nano", "openai/our-own-finetune")
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from rustic_ai.llm_queue.tasks import keys
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.seal import make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from rustic_ai.llm_queue.worker.checkup.worker_checks import ask_workers, check_workers
-from support.command import LlmQueue, Ran
-from support.llm import MakeLLM, ask
-from support.ports import free_port
-from support.provider import ProviderStub
-from support.roles import PASSWORDS, users_acl
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from rustic_ai.llm_queue.worker.doctor.worker_checks import ask_workers, check_workers
+from support.callers.llm import MakeLLM, ask
+from support.processes.command import LlmQueue, Ran
+from support.providers.provider import ProviderStub
+from support.servers.ports import free_port
+from support.servers.roles import PASSWORDS, users_acl
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 
 def verdicts(ran: Ran) -> dict[str, tuple[str, str]]:

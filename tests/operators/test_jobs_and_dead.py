@@ -9,12 +9,12 @@ import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import BadRequestError, JobCancelled
 from rustic_ai.llm_queue.tasks.job import JobState
-from support.command import LlmQueue
-from support.llm import MakeLLM, ask
-from support.malformed import CANARY, malformed_messages
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.callers.llm import MakeLLM, ask
+from support.callers.malformed import CANARY, malformed_messages
+from support.processes.command import LlmQueue
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
 
 SECRET = "the prompt nobody but the model may read"
 NOWHERE = "3534e85c-dafc-4a24-b960-4320bc775124"

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError, JobCancelled, JobTimeout
-from support.llm import MakeLLM, ask
-from support.metrics import Scrape
-from support.provider import ProviderStub, Step
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.metrics import Scrape
+from support.workers.worker import WorkerProcess
 
 MINI = "openai/gpt-4o-mini"
 

@@ -7,15 +7,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError
-from rustic_ai.llm_queue.tasks import keys
-from rustic_ai.llm_queue.worker.bounded_labels import OTHER, BoundedLabels
-from support.llm import MakeLLM, ask
-from support.metrics import Scrape
-from support.ports import free_port
-from support.provider import ProviderStub, Step
-from support.valkey import ValkeyServer
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.worker.telemetry.bounded_labels import OTHER, BoundedLabels
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.metrics import Scrape
+from support.servers.ports import free_port
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 MINI, HAIKU = "openai/gpt-4o-mini", "anthropic/claude-3-5-haiku-latest"
 NAMES = {
@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free(
 ) -> None:
     import asyncio
 
-    from rustic_ai.llm_queue.worker import metrics_server
+    from rustic_ai.llm_queue.worker.telemetry import metrics_server
 
     monkeypatch.setattr(metrics_server, "_AGAIN_S", 0.05)
     port = taken_port.getsockname()[1]

@@ -10,11 +10,11 @@ import pytest
 from rustic_ai.llm_queue.resolver.exceptions import BadRequestError
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.cli.main import commands
-from support.command import LlmQueue
-from support.deployment import documents
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.readme import ROOT
+from support.callers.llm import MakeLLM, ask
+from support.documents.deployment import documents
+from support.documents.readme import ROOT
+from support.processes.command import LlmQueue
+from support.providers.provider import ProviderStub, Step
 
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
 GUIDE = PAGES["operations.md"]

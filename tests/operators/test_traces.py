@@ -12,14 +12,14 @@ import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes, http_attributes
 
-from rustic_ai.llm_queue.worker import job_spans, tracing
-from support.collector import Collector
-from support.documented_agents import AsyncQueryRequest, QueryRequest
-from support.llm import MakeLLM, ask
-from support.process import ChildProcess
-from support.provider import ProviderStub, Step
-from support.traced_guild import ask_guild, ask_guild_in_a_loop
-from support.valkey import ValkeyServer
+from rustic_ai.llm_queue.worker.telemetry import job_spans, tracing
+from support.callers.documented_agents import AsyncQueryRequest, QueryRequest
+from support.callers.llm import MakeLLM, ask
+from support.callers.traced_guild import ask_guild, ask_guild_in_a_loop
+from support.processes.process import ChildProcess
+from support.providers.provider import ProviderStub, Step
+from support.servers.collector import Collector
+from support.servers.valkey import ValkeyServer
 
 MINI, HAIKU = "openai/gpt-4o-mini", "anthropic/claude-3-5-haiku-latest"
 PRODUCER, CONSUMER, CLIENT = 4, 5, 3
@@ -65,7 +65,7 @@ def test_one_trace_from_the_message_to_the_provider(
         "OTEL_SERVICE_NAME": "agents",
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
-    command = [sys.executable, "-m", "support.traced_guild", traceparent, "canary prompt #q"]
+    command = [sys.executable, "-m", "support.callers.traced_guild", traceparent, "canary prompt #q"]
     agents = ChildProcess(command, log_path=tmp_path / "guild.log", env=env)
     agents.start()
     try:

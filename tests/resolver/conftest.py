@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
-from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 MakeLLM = Callable[..., QueueLLM]
 

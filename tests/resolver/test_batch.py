@@ -16,8 +16,8 @@ from rustic_ai.llm_queue.resolver.exceptions import (
 )
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from support.llm import ask
-from support.wait import wait_until
+from support.callers.llm import ask
+from support.processes.wait import wait_until
 
 
 @pytest.fixture

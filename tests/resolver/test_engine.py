@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from rustic_ai.llm_queue.resolver.engine import Engine, QueueGone, SubmitConflict, WaitTimeout
-from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.resolver.client.engine import Engine, QueueGone, SubmitConflict, WaitTimeout
 from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.engine_kit import (
+from support.processes.wait import async_wait_until, wait_until
+from support.servers.valkey import ValkeyServer
+from support.workers.engine_kit import (
     OWNER,
     a_job,
     answer_now,
@@ -25,8 +27,6 @@ from support.engine_kit import (
     subscribed,
     worker_hands,
 )
-from support.valkey import ValkeyServer
-from support.wait import async_wait_until, wait_until
 
 #: No Celery worker takes the wake-ups, and some jobs are left waiting.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")

@@ -11,6 +11,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAP
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionError, ResponseCodes, UserMessage
 
 from rustic_ai.llm_queue.resolver import exceptions
+from rustic_ai.llm_queue.resolver.call.failure import BY_KIND, to_exception
 from rustic_ai.llm_queue.resolver.exceptions import (
     APIConnectionError,
     APITimeoutError,
@@ -27,7 +28,6 @@ from rustic_ai.llm_queue.resolver.exceptions import (
     RateLimitError,
     WorkerLost,
 )
-from rustic_ai.llm_queue.resolver.failure import BY_KIND, to_exception
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope

@@ -22,11 +22,11 @@ from rustic_ai.llm_queue.resolver import (
     RateLimitError,
     ResponseProcessingError,
 )
-from rustic_ai.llm_queue.resolver.engine import QueueGone
+from rustic_ai.llm_queue.resolver.client.engine import QueueGone
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
-from support.wait import async_wait_until, wait_until
+from support.processes.wait import async_wait_until, wait_until
 
 MakeLLM = Callable[..., QueueLLM]
 HI = ChatCompletionRequest(messages=[UserMessage(content="Hi")])

@@ -15,9 +15,9 @@ from rustic_ai.llm_queue.resolver import (
     QueueLLM,
     QueueUnavailable,
 )
-from support.ports import free_port
-from support.valkey import ValkeyServer
-from support.wait import async_wait_until, wait_until
+from support.processes.wait import async_wait_until, wait_until
+from support.servers.ports import free_port
+from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
 

@@ -5,14 +5,14 @@ from functools import partial
 
 import pytest
 
-from rustic_ai.llm_queue.resolver import waiter
-from rustic_ai.llm_queue.resolver.engine import Engine
-from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.resolver.client import waiter
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Outcome
-from support.engine_kit import OWNER, a_job, answer_now, answer_text, in_thread, queued, subscribed
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.processes.wait import wait_until
+from support.servers.valkey import ValkeyServer
+from support.workers.engine_kit import OWNER, a_job, answer_now, answer_text, in_thread, queued, subscribed
 
 #: No Celery worker takes the wake-ups.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")

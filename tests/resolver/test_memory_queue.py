@@ -21,15 +21,15 @@ from rustic_ai.llm_queue.resolver import (
     QueueLLMResolver,
     RateLimitError,
 )
-from rustic_ai.llm_queue.resolver.failure import BY_KIND
+from rustic_ai.llm_queue.resolver.call.failure import BY_KIND
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue, memory_queue
 from rustic_ai.llm_queue.resolver.testing.process_queue import close_memory_queues
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
 from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.tasks.seal import make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
-from support.llm import ask
-from support.wait import wait_until
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from support.callers.llm import ask
+from support.processes.wait import wait_until
 
 SPEC = Path(__file__).parents[2] / "examples" / "qa_guild.yaml"
 

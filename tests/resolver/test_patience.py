@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rustic_ai.llm_queue.resolver.patience import Patience
+from rustic_ai.llm_queue.resolver.client.outage_timeout import Patience
 
 
 async def answered(after_s: float = 0.0) -> str:

@@ -7,7 +7,7 @@ import pytest
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, UserMessage
 
 from rustic_ai.llm_queue.resolver import InvalidRequest, LimitExceeded, Properties
-from rustic_ai.llm_queue.resolver.request import build_call, timeout_s
+from rustic_ai.llm_queue.resolver.call.request import build_call, timeout_s
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 HI = [UserMessage(content="Hi")]

@@ -14,8 +14,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 
 from rustic_ai.llm_queue.resolver import EndpointNotAllowed, InvalidRequest, LimitExceeded, Properties
-from rustic_ai.llm_queue.resolver.request import build_call
-from rustic_ai.llm_queue.tasks.request import CompletionCall
+from rustic_ai.llm_queue.resolver.call.request import build_call
+from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

@@ -36,8 +36,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, ToolsManager, ToolSpec
 
 from rustic_ai.llm_queue.resolver import Properties
-from rustic_ai.llm_queue.resolver.request import build_call, estimated_tokens, timeout_s
-from rustic_ai.llm_queue.tasks.request import CompletionCall
+from rustic_ai.llm_queue.resolver.call.request import build_call, estimated_tokens, timeout_s
+from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 HI = [UserMessage(content="Hi")]

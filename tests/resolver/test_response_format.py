@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rustic_ai.llm_queue.resolver import response_format
+from rustic_ai.llm_queue.resolver.call import response_format
 
 
 def format_of(given: Any) -> dict[str, Any]:

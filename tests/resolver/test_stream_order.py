@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rustic_ai.llm_queue.resolver.call.answer_reader import Reading
 from rustic_ai.llm_queue.resolver.exceptions import JobCancelled, StreamExpired, StreamRestarted
-from rustic_ai.llm_queue.resolver.reading import Reading
-from rustic_ai.llm_queue.resolver.stream_order import Chunks, EndSeen, FrameOrder, OrderEvent, Restarted
-from rustic_ai.llm_queue.resolver.stream_source import CaughtUp, Ended, Gone
-from rustic_ai.llm_queue.resolver.streamed_answer import StreamedAnswer
+from rustic_ai.llm_queue.resolver.streams.answer import StreamedAnswer
+from rustic_ai.llm_queue.resolver.streams.order import Chunks, EndSeen, FrameOrder, OrderEvent, Restarted
+from rustic_ai.llm_queue.resolver.streams.source import CaughtUp, Ended, Gone
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import (

@@ -11,20 +11,21 @@ import pytest
 from redis.asyncio import Redis
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, UserMessage
 
-from rustic_ai.llm_queue.resolver import QueueLLM, QueueUnavailable, StreamExpired, open_stream
+from rustic_ai.llm_queue.resolver import QueueLLM, QueueUnavailable, StreamExpired
 from rustic_ai.llm_queue.resolver.properties import Properties
-from rustic_ai.llm_queue.resolver.stream_reader import Inbox
-from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.resolver.streams import open_stream
+from rustic_ai.llm_queue.resolver.streams.reader import Inbox
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame, FrameId, seal_frame
 from rustic_ai.llm_queue.tasks.job import JobState
-from rustic_ai.llm_queue.tasks.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.result import encode_result
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from support.processes.wait import wait_until
+from support.servers.valkey import ValkeyServer
 
 #: No Celery worker takes the wake-ups, and some jobs are left waiting.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")

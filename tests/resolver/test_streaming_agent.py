@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ResponseCodes
 
 from rustic_ai.llm_queue.resolver import CancelStream, ErrorKind
+from rustic_ai.llm_queue.resolver.agents.text_updates import TextUpdates
 from rustic_ai.llm_queue.resolver.chunk import ChatCompletionChunk
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
-from rustic_ai.llm_queue.resolver.text_updates import TextUpdates
-from support.wait import wait_until
-from support.writers import ERROR, RESPONSE, UPDATE, Talk
+from support.callers.writers import ERROR, RESPONSE, UPDATE, Talk
+from support.processes.wait import wait_until
 
 
 @pytest.fixture

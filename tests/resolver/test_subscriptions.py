@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from rustic_ai.llm_queue.resolver.subscriptions import Listener, Subscriptions
+from rustic_ai.llm_queue.resolver.client.subscriptions import Listener, Subscriptions
 from rustic_ai.llm_queue.tasks.redis_client import connect
-from support.wait import async_wait_until
+from support.processes.wait import async_wait_until
 
 
 class Ear(Listener):

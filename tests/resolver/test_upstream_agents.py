@@ -38,7 +38,7 @@ from rustic_ai.llm_agent.react.toolsets.math import MathToolset
 
 from rustic_ai.llm_queue.resolver import ErrorKind, QueueChatCompletionResponse
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
-from support.wait import wait_until
+from support.processes.wait import wait_until
 
 RESOLVER = "rustic_ai.llm_queue.resolver.QueueLLMResolver"
 #: Required by upstream's LLMAgent, for attachments.

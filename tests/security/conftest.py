@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
-from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.fortress import Fortress, built_fortress
-from support.leaks import assert_no_lasting_keys
-from support.llm import MakeLLM
-from support.provider import ProviderStub
+from support.callers.llm import MakeLLM
+from support.processes.leaks import assert_no_lasting_keys
+from support.providers.provider import ProviderStub
+from support.servers.fortress import Fortress, built_fortress
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,16 @@ import redis
 from celery import Celery
 
 from rustic_ai.llm_queue.resolver import JobCancelled, JobHandle, JobState, QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
-from rustic_ai.llm_queue.tasks.ledger import _library
+from rustic_ai.llm_queue.tasks.ledger.ledger import _library
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.flower import FlowerProcess
-from support.fortress import SHARE, Fortress
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.roles import PASSWORDS, users_acl
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.flower import FlowerProcess
+from support.servers.fortress import SHARE, Fortress
+from support.servers.roles import PASSWORDS, users_acl
+from support.servers.valkey import ValkeyServer
 
 JOB = str(uuid.UUID(int=1))
 #: What any role but an all-powerful one must not do.
@@ -149,7 +149,7 @@ def test_nobody_enters_without_a_password_of_a_role(acl_server: ValkeyServer) ->
 
 def test_the_file_as_it_stands_starts_no_server() -> None:
     """Placeholders that nobody replaced must not become passwords."""
-    from support.roles import USERS_ACL
+    from support.servers.roles import USERS_ACL
 
     server = ValkeyServer(acl=USERS_ACL.read_text().splitlines())
     with pytest.raises(AssertionError, match=r"users\.acl"):

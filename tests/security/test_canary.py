@@ -20,18 +20,18 @@ from celery.events import EventReceiver
 from pydantic import SecretStr
 
 from rustic_ai.llm_queue.resolver import QueueError, QueueLLMResolver
-from rustic_ai.llm_queue.resolver.engine import Engine
-from rustic_ai.llm_queue.tasks.celery_app import make_celery_app
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.flower import FlowerProcess
-from support.fortress import CANARY, Fortress
-from support.hostile import a_call, a_job, outcome_of
-from support.llm import MakeLLM, ask
-from support.provider import Step
-from support.roles import PASSWORDS
-from support.wait import wait_until
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from support.callers.hostile import a_call, a_job, outcome_of
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import Step
+from support.servers.flower import FlowerProcess
+from support.servers.fortress import CANARY, Fortress
+from support.servers.roles import PASSWORDS
 
 TENANT_KEY = "sk-canarytenant0123456789"
 TENANT_HEADER = "canary-header-0123456789"

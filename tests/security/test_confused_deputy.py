@@ -11,16 +11,16 @@ from typing import Any
 import litellm
 import pytest
 
-from rustic_ai.llm_queue.resolver.engine import Engine
+from rustic_ai.llm_queue.resolver.client.engine import Engine
+from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.request import CompletionCall
-from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
-from support.fortress import CANARY
-from support.hostile import a_call, a_job, outcome_of
-from support.provider import ProviderStub, Step
-from support.rogue import RogueServer
+from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
+from support.callers.hostile import a_call, a_job, outcome_of
+from support.providers.provider import ProviderStub, Step
+from support.servers.fortress import CANARY
+from support.servers.rogue import RogueServer
 
 TENANT_KEY = "key-of-the-tenant"
 #: Every provider LiteLLM knows; those of the tests first.

@@ -13,21 +13,21 @@ import pytest
 import redis
 
 from rustic_ai.llm_queue.resolver import IdempotencyConflict, InvalidRecord, JobNotFound, LimitExceeded
-from rustic_ai.llm_queue.resolver.engine import Engine
-from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job, seal_call
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.result import encode_result
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from support.fortress import Fortress
-from support.hostile import OWNER, a_call, a_job, outcome_of, tampered_outcome
-from support.leaks import assert_no_lasting_keys
-from support.llm import MakeLLM, ask
-from support.malformed import malformed_messages
-from support.provider import ProviderStub, Step
-from support.wait import wait_until
+from support.callers.hostile import OWNER, a_call, a_job, outcome_of, tampered_outcome
+from support.callers.llm import MakeLLM, ask
+from support.callers.malformed import malformed_messages
+from support.processes.leaks import assert_no_lasting_keys
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.fortress import Fortress
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLMResolver, QueueUnavailable
 from rustic_ai.llm_queue.tasks.redis_client import connect
-from support.certificate import Certificate, make_certificate
-from support.either_proxy import EitherProxy
-from support.llm import ask
-from support.provider import ProviderStub
-from support.proxy import TcpProxy
-from support.sentinel import MASTER_NAME, SentinelProcess
-from support.valkey import ValkeyServer
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from support.callers.llm import ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub
+from support.servers.certificate import Certificate, make_certificate
+from support.servers.either_proxy import EitherProxy
+from support.servers.proxy import TcpProxy
+from support.servers.sentinel import MASTER_NAME, SentinelProcess
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 PASSWORD = "of-the-sentinel"  # of a server on loopback that lives for a test
 

@@ -7,11 +7,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from rustic_ai.llm_queue.resolver import QueueLLMResolver, QueueUnavailable
 from rustic_ai.llm_queue.tasks.redis_client import connect
-from rustic_ai.llm_queue.worker.factory import make_worker_app
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
-from support.certificate import make_certificate
-from support.fortress import Fortress, tls_url
-from support.llm import MakeLLM, ask
+from rustic_ai.llm_queue.worker.celery_app.factory import make_worker_app
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from support.callers.llm import MakeLLM, ask
+from support.servers.certificate import make_certificate
+from support.servers.fortress import Fortress, tls_url
 
 
 @pytest.fixture

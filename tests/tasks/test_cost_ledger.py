@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.charge import Charge
-from rustic_ai.llm_queue.tasks.cost_ledger import CostLedger, CostRow
 from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import FinishVerdict, Ledger
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, CostRow
+from rustic_ai.llm_queue.tasks.ledger.charge import Charge
+from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled
 from rustic_ai.llm_queue.tasks.owner import Owner
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 #: No worker takes the wake-ups.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import (
@@ -27,10 +26,11 @@ from rustic_ai.llm_queue.tasks.frames import (
     unpack_chunks,
 )
 from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
-from support.engine_kit import OWNER, a_job
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
+from support.workers.engine_kit import OWNER, a_job
 
 #: Jobs are left running.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines")

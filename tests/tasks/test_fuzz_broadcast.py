@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
-from rustic_ai.llm_queue.tasks.wakeup import InvalidMessage, parse_broadcast
-from support.json_values import JSON, paths, put
-from support.malformed import command, encode
+from rustic_ai.llm_queue.worker.broker.messages import InvalidMessage, parse_broadcast
+from support.callers.json_values import JSON, paths, put
+from support.callers.malformed import command, encode
 
 EXCHANGES = st.sampled_from(["celery.pidbox", "reply.celery.pidbox", "celeryev"])
 COMMAND = command("revoke", body={"arguments": {"task_id": "x"}, "reply_to": None})

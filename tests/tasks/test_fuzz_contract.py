@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.contract import Contract, ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -27,10 +28,9 @@ from rustic_ai.llm_queue.tasks.frames import (
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, Job, JobRecord, JobState, check_job_id, open_call
 from rustic_ai.llm_queue.tasks.outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.request import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
-from support.json_values import JSON, OBJECT, paths, put
+from support.callers.json_values import JSON, OBJECT, paths, put
 
 NAME = st.text(min_size=1, max_size=20)
 TEXT = st.text(max_size=20)

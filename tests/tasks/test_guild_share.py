@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import EnterVerdict, Ledger
+from rustic_ai.llm_queue.tasks.ledger.ledger import EnterVerdict, Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 #: Jobs are left in the middle of their lives.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines", "llmq:queued:*")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import Claim, Ledger
-from support.engine_kit import TTL, a_job
-from support.valkey import ValkeyServer
-from support.wait import async_wait_until
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import Claim, Ledger
+from support.processes.wait import async_wait_until
+from support.servers.valkey import ValkeyServer
+from support.workers.engine_kit import TTL, a_job
 
 #: Most transitions leave a job in the middle of its life.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")

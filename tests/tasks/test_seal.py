@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
+from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -17,7 +18,6 @@ from rustic_ai.llm_queue.tasks.frames import FrameId, RestartFrame, open_frame, 
 from rustic_ai.llm_queue.tasks.job import Job, open_call, seal_call
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.request import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Purpose, Sealer, SealError, make_key, plaintext_size
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError

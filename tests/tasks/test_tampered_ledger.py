@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.job import Job, JobState
-from rustic_ai.llm_queue.tasks.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 #: What was tampered with may stay until the reaper finds it.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")

@@ -19,21 +19,21 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.messaging import Consumer
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.job import Job, Priority
-from rustic_ai.llm_queue.tasks.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.quarantine import QUARANTINE_KEY, QuarantinedMessage
 from rustic_ai.llm_queue.tasks.redis_client import connect
-from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
-from rustic_ai.llm_queue.tasks.wakeup import parse_wakeup
-from support.certificate import make_certificate
-from support.malformed import CANARY, malformed_messages
-from support.proxy import TcpProxy
-from support.sentinel import SentinelCluster
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from rustic_ai.llm_queue.worker.broker.messages import parse_wakeup
+from rustic_ai.llm_queue.worker.broker.quarantine import QUARANTINE_KEY, QuarantinedMessage
+from rustic_ai.llm_queue.worker.broker.transport import broker_url, register_transport
+from support.callers.malformed import CANARY, malformed_messages
+from support.processes.wait import wait_until
+from support.servers.certificate import make_certificate
+from support.servers.proxy import TcpProxy
+from support.servers.sentinel import SentinelCluster
+from support.servers.valkey import ValkeyServer
 
 QUEUE = "llm"
 

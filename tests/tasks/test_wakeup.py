@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rustic_ai.llm_queue.tasks.wakeup import InvalidMessage, parse_broadcast, parse_wakeup
-from support.malformed import (
+from rustic_ai.llm_queue.worker.broker.messages import InvalidMessage, parse_broadcast, parse_wakeup
+from support.callers.malformed import (
     CANARY,
     TASK,
     command,

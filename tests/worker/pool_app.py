@@ -13,10 +13,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
-from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
-from rustic_ai.llm_queue.worker.batches import take_in_batches
-from rustic_ai.llm_queue.worker.bridge import wait_for
-from rustic_ai.llm_queue.worker.running_job import cancel_reason
+from rustic_ai.llm_queue.worker.broker.transport import broker_url, register_transport
+from rustic_ai.llm_queue.worker.celery_app.bulk_pop import take_in_batches
+from rustic_ai.llm_queue.worker.pool.bridge import wait_for
+from rustic_ai.llm_queue.worker.pool.pool_task import cancel_reason
 
 REDIS_URL = os.environ["POOL_APP_REDIS_URL"]
 
@@ -38,7 +38,7 @@ app.conf.update(
     task_queues=[Queue("llm")],
     task_acks_late=False,
     task_ignore_result=True,
-    worker_pool="rustic_ai.llm_queue.worker.pool:AsyncPool",
+    worker_pool="rustic_ai.llm_queue.worker.pool.pool:AsyncPool",
     worker_disable_prefetch=True,
     worker_prefetch_multiplier=1,
     worker_cancel_long_running_tasks_on_connection_loss=False,

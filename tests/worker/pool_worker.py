@@ -11,9 +11,9 @@ from celery import Celery
 from kombu.entity import Queue
 
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
-from rustic_ai.llm_queue.tasks.transport import broker_url, register_transport
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from rustic_ai.llm_queue.worker.broker.transport import broker_url, register_transport
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 TESTS = Path(__file__).parents[1]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.attempt_kit import MODELS, Bench, NotedSink, content
-from support.provider import ProviderStub, Step, ToolCall
+from support.providers.provider import ProviderStub, Step, ToolCall
+from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
 
 LIKE_OPENAI = ["openai", "azure", "huggingface"]
 WEATHER = {

@@ -8,11 +8,11 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.worker.attempt_log import AttemptLog
-from rustic_ai.llm_queue.worker.attempts import AttemptsFailed, DeadlinePassed
-from support.attempt_kit import MODELS, Bench, NotedJournal, NotedSink, content, kinds
-from support.provider import ProviderStub, Step
-from support.wait import async_wait_until
+from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, DeadlinePassed
+from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
+from support.processes.wait import async_wait_until
+from support.providers.provider import ProviderStub, Step
+from support.workers.attempt_kit import MODELS, Bench, NotedJournal, NotedSink, content, kinds
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from rustic_ai.llm_queue.worker.bridge import in_greenlet, run_in_greenlet, wait_for
+from rustic_ai.llm_queue.worker.pool.bridge import in_greenlet, run_in_greenlet, wait_for
 
 _color: ContextVar[str] = ContextVar("color", default="none")
 

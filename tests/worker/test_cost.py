@@ -5,9 +5,9 @@ import os
 import litellm
 import pytest
 
-from rustic_ai.llm_queue.worker.cost import Usage, cost_usd
-from support.attempt_kit import Bench, NotedSink
-from support.provider import ProviderStub, Step
+from rustic_ai.llm_queue.worker.provider.cost import Usage, cost_usd
+from support.providers.provider import ProviderStub, Step
+from support.workers.attempt_kit import Bench, NotedSink
 
 USAGE = {"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100}
 

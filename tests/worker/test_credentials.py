@@ -4,14 +4,14 @@ import os
 
 import pytest
 
+from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.request import CompletionCall, Endpoint
-from rustic_ai.llm_queue.worker.allowed_endpoint import AllowedEndpoint
-from rustic_ai.llm_queue.worker.credentials import Credentials
-from rustic_ai.llm_queue.worker.failures import NoCredential, PolicyViolation
-from rustic_ai.llm_queue.worker.key_variables import KEY_VARIABLES
-from support.attempt_kit import MODELS, Bench, NotedSink
-from support.provider import ProviderStub, Step
+from rustic_ai.llm_queue.worker.provider.failures.classify import NoCredential, PolicyViolation
+from rustic_ai.llm_queue.worker.provider.targets.allowed_endpoint import AllowedEndpoint
+from rustic_ai.llm_queue.worker.provider.targets.credentials import Credentials
+from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
+from support.providers.provider import ProviderStub, Step
+from support.workers.attempt_kit import MODELS, Bench, NotedSink
 
 CANARY = "canary-of-the-worker"
 TENANTS = "key-of-the-tenant"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rustic_ai.llm_queue.tasks.request import CompletionCall, Endpoint
-from rustic_ai.llm_queue.worker.credentials import Credentials
+from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
+from rustic_ai.llm_queue.worker.provider.targets.credentials import Credentials
 
 WORKER = Credentials({"ANTHROPIC_API_KEY": "the-workers", "OPENAI_API_KEY": "the-workers"})
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rustic_ai.llm_queue.worker.event_lines import EventLines
+from rustic_ai.llm_queue.worker.provider.answers.sse_lines import EventLines
 
 texts = st.text(alphabet=st.sampled_from("ab\r\n\u2028\u2029\x85\x0b\x0c\x1e"), max_size=40)
 

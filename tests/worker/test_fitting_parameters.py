@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rustic_ai.llm_queue.worker.parameters import fitting_parameters
+from rustic_ai.llm_queue.worker.provider.parameters import fitting_parameters
 
 DEFAULTS: dict[str, Any] = {"messages": [], "temperature": 0.7, "top_p": 1.0, "presence_penalty": 0.0}
 

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 from rustic_ai.llm_queue.worker.cli.main import commands
-from rustic_ai.llm_queue.worker.dashboard.job_task import JobTask
-from rustic_ai.llm_queue.worker.dashboard.settings import FlowerSettings
-from support.flower import FlowerProcess
-from support.valkey import ValkeyServer
+from rustic_ai.llm_queue.worker.flower_app.job_task import JobTask
+from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
+from support.servers.flower import FlowerProcess
+from support.servers.valkey import ValkeyServer
 
 PASSWORD = "kept-out-of-sight-5521"
 LONG = "operator:a-long-password"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rustic_ai.llm_queue.worker.health_file import HealthFile
-from support.wait import async_wait_until
+from rustic_ai.llm_queue.worker.pool.health import HealthFile
+from support.processes.wait import async_wait_until
 
 
 async def test_the_file_is_touched_while_the_loop_turns_and_gone_with_it(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from rustic_ai.llm_queue.tasks.request import Endpoint
-from rustic_ai.llm_queue.worker import lean_calls
-from rustic_ai.llm_queue.worker import provider as worker_provider
-from rustic_ai.llm_queue.worker.credentials import Target
-from support.attempt_kit import MODELS, Bench, NotedSink, content
-from support.provider import ProviderStub, Step, ToolCall
-from support.provider_plan import Fault
+from rustic_ai.llm_queue.tasks.call import Endpoint
+from rustic_ai.llm_queue.worker.provider import provider as worker_provider
+from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path as lean_calls
+from rustic_ai.llm_queue.worker.provider.targets.credentials import Target
+from support.providers.provider import ProviderStub, Step, ToolCall
+from support.providers.provider_plan import Fault
+from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
 
 TOOL = {
     "type": "function",

@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rustic_ai.llm_queue.tasks.request import CompletionCall
-from rustic_ai.llm_queue.worker.attempt_log import AttemptLog
-from rustic_ai.llm_queue.worker.attempts import AttemptsFailed, attempt_all
-from support.attempt_kit import MODELS, Bench, NotedJournal, NotedSink
-from support.provider import API_KEY, ProviderStub, Step
-from support.wait import async_wait_until
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, attempt_all
+from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
+from support.processes.wait import async_wait_until
+from support.providers.provider import API_KEY, ProviderStub, Step
+from support.workers.attempt_kit import MODELS, Bench, NotedJournal, NotedSink
 
 PROMPT = "canary-of-the-prompt"
 ANSWER = "canary-of-the-answer"

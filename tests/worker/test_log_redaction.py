@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from rustic_ai.llm_queue.worker.log_format import LogFormat
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from rustic_ai.llm_queue.worker.telemetry.log_format import LogFormat
 
 KEY, PROMPT = "sk-canary-0123456789abcdef", "canary prompt"
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.policy import PolicyViolation
 from rustic_ai.llm_queue.tasks.policy_file import POLICY_FIELDS
-from rustic_ai.llm_queue.tasks.request import Endpoint
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
-from rustic_ai.llm_queue.worker.policy import check_job
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
-from support.attempt_kit import MODELS, Bench, content
-from support.provider import ProviderStub, Step
+from rustic_ai.llm_queue.worker.provider.targets.policy import check_job
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from support.providers.provider import ProviderStub, Step
+from support.workers.attempt_kit import MODELS, Bench, content
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from celery.exceptions import Ignore
 from celery.worker import state as worker_state
 from kombu.asynchronous import Hub
 
-from rustic_ai.llm_queue.worker.bridge import wait_for
-from rustic_ai.llm_queue.worker.pool import AsyncPool
-from rustic_ai.llm_queue.worker.running_job import cancel_reason
-from support.wait import wait_until
+from rustic_ai.llm_queue.worker.pool.bridge import wait_for
+from rustic_ai.llm_queue.worker.pool.pool import AsyncPool
+from rustic_ai.llm_queue.worker.pool.pool_task import cancel_reason
+from support.processes.wait import wait_until
 
 
 class Request:

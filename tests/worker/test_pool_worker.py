@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from support.malformed import CANARY, harmful_commands, harmful_events, malformed_commands, malformed_messages
-from support.valkey import ValkeyServer
-from support.wait import wait_until
-from support.worker import WorkerProcess
+from support.callers.malformed import (
+    CANARY,
+    harmful_commands,
+    harmful_events,
+    malformed_commands,
+    malformed_messages,
+)
+from support.processes.wait import wait_until
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 from worker.pool_worker import Events, Jobs, make_worker
 
 StartWorker = Callable[..., WorkerProcess]
@@ -175,7 +181,7 @@ def test_a_reply_that_redis_refuses_does_not_stall_a_worker(
         reply_to = {"exchange": "nowhere", "routing_key": "x"}
         import json
 
-        from support.malformed import command
+        from support.callers.malformed import command
 
         client.publish("/0.celery.pidbox", json.dumps(command(body={"reply_to": reply_to, "ticket": "t"})))
     good = jobs.send()
@@ -304,7 +310,7 @@ def test_its_figures_are_true(jobs: Jobs, start: StartWorker) -> None:
 
     pool = jobs.stats(worker)
 
-    assert pool["implementation"] == "rustic_ai.llm_queue.worker.pool:AsyncPool"
+    assert pool["implementation"] == "rustic_ai.llm_queue.worker.pool.pool:AsyncPool"
     assert (pool["max-concurrency"], pool["in-flight"], pool["total"]) == (7, 2, 2)
     assert 0 <= pool["loop-lag-s"] < 60
     assert abs(pool["rss-bytes"] - worker.rss_bytes) < 20 * 2**20

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from support.attempt_kit import MODELS, Bench, NotedSink, content
-from support.provider import ProviderStub, Step
-from support.wait import async_wait_until
+from support.processes.wait import async_wait_until
+from support.providers.provider import ProviderStub, Step
+from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
 
 STATUSES = {
     400: "bad_request",

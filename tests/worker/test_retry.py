@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.worker.retry import BY_KIND, Backoff, Decision, Next, decide
-from rustic_ai.llm_queue.worker.retry_after import retry_after_s
+from rustic_ai.llm_queue.worker.attempts.retry import BY_KIND, Backoff, Decision, Next, decide
+from rustic_ai.llm_queue.worker.provider.failures.retry_after import retry_after_s
 
 BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
 RETRIED = sorted(kind for kind, following in BY_KIND.items() if following is Next.RETRY)

@@ -6,12 +6,12 @@ from textwrap import dedent
 
 import pytest
 
+from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.request import Endpoint
 from rustic_ai.llm_queue.tasks.settings import SettingsError
-from rustic_ai.llm_queue.worker.router import read_litellm_config
-from support.attempt_kit import Bench, NotedSink, content, kinds
-from support.provider import ProviderStub, Step
+from rustic_ai.llm_queue.worker.provider.targets.litellm_config import read_litellm_config
+from support.providers.provider import ProviderStub, Step
+from support.workers.attempt_kit import Bench, NotedSink, content, kinds
 
 
 def _write(path: Path, text: str) -> Path:

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks import keys
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import (
@@ -25,17 +24,18 @@ from rustic_ai.llm_queue.tasks.frames import (
     unpack_chunks,
 )
 from rustic_ai.llm_queue.tasks.job import Job
-from rustic_ai.llm_queue.tasks.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
-from rustic_ai.llm_queue.worker.failures import StreamTooLarge
-from rustic_ai.llm_queue.worker.frame_buffer import FrameBuffer
-from rustic_ai.llm_queue.worker.held_job import HeldJob, StopReason
-from rustic_ai.llm_queue.worker.stream_publisher import StreamPublisher
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
-from support.valkey import ValkeyServer
-from support.wait import async_wait_until
+from rustic_ai.llm_queue.worker.jobs.held_job import HeldJob, StopReason
+from rustic_ai.llm_queue.worker.jobs.streaming.frame_buffer import FrameBuffer
+from rustic_ai.llm_queue.worker.jobs.streaming.publisher import StreamPublisher
+from rustic_ai.llm_queue.worker.provider.failures.classify import StreamTooLarge
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
+from support.processes.wait import async_wait_until
+from support.servers.valkey import ValkeyServer
 
 #: The jobs are left running.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines", "llmq:queued:*")

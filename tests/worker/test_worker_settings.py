@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.tasks.settings import SettingsError
-from rustic_ai.llm_queue.worker.allowed_endpoint import AllowedEndpoint
-from rustic_ai.llm_queue.worker.worker_settings import WorkerSettings
+from rustic_ai.llm_queue.worker.provider.targets.allowed_endpoint import AllowedEndpoint
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
 
 
 @pytest.fixture(autouse=True)

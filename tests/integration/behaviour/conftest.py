@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from rustic_ai.llm_queue.resolver.testing.process_queue import close_memory_queues
-from support.behaviour import Backend, MemoryBackend, RedisBackend
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.callers.behaviour import Backend, MemoryBackend, RedisBackend
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 QUEUE = "behaviour"
 

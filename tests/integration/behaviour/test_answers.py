@@ -12,9 +12,9 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 
 from rustic_ai.llm_queue.resolver import JobState, QueueChatCompletionResponse, ResponseProcessingError
-from support.behaviour import MODEL, PRICES, Backend
-from support.llm import ask
-from support.provider import Step, ToolCall
+from support.callers.behaviour import MODEL, PRICES, Backend
+from support.callers.llm import ask
+from support.providers.provider import Step, ToolCall
 
 SCHEMA = {"title": "N", "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 TOOL = ChatCompletionTool(

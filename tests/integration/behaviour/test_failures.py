@@ -23,10 +23,10 @@ from rustic_ai.llm_queue.resolver import (
     QueueError,
     QueueLLM,
 )
-from support.behaviour import MODEL, Backend
-from support.llm import ask
-from support.provider import Step
-from support.wait import wait_until
+from support.callers.behaviour import MODEL, Backend
+from support.callers.llm import ask
+from support.processes.wait import wait_until
+from support.providers.provider import Step
 
 pytestmark = pytest.mark.leaves_keys(
     "nobody", "llmq:queued:nobody:*", "llmq:deadlines", reason="jobs of a queue that no worker serves"

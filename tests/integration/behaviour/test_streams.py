@@ -17,10 +17,10 @@ from rustic_ai.llm_queue.resolver import (
     Restarted,
     StreamRestarted,
 )
-from support.behaviour import Backend
-from support.llm import ask
-from support.provider import Step
-from support.wait import async_wait_until, wait_until
+from support.callers.behaviour import Backend
+from support.callers.llm import ask
+from support.processes.wait import async_wait_until, wait_until
+from support.providers.provider import Step
 
 STORY = "Once upon a time there was a queue."
 #: One of which the beginning is heard and the end is far away.

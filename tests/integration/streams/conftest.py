@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from local_model import LocalModelServer
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.tasks.seal import make_key
-from rustic_ai.llm_queue.worker.local_model import LocalModelServer
-from support.llm import MakeLLM
-from support.provider import ProviderStub
-from support.valkey import ValkeyServer
-from support.worker import WorkerProcess
+from support.callers.llm import MakeLLM
+from support.providers.provider import ProviderStub
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 #: Far longer than a busy machine keeps 200 streams waiting.
 IDLE_S = 3.0

@@ -14,11 +14,11 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     UserMessage,
 )
 
+from local_model import LocalModelServer
 from rustic_ai.llm_queue.resolver import ChatCompletionChunk, QueueLLM
-from rustic_ai.llm_queue.worker.local_model import LocalModelServer
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step, ToolCall
-from support.wait import async_wait_until
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import async_wait_until
+from support.providers.provider import ProviderStub, Step, ToolCall
 
 MODELS = {
     "openai": "openai/gpt-4o-mini",

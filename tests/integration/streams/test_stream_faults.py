@@ -13,8 +13,8 @@ from rustic_ai.llm_queue.resolver import (
     StreamTooLarge,
 )
 from rustic_ai.llm_queue.resolver.exceptions import InternalServerError, QueueError, ResponseProcessingError
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
+from support.callers.llm import MakeLLM, ask
+from support.providers.provider import ProviderStub, Step
 
 MODELS = {
     "openai": "openai/gpt-4o-mini",

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.resolver import JobCancelled, JobNotFound, QueueLLM, QueueLLMResolver, StreamExpired
-from rustic_ai.llm_queue.resolver.engine import Engine
-from rustic_ai.llm_queue.tasks import keys
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.job import JobState
-from support.llm import MakeLLM, ask
-from support.provider import ProviderStub, Step
-from support.proxy import TcpProxy
-from support.push_filter import Fate
-from support.valkey import ValkeyServer
-from support.wait import wait_until
+from rustic_ai.llm_queue.tasks.ledger import keys
+from support.callers.llm import MakeLLM, ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.proxy import TcpProxy
+from support.servers.push_filter import Fate
+from support.servers.valkey import ValkeyServer
 
 SLOW = Step(words=40, chunk_delay_s=0.02)
 

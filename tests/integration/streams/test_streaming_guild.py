@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from rustic_ai.llm_queue.resolver import CancelStream
-from support.llm import MakeLLM
-from support.provider import ProviderStub, Step
-from support.wait import wait_until
-from support.writers import ERROR, RESPONSE, UPDATE, Talk
+from support.callers.llm import MakeLLM
+from support.callers.writers import ERROR, RESPONSE, UPDATE, Talk
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
 
 
 @pytest.fixture

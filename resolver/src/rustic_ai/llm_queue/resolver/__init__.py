@@ -10,12 +10,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..tasks.attempt import AttemptRecord as AttemptRecord
-    from ..tasks.error_kind import ErrorKind as ErrorKind
-    from ..tasks.job import JobState as JobState
-    from .batch_item import BatchItem as BatchItem
-    from .batch_item import BatchProgress as BatchProgress
-    from .batch_progress import ProgressBar as ProgressBar
+    from rustic_ai.llm_queue.tasks.attempt import AttemptRecord as AttemptRecord
+    from rustic_ai.llm_queue.tasks.error_kind import ErrorKind as ErrorKind
+    from rustic_ai.llm_queue.tasks.job import JobState as JobState
+
+    from .agents.streaming_agent import CancelStream as CancelStream
+    from .agents.streaming_agent import StreamingLLMAgent as StreamingLLMAgent
+    from .agents.streaming_agent import StreamingLLMAgentConfig as StreamingLLMAgentConfig
+    from .batches.item import BatchItem as BatchItem
+    from .batches.item import BatchProgress as BatchProgress
+    from .batches.progress import ProgressBar as ProgressBar
     from .chunk import ChatCompletionChunk as ChatCompletionChunk
     from .chunk import ChoiceDelta as ChoiceDelta
     from .chunk import ChunkChoice as ChunkChoice
@@ -61,17 +65,14 @@ if TYPE_CHECKING:
     from .response import QueueUsage as QueueUsage
     from .stream import AsyncCompletionStream as AsyncCompletionStream
     from .stream import CompletionStream as CompletionStream
-    from .stream_order import Restarted as Restarted
-    from .streaming_agent import CancelStream as CancelStream
-    from .streaming_agent import StreamingLLMAgent as StreamingLLMAgent
-    from .streaming_agent import StreamingLLMAgentConfig as StreamingLLMAgentConfig
+    from .streams.order import Restarted as Restarted
 
 _HOMES = {
     "..tasks.attempt": ("AttemptRecord",),
     "..tasks.error_kind": ("ErrorKind",),
     "..tasks.job": ("JobState",),
-    ".batch_item": ("BatchItem", "BatchProgress"),
-    ".batch_progress": ("ProgressBar",),
+    ".batches.item": ("BatchItem", "BatchProgress"),
+    ".batches.progress": ("ProgressBar",),
     ".chunk": ("ChatCompletionChunk", "ChoiceDelta", "ChunkChoice", "FunctionDelta", "ToolCallDelta"),
     ".configuration_error": ("ConfigurationError",),
     ".exceptions": (
@@ -113,8 +114,8 @@ _HOMES = {
     ".resolver": ("QueueLLMResolver",),
     ".response": ("QueueChatCompletionResponse", "QueueUsage"),
     ".stream": ("AsyncCompletionStream", "CompletionStream"),
-    ".stream_order": ("Restarted",),
-    ".streaming_agent": ("CancelStream", "StreamingLLMAgent", "StreamingLLMAgentConfig"),
+    ".streams.order": ("Restarted",),
+    ".agents.streaming_agent": ("CancelStream", "StreamingLLMAgent", "StreamingLLMAgentConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

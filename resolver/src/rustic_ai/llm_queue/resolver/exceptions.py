@@ -43,9 +43,9 @@ import httpx
 import openai
 from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAPIError
 
-from ..tasks.attempt import AttemptRecord
-from ..tasks.error_kind import ErrorKind
-from ..tasks.outcome import Account
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.outcome import Account
 
 if TYPE_CHECKING:
     from .response import QueueChatCompletionResponse

@@ -3,17 +3,18 @@ from __future__ import annotations
 import math
 import time
 
-from ..tasks.job import JobRecord, JobState
-from ..tasks.outcome import Outcome
-from ..tasks.owner import Owner
-from ..tasks.settings import QueueSettings
-from .engine_port import EnginePort, engine_for
-from .open_stream import OpenStream, open_known
-from .question import overdue
-from .reading import Reading
+from rustic_ai.llm_queue.tasks.job import JobRecord, JobState
+from rustic_ai.llm_queue.tasks.outcome import Outcome
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from .call.answer_reader import Reading
+from .call.submission import overdue
+from .client.port import EnginePort, engine_for
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, StreamOptions
-from .streamed_answer import OnRestart
+from .streams.answer import OnRestart
+from .streams.open_stream import OpenStream, open_known
 
 
 class JobHandle:
@@ -151,7 +152,7 @@ class JobHandle:
         return self._reading.read(outcome, self._id, record.job.model)
 
     async def _ended(self, engine: EnginePort) -> Outcome:
-        from .engine import QueueGone
+        from .client.engine import QueueGone
         from .exceptions import JobNotFound, QueueUnavailable
 
         try:
@@ -163,7 +164,7 @@ class JobHandle:
         return outcome
 
     async def _wait(self, engine: EnginePort, record: JobRecord, timeout_s: float | None) -> Outcome:
-        from .engine import WaitTimeout
+        from .client.engine import WaitTimeout
 
         longest_s = await self._longest_wait_s(engine, record)
         wait_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
@@ -175,7 +176,7 @@ class JobHandle:
             raise await overdue(engine, record.job, record.job.timeout_ms / 1000) from None
 
     async def _cancel(self, engine: EnginePort) -> bool:
-        from .engine import QueueGone
+        from .client.engine import QueueGone
         from .exceptions import QueueUnavailable
 
         await self._record(engine)
@@ -186,7 +187,7 @@ class JobHandle:
         return verdict in ("cancelled", "cancelling")
 
     async def _record(self, engine: EnginePort) -> JobRecord:
-        from .engine import QueueGone
+        from .client.engine import QueueGone
         from .exceptions import JobNotFound, QueueUnavailable
 
         try:
@@ -199,7 +200,7 @@ class JobHandle:
         return record
 
     async def _longest_wait_s(self, engine: EnginePort, record: JobRecord) -> float:
-        from .engine import QueueGone
+        from .client.engine import QueueGone
         from .exceptions import QueueUnavailable
 
         if self._ends_at is None:

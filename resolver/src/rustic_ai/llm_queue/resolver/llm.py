@@ -7,20 +7,21 @@ from typing import Any
 from rustic_ai.core.guild.agent_ext.depends.llm import LLM
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
-from ..tasks.job import check_job_id
-from ..tasks.owner import Owner
-from ..tasks.settings import QueueSettings
-from .batch import Batch, KeyOf, OnProgress, Requests
-from .batch_item import BatchItem
-from .batch_run import BatchRun
-from .engine_port import EnginePort, engine_for
+from rustic_ai.llm_queue.tasks.job import check_job_id
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from .batches.batch import Batch, KeyOf, OnProgress, Requests
+from .batches.item import BatchItem
+from .batches.run import BatchRun
+from .call.submission import Question
+from .client.port import EnginePort, engine_for
 from .handle import JobHandle
-from .open_stream import open_new
 from .properties import Properties
-from .question import Question
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, Opening, StreamOptions
-from .streamed_answer import OnRestart
+from .streams.answer import OnRestart
+from .streams.open_stream import open_new
 
 #: Enough to keep a provider busy, few enough not to run into its limits at once.
 DEFAULT_IN_FLIGHT = 16

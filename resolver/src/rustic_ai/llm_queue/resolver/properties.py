@@ -20,10 +20,11 @@ from pydantic import (
 )
 from rustic_ai.core.guild.agent_ext.depends.llm.models import DiscriminatedLLMMessage
 
-from ..tasks.job import OnWorkerLoss, Priority
-from ..tasks.settings import QueueSettings, SettingsError, check_redis_url
+from rustic_ai.llm_queue.tasks.job import OnWorkerLoss, Priority
+from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError, check_redis_url
+
+from .call.toolset import AnyToolset
 from .configuration_error import ConfigurationError
-from .toolset import AnyToolset
 
 DEFAULT_TIMEOUT_S = 600.0
 DEFAULT_MAX_RETRIES = 2

@@ -6,12 +6,13 @@ from typing import Any
 from rustic_ai.core.guild.agent_ext.depends.dependency_resolver import DependencyResolver
 from rustic_ai.core.guild.agent_ext.depends.llm import LLM
 
-from ..tasks.owner import Owner
-from .answer_schema import require_validator
-from .guild_messages import follow_messages
+from rustic_ai.llm_queue.tasks.owner import Owner
+
+from .agents.guild_messages import follow_messages
+from .call.answer_schema import require_validator
+from .call.toolset import toolset_tools
 from .llm import QueueLLM
 from .properties import Properties
-from .toolset import toolset_tools
 
 
 class QueueLLMResolver(DependencyResolver[LLM]):

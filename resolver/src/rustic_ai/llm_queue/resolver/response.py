@@ -14,8 +14,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     LLMMessage,
 )
 
-from ..tasks.attempt import AttemptRecord
-from ..tasks.outcome import Answered
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.outcome import Answered
 
 #: Reasons that providers give in their own words, where LiteLLM passes them on.
 _FINISH_REASONS = {

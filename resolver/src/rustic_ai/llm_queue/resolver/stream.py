@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Self
 
 from .chunk import ChatCompletionChunk
-from .engine_port import EnginePort
-from .open_stream import OpenStream
+from .client.port import EnginePort
 from .response import QueueChatCompletionResponse
-from .stream_source import StreamEvent
-from .streamed_answer import OnRestart, StreamedAnswer
+from .streams.answer import OnRestart, StreamedAnswer
+from .streams.open_stream import OpenStream
+from .streams.source import StreamEvent
 
 #: Subscribes and, for a new job, submits it; on the engine's event loop.
 Opening = Callable[[], Awaitable[OpenStream]]

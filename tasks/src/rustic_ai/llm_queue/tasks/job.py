@@ -10,9 +10,9 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from .attempt import AttemptRecord
+from .call import CompletionCall
 from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version
 from .owner import Owner
-from .request import CompletionCall
 from .seal import Purpose, Sealer
 
 OnWorkerLoss = Literal["retry", "fail"]

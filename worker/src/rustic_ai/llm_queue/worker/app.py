@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .factory import make_worker_app
-from .worker_settings import WorkerSettings
+from .celery_app.factory import make_worker_app
+from .settings import WorkerSettings
 
 app = make_worker_app(WorkerSettings())

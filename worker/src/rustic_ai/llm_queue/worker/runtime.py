@@ -9,29 +9,30 @@ from typing import Any
 from celery import Celery
 from redis.asyncio import Redis
 
-from ..tasks.ledger import Ledger
-from ..tasks.names import TASK_NAME
-from ..tasks.outcome import Account, Cancelled, Outcome
-from ..tasks.owner import Owner
-from ..tasks.redis_client import SOCKET_TIMEOUT_S, connect
-from ..tasks.result import encode_result
-from .announcer import Announcer
-from .executor import Executor
-from .guild_share import GuildShare
-from .held_job import HeldJob, StopReason
-from .job_log import JobLog
-from .leases import CancelListener, Leases
-from .loop_thread import Service
-from .metrics import Metrics
-from .observers import Observer, Observers
-from .provider import Provider
-from .reaper import Reaper
-from .running_job import CancelReason, cancel_reason
-from .settlement import Settlement
-from .tracing import Tracing
-from .worker_check import check_models
-from .worker_metrics import PoolFigures
-from .worker_settings import WorkerSettings
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.names import TASK_NAME
+from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Outcome
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
+from rustic_ai.llm_queue.tasks.result import encode_result
+
+from .admission.guild_limit import GuildShare
+from .celery_app.worker_check import check_models
+from .jobs.announcer import Announcer
+from .jobs.executor import Executor
+from .jobs.held_job import HeldJob, StopReason
+from .jobs.leases import CancelListener, Leases
+from .jobs.observers import Observer, Observers
+from .jobs.reaper import Reaper
+from .jobs.settlement import Settlement
+from .pool.loop import Service
+from .pool.pool_task import CancelReason, cancel_reason
+from .provider.provider import Provider
+from .settings import WorkerSettings
+from .telemetry.job_log import JobLog
+from .telemetry.metrics import Metrics
+from .telemetry.tracing import Tracing
+from .telemetry.worker_metrics import PoolFigures
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ..batch_file import answered
+from ..batches.file import answered
 from .command_failed import CommandFailed
 
 

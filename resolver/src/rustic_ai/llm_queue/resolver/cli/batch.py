@@ -12,8 +12,8 @@ import click
 from .command_failed import CommandFailed, Interrupted, Unreachable, failures
 
 if TYPE_CHECKING:
-    from ..batch_file import RequestLine
-    from ..batch_item import BatchItem
+    from ..batches.file import RequestLine
+    from ..batches.item import BatchItem
     from .answer_file import AnswerFile
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -57,8 +57,9 @@ class _Run:
     def __init__(
         self, requests: Path, output: Path, answers: AnswerFile, model: str | None, timeout_s: float
     ) -> None:
-        from ...tasks.owner import Owner
-        from ...tasks.settings import QueueSettings
+        from rustic_ai.llm_queue.tasks.owner import Owner
+        from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
         from .ask import user
 
         self._requests, self._output, self._answers = requests, output, answers
@@ -73,14 +74,14 @@ class _Run:
 
     def carry_out(self, max_in_flight: int) -> None:
         """Raises `KeyboardInterrupt`, `QueueUnavailable`."""
-        from ..batch import Batch
-        from ..batch_progress import ProgressBar
-        from ..batch_run import BatchRun
-        from ..engine_port import engine_for
-        from ..question import Question
+        from ..batches.batch import Batch
+        from ..batches.progress import ProgressBar
+        from ..batches.run import BatchRun
+        from ..call.submission import Question
+        from ..client.port import engine_for
 
         def pose(line: RequestLine) -> Question:
-            from ..batch_file import call_of
+            from ..batches.file import call_of
 
             call = call_of(line, self._settings, model=self._model)
             return Question.of_call(call, self._settings, self._owner, timeout_s=self._timeout_s)
@@ -116,7 +117,7 @@ class _Run:
         return f"{self.answered} answered{before}, {self.failed} failed, {self._cost_usd:.6f} USD"
 
     def _take(self, item: BatchItem[RequestLine]) -> None:
-        from ..batch_file import answer_line, error_line
+        from ..batches.file import answer_line, error_line
         from ..exceptions import QueueUnavailable
 
         if isinstance(item.error, QueueUnavailable):
@@ -132,7 +133,7 @@ class _Run:
         self._answers.add(answer_line(item.request, response))
 
     def _lines(self) -> Iterator[RequestLine]:
-        from ..batch_file import read_requests
+        from ..batches.file import read_requests
 
         with self._requests.open(encoding="utf-8", errors="replace") as file:
             for line in read_requests(file):

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ...tasks.error_kind import ErrorKind
-from ...tasks.outcome import Outcome
-from ...tasks.request import CompletionCall
-from ..engine_port import EnginePort, stand_in
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.outcome import Outcome
+
+from ..client.port import EnginePort, stand_in
 from .memory_engine import MemoryEngine
 from .reply import Content, Reply, ToolCalls, answered, failed
 

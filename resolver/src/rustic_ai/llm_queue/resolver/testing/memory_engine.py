@@ -7,19 +7,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from ...tasks.job import Job, JobRecord, open_call
-from ...tasks.outcome import Cancelled, Outcome
-from ...tasks.owner import Owner
-from ...tasks.request import CompletionCall
-from ...tasks.settings import QueueSettings
-from ..background_loop import BackgroundLoop
-from ..stream_source import StreamSource
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.job import Job, JobRecord, open_call
+from rustic_ai.llm_queue.tasks.outcome import Cancelled, Outcome
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ..client.loop import BackgroundLoop
+from ..streams.source import StreamSource
 from .memory_job import MemoryJob
 from .memory_stream import MemoryStream
 from .reply import Reply
 
 if TYPE_CHECKING:
-    from ...tasks.ledger import CancelVerdict
+    from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict
 
 
 class MemoryEngine:
@@ -85,7 +86,7 @@ class MemoryEngine:
     async def outcome(
         self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
     ) -> Outcome:
-        from ..engine import WaitTimeout
+        from ..client.engine import WaitTimeout
 
         try:
             async with asyncio.timeout(deadline_s):
@@ -134,7 +135,7 @@ class MemoryEngine:
         return None if job is None or isinstance(job.outcome, Cancelled) else job
 
     def _same(self, standing: MemoryJob, job: Job) -> str:
-        from ..engine import SubmitConflict
+        from ..client.engine import SubmitConflict
 
         known = standing.job
         if known.fingerprints != job.fingerprints:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ...tasks.job import Job, JobRecord, JobState
-from ...tasks.outcome import Account, Cancelled, Expired, Outcome
-from ...tasks.result import outcome_state
-from ..stream_order import Chunks, Restarted
+from rustic_ai.llm_queue.tasks.job import Job, JobRecord, JobState
+from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Expired, Outcome
+from rustic_ai.llm_queue.tasks.result import outcome_state
+
+from ..streams.order import Chunks, Restarted
 from .reply import WORKER, Reply
 
 #: About as long as a worker takes to find a job whose deadline has passed.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..stream_source import CaughtUp, Ended, StreamEvent
+from ..streams.source import CaughtUp, Ended, StreamEvent
 from .memory_job import MemoryJob
 
 

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...tasks.answer_assembly import AnswerAssembler
-from ...tasks.attempt import AttemptRecord
-from ...tasks.error_kind import ErrorKind
-from ...tasks.errors import ErrorEnvelope
-from ...tasks.outcome import Account, Answered, Failed, Outcome
-from ...tasks.request import CompletionCall
-from ..remainder import missing_chunk
-from ..stream_order import Chunks, Restarted
+from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
+
+from ..streams.order import Chunks, Restarted
+from ..streams.tail import missing_chunk
 
 WORKER = "in-memory"
 #: Arguments by the tool's name; pairs where a tool is called twice.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from ...tasks.job import check_job_id
+from rustic_ai.llm_queue.tasks.job import check_job_id
 
 
 class JobId(click.ParamType[str]):

@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ...tasks.job import JobRecord
-from ...tasks.job_index import ListedJob
+from rustic_ai.llm_queue.tasks.job import JobRecord
+from rustic_ai.llm_queue.tasks.ledger.view import ListedJob
+
 from .terminal_text import terminal_text
 
 _COLUMNS = ("job", "state", "model", "org/guild/agent", "submitted", "attempts", "worker", "why")

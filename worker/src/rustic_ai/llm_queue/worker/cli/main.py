@@ -5,21 +5,22 @@ import sys
 import click
 from redis.exceptions import RedisError
 
-from ...tasks.settings import QueueSettings, SettingsError
-from .cancel import cancel
+from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
+
 from .command_group import CommandGroup
-from .costs import costs
-from .dead import dead
-from .doctor import doctor
+from .commands.cancel import cancel
+from .commands.costs import costs
+from .commands.dead import dead
+from .commands.doctor import doctor
+from .commands.flower import flower
+from .commands.functions import load_functions
+from .commands.jobs import jobs
+from .commands.key import make_key
+from .commands.quarantine import quarantine
+from .commands.top import top
+from .commands.worker import worker
 from .exit_code import ExitCode
-from .flower import flower
-from .functions import load_functions
-from .jobs import jobs
-from .key import make_key
-from .quarantine import quarantine
 from .redis_trouble import redis_trouble
-from .top import top
-from .worker import worker
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
-from ...tasks.redis_client import connect
-from ...tasks.settings import QueueSettings
+from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 
 def on_redis[T](work: Callable[[Redis, QueueSettings], Awaitable[T]], settings: QueueSettings) -> T:

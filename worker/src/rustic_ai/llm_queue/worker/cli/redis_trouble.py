@@ -11,7 +11,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from ...tasks.ledger import FunctionsMissing
+from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing
 
 
 def redis_trouble(error: RedisError, url: str) -> str:

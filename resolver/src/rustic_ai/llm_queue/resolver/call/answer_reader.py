@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from rustic_ai.core.guild.agent_ext.depends.llm.models import LLMMessage
+
+from rustic_ai.llm_queue.tasks.outcome import Answered, Outcome
+
+from ..response import QueueChatCompletionResponse
+from .answer_schema import schema_violation
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What it takes to make a response of an outcome, beside the outcome itself."""
+
+    #: What the response names as its prompt; None where that is not known.
+    input_messages: tuple[LLMMessage, ...] | None = None
+    #: The JSON schema that the answer is to be held against.
+    schema: Mapping[str, Any] | None = None
+
+    def read(self, outcome: Outcome, job_id: str, model: str) -> QueueChatCompletionResponse:
+        """The answer, or the exception that fits how else the job ended."""
+        if not isinstance(outcome, Answered):
+            from .failure import to_exception
+
+            raise to_exception(outcome, job_id=job_id, model=model)
+        try:
+            response = QueueChatCompletionResponse.from_outcome(
+                outcome, job_id=job_id, input_messages=self.input_messages
+            )
+        except ValidationError as error:
+            names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+            raise _unreadable(f"The answer is not a chat completion: {names}", outcome, job_id) from None
+        if self.schema is not None and (violation := schema_violation(response, self.schema)):
+            raise _unreadable(f"The answer does not follow the schema: {violation}", outcome, job_id)
+        return response
+
+
+def _unreadable(message: str, outcome: Answered, job_id: str) -> Exception:
+    from ..exceptions import ResponseProcessingError
+
+    attempts = outcome.account.attempts
+    return ResponseProcessingError(message, job_id=job_id, model=outcome.model, attempts=attempts)

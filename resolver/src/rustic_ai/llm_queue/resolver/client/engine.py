@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from rustic_ai.llm_queue.tasks.job import Job, JobRecord
+from rustic_ai.llm_queue.tasks.ledger.keys import result_key
+from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, FunctionsMissing, Ledger
+from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Outcome
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
+from rustic_ai.llm_queue.tasks.result import encode_result
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ..streams.outcome_source import OutcomeSource
+from ..streams.reader import StreamReader
+from ..streams.source import StreamSource
+from .loop import BackgroundLoop
+from .outage_timeout import Patience
+from .outcomes import Outcomes
+from .resubmit import Keeper
+from .subscriptions import Subscriptions
+from .waiter import ResultWaiter
+
+logger = get_logger(__name__)
+
+#: How long a job that nobody follows any more is tried to be cancelled.
+_ABANDON_FOR_S = 120.0
+#: How long a process that ends still tries, and what it takes until it is known what to cancel.
+_LAST_CHORES_S = 2.0
+_CANCELLED_CALLS_S = 0.02
+
+
+class QueueGone(Exception):
+    """Redis cannot be reached, or refuses: the message says which and what to do."""
+
+
+class WaitTimeout(Exception):
+    """The deadline passed before the job ended."""
+
+
+class SubmitConflict(Exception):
+    """The idempotency key stands for another request."""
+
+
+class Engine:
+    """What one process needs of the queue: an event loop, a few connections.
+
+    Every agent of the process shares it. Nothing touches the network until the first call, and a
+    forked child makes its own.
+    """
+
+    _shared: dict[tuple[int, str], Engine] = {}  # noqa: RUF012  guarded by _lock, one per process
+    _lock = threading.Lock()
+
+    def __init__(self, settings: QueueSettings) -> None:
+        self.settings = settings
+        self._sealer = settings.sealer()
+        self._loop = BackgroundLoop("llm-queue-client")
+        self._redis_timeout_s = settings.redis_timeout.total_seconds()
+        # A dead connection leaves time for a second one before the caller is told.
+        half_s = min(SOCKET_TIMEOUT_S, self._redis_timeout_s / 2)
+        self._redis: Redis = connect(
+            settings.redis_url, outage_s=self._redis_timeout_s, socket_timeout=half_s
+        )
+        patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
+        # The subscriptions make their connection anew by themselves, to say that something was missed.
+        waiting = connect(settings.redis_url, outage_s=0)
+        self._patience = Patience(self._redis_timeout_s)
+        self._clients = (self._redis, patient, waiting)
+        self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
+        self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
+        mailbox = str(uuid.uuid4())
+        self._subscriptions = Subscriptions(waiting, always=result_key(mailbox))
+        self._waiter = ResultWaiter(self._subscriptions, waiting, mailbox)
+        self._outcomes = Outcomes(self._redis, self._sealer, redis_timeout_s=self._redis_timeout_s)
+        self._chores: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def shared(cls, settings: QueueSettings) -> Engine:
+        """The process's engine for these settings."""
+        key = (os.getpid(), _identity(settings))
+        with cls._lock:
+            if key not in cls._shared:
+                cls._shared[key] = cls(settings)
+            return cls._shared[key]
+
+    @classmethod
+    def close_shared(cls) -> None:
+        """Close the process's engines; the next call makes new ones."""
+        with cls._lock:
+            engines = [engine for (pid, _), engine in cls._shared.items() if pid == os.getpid()]
+        for engine in engines:
+            engine.close()
+
+    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the engine's loop and wait, from a thread."""
+        return self._loop.call(coro_fn)
+
+    async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the engine's loop and wait, from any event loop. Cancelling this cancels that."""
+        return await self._loop.acall(coro_fn)
+
+    def close(self) -> None:
+        """End the loop, its connections and threads. Closing twice is safe."""
+        with self._lock:
+            for key in [key for key, engine in self._shared.items() if engine is self]:
+                del self._shared[key]
+        if self._loop.running:
+            self._loop.submit(self._disconnect()).result()
+            self._loop.stop()
+
+    async def _disconnect(self) -> None:
+        # A call that a Ctrl-C has just cut short comes to its cancelling now.
+        await asyncio.sleep(_CANCELLED_CALLS_S)
+        if self._chores:
+            await asyncio.wait(self._chores, timeout=_LAST_CHORES_S)
+        for chore in self._chores:
+            chore.cancel()
+        await self._waiter.close()
+        await self._subscriptions.close()
+        for client in self._clients:
+            await client.aclose()
+
+    def expecting(self, job_id: str) -> AbstractContextManager[None]:
+        """While a job is submitted and its `outcome` awaited: such a job needs no subscription of its own."""
+        return self._waiter.expecting(job_id)
+
+    async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
+        """Put the job on the queue. Returns the id of the job that stands for it.
+
+        Raises `QueueGone` within the settings' `redis_timeout`, `SubmitConflict`.
+        """
+        written = self._ledger.submit(
+            job,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=self.settings.idempotency_ttl,
+            mailbox=self._waiter.mailbox(job.id),
+        )
+        try:
+            verdict, job_id = await self._patience.wait(written)
+        except OUTAGE_ERRORS as error:
+            # It may have been written all the same, and nobody will wait for it.
+            self._chore(self._abandon(job.id, job.owner))
+            raise self._gone(error) from None
+        except asyncio.CancelledError:
+            self._chore(self._abandon(job.id, job.owner))
+            raise
+        except ResponseError as error:
+            raise _refused(error) from None
+        if verdict == "conflict":
+            raise SubmitConflict(f"the idempotency key stands for another request, of job {job_id}")
+        return job_id
+
+    async def outcome(
+        self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
+    ) -> Outcome:
+        """Wait for the job's end.
+
+        Args:
+            deadline_s: seconds from now; None waits for as long as it takes.
+            job: what to submit again should Redis have lost it; of an `expecting` caller.
+
+        Raises `WaitTimeout`; the job is not cancelled by that.
+        """
+        watching = self._waiter.watch(job_id, expected=job is not None)
+        try:
+            async with asyncio.timeout(deadline_s) as deadline, watching as watch:
+                keeper = self._keeper(job, deadline.when())
+                return await self._outcomes.follow(watch, job_id, owner, keeper)
+        except TimeoutError:
+            raise WaitTimeout(job_id) from None
+
+    async def stored_outcome(self, job_id: str, owner: Owner) -> Outcome | None:
+        """How an ended job ended; None when its result is no longer kept. Raises `QueueGone`."""
+        return await self._bounded(self._outcomes.now(job_id, owner))
+
+    def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
+        """Where the job's stream comes from; a job that is none comes whole, at its end.
+
+        Args:
+            ended: the job is known to have ended.
+            keep_until: submit the job again should Redis lose it before this time of the loop.
+        """
+        if not job.stream:
+            return OutcomeSource(self, job)
+        return StreamReader(
+            job.id,
+            job.owner,
+            subscriptions=self._subscriptions,
+            ledger=self._ledger,
+            sealer=self._sealer,
+            fetch_outcome=lambda: self._outcomes.now(job.id, job.owner),
+            ended=ended,
+            keeper=self._keeper(job, keep_until) if keep_until is not None else None,
+        )
+
+    async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
+        """Cancel the job. Raises `QueueGone`."""
+        meta = self._cancelled_meta(job_id, owner, by)
+        return await self._bounded(self._ledger.cancel(job_id, by=by, meta=meta))
+
+    def abandon(self, job_id: str, owner: Owner) -> None:
+        """Cancel the job in the background, for as long as Redis may be away."""
+        self._chore(self._abandon(job_id, owner))
+
+    async def left_s(self, record: JobRecord) -> float:
+        """Seconds to the job's deadline, by Redis' clock. Raises `QueueGone`."""
+        now_ms = await self._bounded(self._ledger.now_ms())
+        return (record.deadline_ms - now_ms) / 1000
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
+        return await self._bounded(self._ledger.record(job_id))
+
+    def _keeper(self, job: Job | None, ends_at: float | None) -> Keeper | None:
+        if job is None:
+            return None
+        mailbox = self._waiter.mailbox(job.id)
+        return Keeper(job, ends_at=ends_at, mailbox=mailbox, redis=self._redis, ledger=self._ledger)
+
+    async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await self._patience.wait(step)
+        except OUTAGE_ERRORS as error:
+            raise self._gone(error) from None
+        except ResponseError as error:
+            raise _refused(error) from None
+
+    async def _abandon(self, job_id: str, owner: Owner) -> None:
+        meta = self._cancelled_meta(job_id, owner, "caller")
+        try:
+            await self._patient_ledger.cancel(job_id, by="caller", meta=meta)
+        except OUTAGE_ERRORS:
+            logger.error("Job %s could not be cancelled: its deadline will end it", job_id)
+
+    def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
+        outcome = Cancelled(account=Account(), by=by)
+        return encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+
+    def _gone(self, error: Exception) -> QueueGone:
+        return QueueGone(
+            f"Redis did not answer within {self._redis_timeout_s:g} s ({type(error).__name__}); "
+            "check LLM_QUEUE_REDIS_URL and that the server runs"
+        )
+
+    def _chore(self, coro: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coro)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+
+def _refused(error: ResponseError) -> QueueGone:
+    if isinstance(error, OutOfMemoryError):
+        return QueueGone("Redis is out of memory and takes no more jobs; raise its maxmemory")
+    if isinstance(error, FunctionsMissing):
+        return QueueGone(str(error))
+    return QueueGone(f"Redis refused the command: {str(error).partition(' ')[0]}; run `llm-queue doctor`")
+
+
+@lru_cache(maxsize=8)
+def _identity(settings: QueueSettings) -> str:
+    values = settings.model_dump(mode="json", exclude={"sealing_keys"})
+    return f"{sorted(values.items())}{settings.sealing_keys.get_secret_value()}"
+
+
+def _after_fork() -> None:
+    # The parent's thread does not exist here, and its lock may have been held.
+    Engine._lock = threading.Lock()
+    Engine._shared = {}
+
+
+os.register_at_fork(after_in_child=_after_fork)
+# A process that is interrupted has jobs to cancel, or somebody pays for what nobody reads.
+atexit.register(Engine.close_shared)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+from .loop_call import Crossing, as_coroutine
+from .loop_inbox import LoopInbox
+
+
+class BackgroundLoop:
+    """One asyncio event loop in one daemon thread.
+
+    Agents come with event loops that start and end with each message; what holds a connection
+    lives here instead, where nothing changes under it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._inbox = LoopInbox(self._loop)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit[T](self, coro: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run `coro` on the loop, from any thread. Cancelling the future cancels it.
+
+        Raises `RuntimeError` when the loop has ended.
+        """
+        try:
+            with self._inbox.open():
+                return asyncio.run_coroutine_threadsafe(coro, self._loop)
+        except RuntimeError:
+            coro.close()  # or Python would warn that it was never awaited
+            raise
+
+    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the loop and wait, from a thread."""
+        future = self.submit(as_coroutine(coro_fn))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a Ctrl-C in the caller must not leave its job running
+            raise
+
+    async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the loop and wait, from any event loop. Cancelling this cancels that."""
+        return await Crossing(coro_fn, self._inbox).result()
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop takes work."""
+        return self._thread.is_alive() and not self._loop.is_closed()
+
+    def stop(self) -> None:
+        """End the loop and its thread. Stopping twice is safe."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._cancel_all()
+        # Whoever came meanwhile is told, whoever comes later refused: nobody waits for a loop that is gone.
+        self._inbox.close()
+        self._cancel_all()
+        self._loop.close()
+
+    def _cancel_all(self) -> None:
+        # What was scheduled becomes a task in this turn.
+        self._loop.run_until_complete(asyncio.sleep(0))
+        pending = asyncio.all_tasks(self._loop)
+        for task in pending:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import batched
+from typing import cast
+
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.tasks.ledger.keys import result_key
+from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+
+from .subscriptions import Subscriptions
+
+logger = get_logger(__name__)
+
+#: Pub/sub forgets who was not there. Whatever is missed all the same is found by this.
+_SAFETY_POLL_S = 5.0
+_READ_AT_ONCE = 500
+
+
+class Watch:
+    """A caller's place at the waiter: what was last heard of one job."""
+
+    def __init__(self, joined: asyncio.Event, rejoined: asyncio.Event) -> None:
+        self.subscribed = joined
+        #: The subscription held before the job was there: there is nothing to be looked for.
+        self.from_the_start = joined.is_set()
+        self._rejoined = rejoined
+        self._news: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def joined(self) -> None:
+        if self.subscribed.is_set():
+            self._rejoined.set()
+        self.subscribed.set()
+
+    def heard(self, message: str) -> None:
+        self._news.put_nowait(message)
+
+    def found_nothing(self) -> None:
+        """The connection was lost, and since it is back no result is stored."""
+        self._news.put_nowait(None)
+
+    async def next(self) -> str | None:
+        """The next result heard, as it came: it may be forged, and must be opened to be believed.
+
+        None when there is none although the connection was lost: Redis may have lost the job, too.
+        """
+        return await self._news.get()
+
+
+class ResultWaiter:
+    """Waits for any number of results.
+
+    Subscribe, wait for the acknowledgement, then submit, and wait; or, for a job that was submitted before,
+    read the key, then wait: in these orders no result can fall between. Once the connection was lost, every
+    pending key is read again.
+    """
+
+    def __init__(self, subscriptions: Subscriptions, redis: Redis, mailbox: str) -> None:
+        """Args:
+        mailbox: what the subscriptions always listen on is the `result_key` of this.
+        """
+        self._subscriptions = subscriptions
+        self._redis = redis
+        self._mailbox = mailbox
+        self._joined, self._rejoined = asyncio.Event(), asyncio.Event()
+        self._expected: dict[str, Watch] = {}
+        self._watches: dict[str, set[Watch]] = {}
+        self._poll: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def expecting(self, job_id: str) -> Iterator[None]:
+        """Listen for the result of a job that is about to be submitted with its `mailbox`."""
+        self._start()
+        self._subscriptions.listen_always(self)
+        self._expected[job_id] = Watch(self._joined, self._rejoined)
+        try:
+            yield
+        finally:
+            del self._expected[job_id]
+
+    def mailbox(self, job_id: str) -> str | None:
+        """Where the result of an expected job is to be sent; None for any other."""
+        return self._mailbox if job_id in self._expected else None
+
+    @asynccontextmanager
+    async def watch(self, job_id: str, *, expected: bool = False) -> AsyncIterator[Watch]:
+        """Listen for the job's result. The subscription may still be on its way: see `subscribed`.
+
+        Args:
+            expected: the caller is who is `expecting` the job.
+        """
+        if expected:
+            yield self._expected[job_id]
+            return
+        self._start()
+        watch = Watch(asyncio.Event(), self._rejoined)
+        self._watches.setdefault(job_id, set()).add(watch)
+        try:
+            async with self._subscriptions.listening(result_key(job_id), watch):
+                yield watch
+        finally:
+            self._watches[job_id].discard(watch)
+            if not self._watches[job_id]:
+                del self._watches[job_id]
+
+    def joined(self) -> None:
+        """The mailbox is open, for the first time or anew."""
+        if self._joined.is_set():
+            self._rejoined.set()
+        self._joined.set()
+
+    def heard(self, message: str) -> None:
+        """A message for one of the expected jobs."""
+        job_id, _, result = message.partition(":")
+        if watch := self._expected.get(job_id):
+            watch.heard(result)
+
+    async def close(self) -> None:
+        """Stop reading. Closing twice is safe."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+            self._poll = None
+
+    def _start(self) -> None:
+        if self._poll is None:
+            self._poll = asyncio.create_task(self._read_for_ever())
+
+    async def _read_for_ever(self) -> None:
+        lost = False
+        while True:
+            try:
+                async with asyncio.timeout(_SAFETY_POLL_S):
+                    await self._rejoined.wait()
+            except TimeoutError:
+                pass  # nothing was lost that is known of; the keys are read all the same
+            lost = lost or self._rejoined.is_set()
+            self._rejoined.clear()
+            try:
+                await self._read(after_loss=lost)
+                lost = False
+            except OUTAGE_ERRORS as error:
+                logger.debug("No pending result could be read: %s", type(error).__name__)
+
+    async def _read(self, *, after_loss: bool) -> None:
+        pending = [*self._expected, *self._watches]
+        for job_ids in batched(pending, _READ_AT_ONCE, strict=False):
+            values = cast("list[str | None]", await self._redis.mget([*map(result_key, job_ids)]))
+            for job_id, raw in zip(job_ids, values, strict=True):
+                for watch in self._following(job_id):
+                    if raw is not None:
+                        watch.heard(raw)
+                    elif after_loss:
+                        watch.found_nothing()
+
+    def _following(self, job_id: str) -> list[Watch]:
+        expected = self._expected.get(job_id)
+        return [*([expected] if expected else ()), *self._watches.get(job_id, ())]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+
+from rustic_ai.llm_queue.tasks.job import Job, JobRecord
+
+from ..call.answer_reader import Reading
+from ..call.submission import Question, overdue
+from ..client.port import EnginePort
+from .source import StreamEvent, StreamSource
+
+#: What Redis has of a stream is still read when the deadline has passed.
+_LAST_READ_S = 0.5
+#: What a job that has ended has left in Redis is read within this time, or Redis is away.
+_LONGEST_READ_S = 10.0
+_UNREADABLE = "The stream could not be read from Redis; check LLM_QUEUE_REDIS_URL and that the server runs"
+
+
+@dataclass
+class OpenStream:
+    """A stream that is being read. Lives on the engine's event loop."""
+
+    engine: EnginePort
+    source: StreamSource
+    job: Job
+    reading: Reading
+    #: The deadline on this process's monotonic clock; infinite for a job that has ended.
+    ends_at: float
+    #: The job is this reader's own: without the reader nobody wants its answer.
+    own: bool
+
+    async def next(self, number: int) -> tuple[StreamEvent, ...]:
+        """The batch of this number. Raises `JobTimeout` past the deadline, `QueueUnavailable`."""
+        try:
+            async with asyncio.timeout(self._wait_s()):
+                return await self.source.next(number)
+        except TimeoutError:
+            if self.ends_at == math.inf:
+                from ..exceptions import QueueUnavailable
+
+                raise QueueUnavailable(_UNREADABLE, job_id=self.job.id) from None
+            error = await overdue(self.engine, self.job, self.job.timeout_ms / 1000)
+            if self.own:
+                self.engine.abandon(self.job.id, self.job.owner)
+            raise error from None
+
+    def _wait_s(self) -> float:
+        if self.ends_at == math.inf:
+            return _LONGEST_READ_S
+        return max(self.ends_at - time.monotonic(), _LAST_READ_S)
+
+    async def cancel(self) -> bool:
+        """Cancel the job. False when it had ended before. Raises `QueueUnavailable`."""
+        from ..client.engine import QueueGone
+        from ..exceptions import QueueUnavailable
+
+        try:
+            verdict = await self.engine.cancel(self.job.id, self.job.owner)
+        except QueueGone as error:
+            self.engine.abandon(self.job.id, self.job.owner)
+            raise QueueUnavailable(str(error), job_id=self.job.id) from None
+        return verdict in ("cancelled", "cancelling")
+
+    async def close(self, *, cancel: bool) -> None:
+        """Stop reading; with `cancel` the job ends, too, as soon as Redis can be told."""
+        from ..exceptions import QueueUnavailable
+
+        try:
+            if cancel and time.monotonic() >= self.ends_at:
+                # Its caller has waited long enough, and Redis may be away.
+                self.engine.abandon(self.job.id, self.job.owner)
+            elif cancel:
+                await self.cancel()
+        except QueueUnavailable:
+            pass  # it is tried on in the background
+        finally:
+            await self.source.close()
+
+
+async def open_new(engine: EnginePort, question: Question, *, join_s: float) -> OpenStream:
+    """Listen to a stream, and only then submit its job. Raises `QueueUnavailable`."""
+    source = engine.stream(question.job, keep_until=asyncio.get_running_loop().time() + question.timeout_s)
+    ends_at = time.monotonic() + question.timeout_s
+    try:
+        if not await source.join(join_s):
+            from ..exceptions import QueueUnavailable
+
+            raise QueueUnavailable(
+                f"Redis did not take the subscription to the stream within {join_s:g} s; "
+                "check LLM_QUEUE_REDIS_URL and that the server runs",
+                model=question.job.model,
+            )
+        await question.submit_by(ends_at, engine)
+    except BaseException:
+        await source.close()
+        raise
+    return OpenStream(engine, source, question.job, question.reading, ends_at, own=True)
+
+
+async def open_known(
+    engine: EnginePort, record: JobRecord, reading: Reading, *, ends_at: float, join_s: float
+) -> OpenStream:
+    """Listen to the stream of a job that was submitted here or elsewhere."""
+    source = engine.stream(record.job, ended=record.state.final)
+    try:
+        await source.join(join_s)
+    except BaseException:
+        await source.close()
+        raise
+    return OpenStream(engine, source, record.job, reading, ends_at, own=False)

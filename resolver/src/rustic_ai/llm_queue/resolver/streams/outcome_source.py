@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.outcome import Outcome
+
+from .source import CaughtUp, Ended, StreamEvent
+
+if TYPE_CHECKING:
+    from ..client.port import EnginePort
+
+
+class OutcomeSource:
+    """The stream of a job that is none: its end."""
+
+    def __init__(self, engine: EnginePort, job: Job) -> None:
+        self._engine, self._job = engine, job
+
+    async def join(self, timeout_s: float) -> bool:
+        """There is nothing to be missed."""
+        return True
+
+    async def next(self, number: int) -> tuple[StreamEvent, ...]:
+        return CaughtUp(), Ended(await self._outcome())
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    async def _outcome(self) -> Outcome:
+        return await self._engine.outcome(self._job.id, self._job.owner, deadline_s=None)

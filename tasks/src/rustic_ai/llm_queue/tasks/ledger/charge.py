@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..outcome import PICO, Answered, Outcome
+from ..owner import Owner
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a job adds to the books of its day."""
+
+    owner: Owner
+    model: str
+    #: None when the model has no price.
+    pico_usd: int | None
+    prompt_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, owner: Owner, outcome: Outcome) -> Charge | None:
+        """None when nothing is known to have been consumed."""
+        account = outcome.account
+        if account.cost_usd is None and account.prompt_tokens is None and account.completion_tokens is None:
+            return None
+        attempts = account.attempts
+        model = outcome.model if isinstance(outcome, Answered) else attempts[-1].model if attempts else ""
+        return cls(
+            owner,
+            model,
+            pico_usd(account.cost_usd),
+            account.prompt_tokens or 0,
+            account.completion_tokens or 0,
+        )
+
+
+def pico_usd(cost_usd: float | None) -> int | None:
+    """Dollars as whole picodollars; None for what is no amount."""
+    if cost_usd is None or not math.isfinite(cost_usd):
+        return None
+    return int(Decimal(repr(cost_usd)).scaleb(PICO).to_integral_value())
+
+
+def usd(pico: int) -> Decimal:
+    """Picodollars as dollars, exactly."""
+    return Decimal(pico).scaleb(-PICO)

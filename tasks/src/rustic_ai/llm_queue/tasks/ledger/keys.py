@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+from ..names import KEY_PREFIX
+
+#: Jobs that wait, by queue and priority: a sorted set of job id to the time (ms) its wake-up
+#: was last sent.
+QUEUED_PREFIX = f"{KEY_PREFIX}queued:"
+#: Jobs that run: a sorted set of job id to the time (ms) the lease ends.
+LEASES = f"{KEY_PREFIX}leases"
+#: Jobs that have not ended: a sorted set of job id to deadline (ms).
+DEADLINES = f"{KEY_PREFIX}deadlines"
+#: Jobs that ended because no attempt was left: a sorted set of job id to the time (ms) of death.
+DEAD = f"{KEY_PREFIX}dead"
+#: Jobs that were cancelled while they waited, of which no worker has told yet: a list.
+WITHDRAWN = f"{KEY_PREFIX}withdrawn"
+#: Pub/sub channel on which running jobs are cancelled.
+CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
+
+#: The jobs of a guild that run, a set, and those that wait for one of them to end: a sorted set of
+#: job id to the time (ms) of submit. Only there while the workers bound a guild's share.
+RUNNING_PREFIX = f"{KEY_PREFIX}running:"
+PARKED_PREFIX = f"{KEY_PREFIX}parked:"
+
+COSTS_PREFIX = f"{KEY_PREFIX}costs:"
+MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
+JOB_PREFIX = f"{KEY_PREFIX}job:"
+#: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
+RESULT_PREFIX = "celery-task-meta-"
+
+
+def job_key(job_id: str) -> str:
+    """The job's record, a hash."""
+    return JOB_PREFIX + job_id
+
+
+def queued_key(queue: str, priority: int) -> str:
+    """The index of the jobs waiting in `queue` at `priority`."""
+    return f"{QUEUED_PREFIX}{queue}:{priority}"
+
+
+def guild_keys(org: str, guild: str) -> tuple[str, str]:
+    """The keys of a guild's running and of its parked jobs. Hashed: an id may hold any character."""
+    name = hashlib.sha256(json.dumps([org, guild]).encode()).hexdigest()[:32]
+    return RUNNING_PREFIX + name, PARKED_PREFIX + name
+
+
+def message_list(queue: str, priority: int) -> str:
+    """The list in which Celery's Redis transport keeps the messages of `queue` at `priority`."""
+    return f"{queue}\x06\x16{priority}" if priority else queue
+
+
+def result_key(job_id: str) -> str:
+    """Celery's result key; also the channel the result is published on."""
+    return RESULT_PREFIX + job_id
+
+
+def idempotency_key(owner_hash: str, key_hash: str) -> str:
+    """Maps a caller's idempotency key to a job id. Hashed: a caller's key may be private."""
+    return f"{KEY_PREFIX}idem:{owner_hash}:{key_hash}"
+
+
+def costs_key(day: int, org: str | None = None) -> str:
+    """The books of a day, counted since 1970 in UTC: the index of its organisations, or one's rows."""
+    return f"{COSTS_PREFIX}{day}" if org is None else f"{COSTS_PREFIX}{day}:{org}"
+
+
+def minute_key(minute: int) -> str:
+    """What went through in a minute, counted since 1970, by model."""
+    return f"{MINUTE_PREFIX}{minute}"
+
+
+def stream_log_key(job_id: str) -> str:
+    """The log of a job's frames, a Redis Stream whose ids are `epoch-sequence`."""
+    return f"{KEY_PREFIX}stream:{job_id}"
+
+
+def stream_channel(job_id: str) -> str:
+    """The pub/sub channel of a job's frames, each as `epoch-sequence:frame`."""
+    return f"{KEY_PREFIX}frames:{job_id}"

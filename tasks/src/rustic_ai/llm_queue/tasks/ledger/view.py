@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.worker.broker.quarantine import QUARANTINE_KEY, QuarantinedMessage
+
+from ..contract import ContractViolation
+from ..job import JobRecord
+from . import keys
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """A job of an index. Its record is None when it is gone or does not validate."""
+
+    job_id: str
+    record: JobRecord | None
+    violation: str | None = None
+
+
+class JobIndex:
+    """What jobs there are, for operators. Reads only, over a client with `decode_responses`.
+
+    Every method raises redis-py's `RedisError`.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def unfinished(self, most: int) -> list[ListedJob]:
+        """Jobs that wait or run, those whose deadline comes first before the others."""
+        return await self._jobs(cast("list[str]", await self._redis.zrange(keys.DEADLINES, 0, most - 1)))
+
+    async def dead(self, most: int) -> list[ListedJob]:
+        """Jobs that failed and were not replayed or dropped, the latest first."""
+        latest = await self._redis.zrange(keys.DEAD, 0, most - 1, desc=True)
+        return await self._jobs(cast("list[str]", latest))
+
+    async def is_dead(self, job_id: str) -> bool:
+        return await self._redis.zscore(keys.DEAD, job_id) is not None
+
+    async def job(self, job_id: str) -> ListedJob:
+        """One job."""
+        (listed,) = await self._jobs([job_id])
+        return listed
+
+    async def quarantined(self, most: int) -> list[QuarantinedMessage]:
+        """Messages that no worker would take, the latest first."""
+        listed = cast("list[str]", await self._redis.lrange(QUARANTINE_KEY, 0, most - 1))
+        return [QuarantinedMessage.model_validate_json(one) for one in listed]
+
+    async def _jobs(self, job_ids: Sequence[str]) -> list[ListedJob]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(keys.job_key(job_id))
+            records = await pipe.execute()
+        return [_listed(job_id, fields) for job_id, fields in zip(job_ids, records, strict=True)]
+
+
+def _listed(job_id: str, fields: dict[str, str]) -> ListedJob:
+    if not fields:
+        return ListedJob(job_id, None, "its record is gone")
+    try:
+        return ListedJob(job_id, JobRecord.from_hash(fields))
+    except ContractViolation as violation:
+        return ListedJob(job_id, None, str(violation))

@@ -1,0 +1,32 @@
+"""The ACL file that operators get, with passwords in the place of its placeholders."""
+
+import hashlib
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from support.servers.valkey import server_binary
+
+USERS_ACL = Path(__file__).parents[3] / "docker" / "redis" / "users.acl"
+PASSWORDS = {"agent": "canary-agent-pw", "worker": "canary-worker-pw", "flower": "canary-flower-pw"}
+
+
+@cache
+def _version() -> tuple[int, ...]:
+    shown = subprocess.run([server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"v=(\d+)\.(\d+)", shown)
+    assert match is not None, shown
+    return tuple(map(int, match.groups()))
+
+
+def users_acl() -> list[str]:
+    """The file's lines, as a server reads them."""
+    text = USERS_ACL.read_text()
+    if _version() < (7, 2):
+        text = text.replace(" +client|setinfo", "")
+    for role, password in PASSWORDS.items():
+        placeholder = f"{role.upper()}_PASSWORD_SHA256"
+        assert placeholder in text
+        text = text.replace(placeholder, hashlib.sha256(password.encode()).hexdigest())
+    return text.splitlines()

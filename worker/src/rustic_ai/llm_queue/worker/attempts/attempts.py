@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+
+from ..provider.cost import Usage
+from ..provider.failures.classify import PolicyViolation, ProviderFault
+from ..provider.provider import Completion, Provider
+from ..provider.targets.credentials import Target
+from ..settings import WorkerSettings
+from .log import AttemptLog
+from .plan import AttemptPlan
+from .retry import Backoff, Decision, Next
+
+
+class Journal(Protocol):
+    """The ledger, as far as attempts are concerned."""
+
+    async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
+        """Put attempt `number` on record, before its POST. Raises when this worker lost the job."""
+
+
+class ChunkSink(Protocol):
+    """Where a stream's chunks go."""
+
+    async def chunk(self, chunk: dict[str, Any]) -> None:
+        """Take one OpenAI `chat.completion.chunk`. Raises a `ProviderFault` for one too many."""
+
+    async def restart(self, reason: ErrorKind, model: str) -> None:
+        """What came so far is void; `model` begins anew."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job's winning attempt brought."""
+
+    model: str
+    response: dict[str, Any] = field(repr=False)
+    attempts: tuple[AttemptRecord, ...]
+    usage: Usage
+    #: USD by LiteLLM's price map; None when the model has no price there.
+    cost_usd: float | None
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        return self.usage.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int | None:
+        return self.usage.completion_tokens
+
+    @property
+    def cached_tokens(self) -> int | None:
+        return self.usage.cached_tokens
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        return self.usage.reasoning_tokens
+
+
+class AttemptsFailed(Exception):
+    """No attempt brought an answer, and there will be no more. Its text is free of the provider's words."""
+
+    def __init__(self, envelope: ErrorEnvelope, attempts: tuple[AttemptRecord, ...]) -> None:
+        super().__init__(f"{envelope.kind} after {len(attempts)} attempts")
+        self.envelope = envelope
+        self.attempts = attempts
+
+
+class DeadlinePassed(Exception):
+    """The job's deadline came before an answer."""
+
+
+def attempt_all(
+    call: CompletionCall,
+    *,
+    log: AttemptLog,
+    deadline_s: float,
+    provider: Provider,
+    settings: WorkerSettings,
+    journal: Journal,
+    sink: ChunkSink | None,
+) -> Awaitable[Answer]:
+    """Call the models of a job, in their order and as often as it allows, until one answers.
+
+    `deadline_s` is in the time of the running loop. Raises `AttemptsFailed`, `DeadlinePassed`, and
+    what the journal and the sink raise. A cancel closes the provider's connection and leaves the
+    attempt in `log` as cancelled.
+    """
+    return _Run(call, log, deadline_s, provider, settings, journal, sink).answer()
+
+
+class _Run:
+    def __init__(
+        self,
+        call: CompletionCall,
+        log: AttemptLog,
+        deadline_s: float,
+        provider: Provider,
+        settings: WorkerSettings,
+        journal: Journal,
+        sink: ChunkSink | None,
+    ) -> None:
+        self._call = call
+        self._log = log
+        self._deadline_s = deadline_s
+        self._provider = provider
+        self._settings = settings
+        self._journal = journal
+        self._sink = sink
+        self._plan = AttemptPlan(call)
+        self._clock = asyncio.get_running_loop().time
+        self._sent_chunks = False
+        base, cap = settings.retry_base, settings.retry_cap
+        self._backoff = Backoff(base.total_seconds(), cap.total_seconds())
+
+    async def answer(self) -> Answer:
+        self._check_policy()
+        self._resume()
+        while True:
+            result = await self._attempt(self._plan.model)
+            if isinstance(result, Completion):
+                return Answer(
+                    model=self._plan.model,
+                    response=result.response,
+                    attempts=self._log.records,
+                    usage=result.usage,
+                    cost_usd=result.cost_usd,
+                )
+            await self._prepare_next(result)
+
+    def _check_policy(self) -> None:
+        try:
+            self._provider.check(self._call)
+        except PolicyViolation as error:
+            envelope = self._provider.failure(error, self._call, self._call.model, None)
+            raise AttemptsFailed(envelope, self._log.records) from None
+
+    def _resume(self) -> None:
+        """Go on where earlier claims of this job came to."""
+        for number in self._log.missing():
+            model = self._plan.model_at(number, self._log.records)
+            epoch = max(1, self._log.epoch - 1)
+            self._log.add(AttemptRecord(number=number, epoch=epoch, model=model, status="lost"))
+        error = self._plan.resume(self._log.records)
+        if error is not None:
+            raise AttemptsFailed(error, self._log.records)
+
+    async def _attempt(self, model: str) -> Completion | ErrorEnvelope:
+        """One attempt, put on record however it ends; a failure is returned."""
+        log, started_s = self._log, self._clock()
+        if started_s >= self._deadline_s:
+            # Redis took so long to put it on record: a call may be sent before its timeout is looked at.
+            raise DeadlinePassed
+        log.model, log.usage, log.streamed_bytes = model, Usage(), 0
+        target: Target | None = None
+        try:
+            async with asyncio.timeout_at(self._deadline_s) as deadline:
+                try:
+                    target = log.target = await self._provider.target(self._call, model)
+                    completion = await self._post(target)
+                except (_Foreign, asyncio.CancelledError):
+                    raise
+                except Exception as error:
+                    failure = self._provider.failure(error, self._call, model, target)
+                else:
+                    self._record("ok", started_s)
+                    return completion
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._record("failed", started_s, error=ErrorKind.TIMEOUT)
+            raise DeadlinePassed from None
+        except _Foreign as foreign:
+            self._record("cancelled", started_s)
+            raise foreign.cause from None
+        except asyncio.CancelledError:
+            if log.call_under_way:
+                self._record("cancelled", started_s)
+            raise
+        finally:
+            log.call_under_way = False
+        self._record("failed", started_s, error=failure.kind, provider_status=failure.provider_status)
+        return failure
+
+    def _post(self, target: Target) -> Awaitable[Completion]:
+        self._log.call_under_way = True
+        if self._sink is None:
+            return self._provider.complete(self._call, target)
+        return self._post_for_stream(target, self._sink)
+
+    async def _post_for_stream(self, target: Target, sink: ChunkSink) -> Completion:
+        async with self._provider.stream(self._call, target) as stream:
+            async for chunk in stream.chunks():
+                self._log.usage = Usage.of(stream.assembler.usage)
+                self._log.streamed_bytes = stream.assembler.text_bytes
+                await self._emit(sink, chunk)
+            return self._provider.completion_of(stream, target)
+
+    async def _emit(self, sink: ChunkSink, chunk: dict[str, Any]) -> None:
+        try:
+            await sink.chunk(chunk)
+        except ProviderFault:
+            raise
+        except Exception as error:
+            # The sink's own troubles are no failure of the provider's.
+            raise _Foreign(error) from error
+        self._sent_chunks = True
+
+    def _record(
+        self,
+        status: Literal["ok", "failed", "cancelled"],
+        started_s: float,
+        *,
+        error: ErrorKind | None = None,
+        provider_status: int | None = None,
+    ) -> None:
+        log = self._log
+        assert log.model is not None
+        log.add(
+            AttemptRecord(
+                number=log.begun,
+                epoch=log.epoch,
+                model=log.model,
+                status=status,
+                error=error,
+                provider_status=provider_status,
+                run_time_s=round(self._clock() - started_s, 6),
+            )
+        )
+
+    async def _prepare_next(self, failure: ErrorEnvelope) -> None:
+        """Wait for the next attempt's time and put it on record, or raise `AttemptsFailed`."""
+        decision = self._plan.failed(
+            failure,
+            remaining_s=self._deadline_s - self._clock(),
+            backoff=self._backoff,
+            random=random.random,
+        )
+        if decision.next is Next.GIVE_UP:
+            raise AttemptsFailed(failure, self._log.records)
+        self._note_pause(decision)
+        if self._sink is not None and self._sent_chunks:
+            await self._sink.restart(failure.kind, self._plan.model)
+            self._sent_chunks = False
+        if decision.delay_s:
+            await asyncio.sleep(decision.delay_s)
+        if self._clock() >= self._deadline_s:
+            raise DeadlinePassed
+        await self._journal.begin(self._log.begun + 1, self._log.records)
+        self._log.begun += 1
+
+    def _note_pause(self, decision: Decision) -> None:
+        last = self._log.records[-1]
+        self._log.replace_last(last.model_copy(update={"backoff_s": round(decision.delay_s, 6)}))
+
+
+class _Foreign(Exception):
+    """Carries an exception that is not the provider's past the code that judges the provider's."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause

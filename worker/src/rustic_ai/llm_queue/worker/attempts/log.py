@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+
+from ..provider.cost import Usage
+
+if TYPE_CHECKING:
+    from ..provider.targets.credentials import Target
+
+
+class AttemptLog:
+    """What is known of a job's provider calls, readable at any moment, also after a cancel."""
+
+    def __init__(self, *, epoch: int, begun: int, ended: Sequence[AttemptRecord] = ()) -> None:
+        """`begun` counts the first call of this claim too; `ended` are known from earlier claims."""
+        self.epoch = epoch
+        #: Number of the latest attempt.
+        self.begun = begun
+        #: A request has been sent and its answer is not all here.
+        self.call_under_way = False
+        #: The model of the latest attempt.
+        self.model: str | None = None
+        #: What the provider has counted of a stream under way or cut short.
+        self.usage = Usage()
+        #: Bytes of text that stream has brought.
+        self.streamed_bytes = 0
+        #: Where it came from.
+        self.target: Target | None = None
+        #: Unix time in nanoseconds at which attempts of this claim ended, by number.
+        self.ended_ns: dict[int, int] = {}
+        self._records = [record for record in ended if record.number < begun]
+
+    @property
+    def records(self) -> tuple[AttemptRecord, ...]:
+        """The attempts whose end is known, in their order."""
+        return tuple(sorted(self._records, key=lambda record: record.number))
+
+    def add(self, record: AttemptRecord) -> None:
+        """Put an attempt's end on record."""
+        self.ended_ns[record.number] = time.time_ns()
+        self._records.append(record)
+
+    def replace_last(self, record: AttemptRecord) -> None:
+        """Put the latest record right, once it is known what follows it."""
+        self._records[-1] = record
+
+    def abandon(self) -> tuple[int, bool]:
+        """Another worker goes on: how many calls were begun, and whether one of them was cut short.
+
+        That one is lost: the provider may bill for it, and nobody has its answer.
+        """
+        last = next((record for record in self._records if record.number == self.begun), None)
+        if last is None:
+            return self.begun - 1, False
+        if last.status not in ("cancelled", "ok"):
+            return self.begun, False
+        self._records[self._records.index(last)] = last.model_copy(update={"status": "lost"})
+        return self.begun, True
+
+    def missing(self) -> list[int]:
+        """Attempts that began before this claim and of which nothing is known: lost with their worker."""
+        known = {record.number for record in self._records}
+        return [number for number in range(1, self.begun) if number not in known]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from celery import Celery
+
+from ..broker.app import make_celery_app
+from ..pool.pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
+from ..settings import WorkerSettings
+from ..telemetry.log_format import LogFormat
+from .boot import add_steps
+from .bulk_pop import take_in_batches
+from .event_batching import gather_events
+from .result_reader import result_backend
+from .task import RunJob
+
+
+def make_worker_app(settings: WorkerSettings) -> Celery:
+    """The Celery app of a worker with these settings."""
+    app = make_celery_app(
+        settings,
+        result_backend=result_backend(settings.redis_url),
+        worker_pool="rustic_ai.llm_queue.worker.pool.pool:AsyncPool",
+        worker_concurrency=settings.concurrency,
+        # Wake-ups beyond the pool's limit stay in Redis, where another worker can take them.
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        # Flower needs the events; they carry no argument, answer or secret.
+        worker_send_task_events=True,
+        worker_hijack_root_logger=True,
+        worker_redirect_stdouts=False,
+        **{
+            DRAIN_TIMEOUT_CONF: settings.drain.total_seconds(),
+            CANCEL_TIMEOUT_CONF: (settings.hard_stop - settings.drain).total_seconds(),
+        },
+    )
+    LogFormat(settings).watch(app)
+    app.register_task(RunJob())
+    add_steps(app, settings)
+    take_in_batches(app)
+    gather_events(app)
+    return app

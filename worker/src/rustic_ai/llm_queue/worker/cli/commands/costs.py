@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import click
+from redis.asyncio import Redis
+from rich.table import Table
+
+from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, CostRow
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ..output import json_option, out, print_json
+from ..redis_session import on_redis
+from ..terminal_text import terminal_text
+
+_COLUMNS = ("day", "org", "guild", "agent", "model")
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@dataclass
+class _Sum:
+    jobs: int = 0
+    unpriced: int = 0
+    cost_usd: Decimal = Decimal(0)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, row: CostRow) -> None:
+        self.jobs += row.jobs
+        self.unpriced += row.unpriced
+        self.cost_usd += row.cost_usd
+        self.prompt_tokens += row.prompt_tokens
+        self.completion_tokens += row.completion_tokens
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "cost_usd": f"{self.cost_usd:f}"}
+
+
+def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    columns = tuple(name.strip() for name in value.split(",") if name.strip())
+    if unknown := [name for name in columns if name not in _COLUMNS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(_COLUMNS)}")
+    return columns or ("model",)
+
+
+@click.command()
+@click.option("--by", callback=_columns, default="org,model", show_default=True,
+              help="What to sum up by: day, org, guild, agent, model, or several with commas.")  # fmt: skip
+@click.option("--since", type=_DAY, help="First day (UTC), as 2026-01-31; by default 30 days in all.")
+@click.option("--until", type=_DAY, help="Last day (UTC), by default today.")
+@click.option("--org", help="Only this organisation.")
+@json_option
+def costs(
+    by: tuple[str, ...], since: datetime | None, until: datetime | None, org: str | None, as_json: bool
+) -> None:
+    """What the jobs cost, to the last picodollar, from the books in Redis.
+
+    Days are UTC's, a job counts on the day it ended. Amounts are those of the responses' `cost_usd`;
+    `unpriced` counts answers of models without a price.
+    """
+    first, last, rows = on_redis(
+        lambda redis, _: _read(redis, since and since.date(), until and until.date()), QueueSettings()
+    )
+    rows = [row for row in rows if org is None or row.org == org]
+    sums, total = _summed(rows, by)
+    if as_json:
+        groups = [{**dict(zip(by, map(str, key), strict=True)), **one.to_json()} for key, one in sums]
+        span = {"since": str(first), "until": str(last)}
+        print_json({**span, "by": by, "rows": groups, "total": total.to_json()})
+        return
+    out.print(_table(by, sums, total, f"Costs from {first} to {last} (UTC)"))
+
+
+async def _read(redis: Redis, first: date | None, last: date | None) -> tuple[date, date, list[CostRow]]:
+    ledger = CostLedger(redis)
+    last = last or await ledger.today()
+    first = first or last - timedelta(days=29)
+    if first > last:
+        raise click.BadParameter(f"{first} is after {last}", param_hint="--since")
+    return first, last, await ledger.rows(first, last)
+
+
+def _summed(rows: Iterable[CostRow], by: Sequence[str]) -> tuple[list[tuple[tuple[Any, ...], _Sum]], _Sum]:
+    sums: dict[tuple[Any, ...], _Sum] = {}
+    total = _Sum()
+    for row in rows:
+        sums.setdefault(tuple(getattr(row, name) for name in by), _Sum()).add(row)
+        total.add(row)
+    # Days in their order, what costs most first within them.
+    ordered = sorted(sums.items(), key=lambda item: (item[0][0] if by[0] == "day" else 0, -item[1].cost_usd))
+    return ordered, total
+
+
+def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], total: _Sum, title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_footer=True)
+    for at, name in enumerate(by):
+        table.add_column(name, footer="" if at else "total", overflow="fold")
+    for name, value in _shown(total).items():
+        table.add_column(name, footer=value, justify="right")
+    for key, one in sums:
+        table.add_row(*(terminal_text(part) for part in key), *_shown(one).values())
+    return table
+
+
+def _shown(one: _Sum) -> dict[str, str]:
+    return {
+        "jobs": f"{one.jobs:,}",
+        "unpriced": f"{one.unpriced:,}",
+        "prompt tokens": f"{one.prompt_tokens:,}",
+        "completion tokens": f"{one.completion_tokens:,}",
+        "USD": f"{one.cost_usd.normalize():f}",
+    }

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import click
+from redis.asyncio import Redis
+from rich.table import Table
+
+from rustic_ai.llm_queue.tasks.ledger.view import JobIndex
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ...broker.quarantine import QuarantinedMessage
+from ..job_table import moment
+from ..output import json_option, out, print_json
+from ..redis_session import on_redis
+from ..terminal_text import terminal_text
+from .jobs import LIMIT
+
+
+@click.group()
+def quarantine() -> None:
+    """Messages on the queue that no worker would take."""
+
+
+@quarantine.command("list")
+@LIMIT
+@json_option
+def list_(limit: int, as_json: bool) -> None:
+    """What was put aside and why, the latest first; never what is in it."""
+
+    async def read(redis: Redis, _: QueueSettings) -> list[QuarantinedMessage]:
+        return await JobIndex(redis).quarantined(limit)
+
+    messages = on_redis(read, QueueSettings())
+    if as_json:
+        print_json([one.model_dump(mode="json", exclude={"body_base64"}) for one in messages])
+        return
+    table = Table(title=f"{len(messages)} quarantined messages", title_justify="left")
+    for name in ("received", "queue", "bytes", "sha256", "reason"):
+        table.add_column(name, overflow="fold")
+    for one in messages:
+        shown = (moment(one.received_at_ms), terminal_text(one.queue), str(one.size), one.sha256[:16])
+        table.add_row(*shown, terminal_text(one.reason))
+    out.print(table)

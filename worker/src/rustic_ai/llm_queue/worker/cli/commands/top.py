@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+
+import click
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ...broker.app import make_celery_app
+from ...doctor.overview import ModelRow, Overview, QueueRow, WorkerRow, look_at_queue, look_at_workers
+from ..output import json_option, notes, out, print_json
+from ..redis_session import on_redis
+from ..redis_trouble import redis_trouble
+from ..terminal_text import terminal_text
+
+_MOST_MODELS = 15
+#: How long workers have to answer.
+_ANSWER_S = 1.0
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Show it once, and end.")
+@click.option("--interval", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True,
+              help="Seconds between two looks.")  # fmt: skip
+@json_option
+def top(once: bool, interval: float, as_json: bool) -> None:
+    """Watch the queue: what waits, who works, and what each model does and costs a minute.
+
+    Ctrl-C ends it. With --json it prints one look and ends.
+    """
+    settings = QueueSettings()
+    app = make_celery_app(settings)
+    with closing(app):
+        if not as_json and not once:
+            with suppress(KeyboardInterrupt):
+                on_redis(lambda redis, _: _watch(redis, settings, app, interval), settings)
+            return
+        with notes.status("asking the workers"):
+            look = on_redis(lambda redis, _: _look(redis, settings, app), settings)
+    if as_json:
+        print_json({**asdict(look.overview), "workers": [asdict(row) for row in look.workers]})
+    else:
+        out.print(_screen(look))
+
+
+@dataclass(frozen=True)
+class _Look:
+    overview: Overview
+    workers: tuple[WorkerRow, ...]
+    at: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
+
+
+async def _look(redis: Redis, settings: QueueSettings, app: Celery) -> _Look:
+    # The queue first: with Redis away, Celery would be a while in finding it out.
+    overview = await look_at_queue(redis, settings.queue)
+    return _Look(overview, await asyncio.to_thread(look_at_workers, app, _ANSWER_S))
+
+
+async def _watch(redis: Redis, settings: QueueSettings, app: Celery, interval_s: float) -> None:
+    with Live(Text("looking"), console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            started = time.monotonic()
+            try:
+                view: RenderableType = _screen(await _look(redis, settings, app))
+            except RedisError as error:
+                view = Text(redis_trouble(error, settings.redis_url), style="red")
+            except OperationalError as error:
+                view = Text(f"Redis cannot be reached: {error}", style="red")
+            live.update(view, refresh=True)
+            await asyncio.sleep(max(interval_s - (time.monotonic() - started), 0.1))
+
+
+def _screen(look: _Look) -> Group:
+    view = look.overview
+    usd = sum(row.usd_a_minute for row in view.models)
+    head = Text.assemble(
+        ("llm-queue ", "bold"),
+        f"{look.at}   running {view.running}   waiting {sum(row.waiting for row in view.queues)}   ",
+        (f"dead {view.dead}", "red" if view.dead else ""),
+        "   ",
+        (f"quarantined {view.quarantined}", "red" if view.quarantined else ""),
+        f"   {usd:.4f} USD/min",
+    )
+    return Group(head, "", _queues(view.queues), "", _workers(look.workers), "", _models(view.models))
+
+
+def _queues(rows: tuple[QueueRow, ...]) -> Table:
+    table = _table("queue", "priority", "waiting", "oldest wait")
+    for row in rows:
+        table.add_row(row.queue, str(row.priority), f"{row.waiting:,}", f"{row.oldest_wait_s:.0f} s")
+    return table
+
+
+def _workers(rows: tuple[WorkerRow, ...]) -> Table:
+    table = _table("worker", "in flight", "limit", "jobs so far", "loop lag", "memory")
+    for row in rows:
+        table.add_row(
+            terminal_text(row.name),
+            f"{row.in_flight:,}",
+            f"{row.limit:,}",
+            f"{row.total:,}",
+            f"{row.loop_lag_s * 1000:.0f} ms",
+            f"{row.rss_bytes / 1e6:.0f} MB",
+        )
+    if not rows:
+        table.add_row("[red]none answers[/]", *[""] * 5)
+    return table
+
+
+def _models(rows: tuple[ModelRow, ...]) -> Table:
+    table = _table("model", "running", "answers/min", "tokens/min", "USD/min")
+    for row in rows[:_MOST_MODELS]:
+        table.add_row(
+            terminal_text(row.model),
+            f"{row.running:,}",
+            f"{row.jobs_a_minute:.1f}",
+            f"{row.tokens_a_minute:,.0f}",
+            f"{row.usd_a_minute:.4f}",
+        )
+    if len(rows) > _MOST_MODELS:
+        table.add_row(f"and {len(rows) - _MOST_MODELS} more", *[""] * 4)
+    return table
+
+
+def _table(first: str, *figures: str) -> Table:
+    table = Table(expand=True, box=None, pad_edge=False, header_style="bold cyan")
+    table.add_column(first, ratio=1, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

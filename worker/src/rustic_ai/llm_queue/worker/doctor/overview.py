@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, cast
+
+from celery import Celery
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.tasks.job import PRIORITIES
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, MinuteRow
+
+from ..broker.quarantine import QUARANTINE_KEY
+
+#: Running jobs whose model is looked up, so that a look stays cheap.
+_MOST_LOOKED_UP = 2_000
+_NO_PACE = MinuteRow(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    queue: str
+    priority: int
+    waiting: int
+    #: How long the first of them has waited, 0 when none does.
+    oldest_wait_s: float
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A worker's own figures."""
+
+    name: str
+    in_flight: int
+    limit: int
+    #: Jobs since it started.
+    total: int
+    loop_lag_s: float
+    rss_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model's running jobs, and what goes through a minute."""
+
+    model: str
+    running: int
+    jobs_a_minute: float
+    tokens_a_minute: float
+    usd_a_minute: float
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The queue at a glance."""
+
+    queues: tuple[QueueRow, ...]
+    models: tuple[ModelRow, ...]
+    running: int
+    dead: int
+    quarantined: int
+
+
+async def look_at_queue(redis: Redis, queue: str) -> Overview:
+    """Raises redis-py's `RedisError`."""
+    pipe = redis.pipeline(transaction=False)
+    pipe.time()
+    pipe.zcard(keys.LEASES)
+    pipe.zcard(keys.DEAD)
+    pipe.llen(QUARANTINE_KEY)
+    pipe.zrange(keys.LEASES, 0, _MOST_LOOKED_UP - 1)
+    for priority in PRIORITIES:
+        pipe.zcard(keys.queued_key(queue, priority))
+        pipe.zrange(keys.queued_key(queue, priority), 0, 0)
+    (seconds, _), running, dead, quarantined, held, *waiting = await pipe.execute()
+    queues = []
+    for priority, depth, first in zip(PRIORITIES, waiting[::2], waiting[1::2], strict=True):
+        oldest_s = await _wait_s(redis, first, seconds)
+        if depth or not priority:
+            queues.append(QueueRow(queue, priority, depth, oldest_s))
+    models = await _models(redis, held)
+    return Overview(tuple(queues), models, running, dead, quarantined)
+
+
+def look_at_workers(app: Celery, timeout_s: float) -> tuple[WorkerRow, ...]:
+    """The live workers, after `timeout_s` of waiting for their answers."""
+    stats = app.control.inspect(timeout=timeout_s).stats() or {}
+    return tuple(_worker(name, figures.get("pool") or {}) for name, figures in sorted(stats.items()))
+
+
+def _worker(name: str, pool: dict[str, Any]) -> WorkerRow:
+    return WorkerRow(
+        name=name,
+        in_flight=int(pool.get("in-flight", 0)),
+        limit=int(pool.get("max-concurrency", 0)),
+        total=int(pool.get("total", 0)),
+        loop_lag_s=float(pool.get("loop-lag-s", 0.0)),
+        rss_bytes=int(pool.get("rss-bytes", 0)),
+    )
+
+
+async def _wait_s(redis: Redis, first: list[str], now_s: int) -> float:
+    if not first:
+        return 0.0
+    created_ms = await redis.hget(keys.job_key(first[0]), "created_ms")
+    return max(now_s - int(created_ms) / 1000, 0.0) if created_ms else 0.0
+
+
+async def _models(redis: Redis, held: list[str]) -> tuple[ModelRow, ...]:
+    pipe = redis.pipeline(transaction=False)
+    for job_id in held:
+        pipe.hget(keys.job_key(job_id), "model")
+    running = Counter(filter(None, cast("list[str | None]", await pipe.execute())))
+    pace = await CostLedger(redis).last_minute()
+    rows = [
+        ModelRow(model, running[model], one.jobs, one.tokens, one.cost_usd)
+        for model in running.keys() | pace.keys()
+        for one in (pace.get(model, _NO_PACE),)
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.usd_a_minute, -row.running, row.model)))

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError
+
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ..broker.quarantine import QUARANTINE_KEY
+from .finding import Finding, bad, doubtful, good
+
+#: The first with functions.
+_OLDEST_VERSION = (7, 0)
+MOST_SKEW_S = 2.0
+_SLOW_MS = 20.0
+_ANSWER_S = 2.0
+_FULL = 0.8
+_AS_ADMIN = "let doctor run as an administrator of Redis, or grant this user +info"
+
+
+async def check_server(redis: Redis, settings: QueueSettings) -> list[Finding]:
+    """Version, persistence, memory, clock and rights of a Redis that answers."""
+    findings = [await _round_trip(redis), await _clock(redis)]
+    try:
+        info = await redis.info()
+    except NoPermissionError:
+        unseen = "version, persistence and memory cannot be seen: INFO is not this user's to ask"
+        findings.append(doubtful("server", unseen, _AS_ADMIN))
+    else:
+        findings += [_version(info), _persistence(info), _eviction(info), *_memory(info)]
+    findings += [*await _rights(redis, settings), await _login(redis, settings.redis_url)]
+    return findings
+
+
+async def _round_trip(redis: Redis) -> Finding:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        await redis.ping()
+        times.append((time.perf_counter() - started) * 1000)
+    middle_ms = sorted(times)[2]
+    says = f"answers in {middle_ms:.1f} ms"
+    if middle_ms > _SLOW_MS:
+        return doubtful("redis", says, "each job takes about five round trips: move workers and Redis closer")
+    return good("redis", says)
+
+
+async def _clock(redis: Redis) -> Finding:
+    before = time.time()
+    seconds, microseconds = await redis.time()
+    skew_s = seconds + microseconds / 1e6 - (before + time.time()) / 2
+    if abs(skew_s) > MOST_SKEW_S:
+        says = f"Redis' clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
+        return doubtful("clock", says, "run NTP on both; leases and deadlines go by Redis' clock alone")
+    return good("clock", f"{abs(skew_s) * 1000:.0f} ms from this machine's")
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    name = "Valkey" if info.get("server_name") == "valkey" else "Redis"
+    text = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    # Valkey began as Redis 7.2.
+    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST_VERSION:
+        return bad("version", f"{name} {text} has no functions", "install Redis 7 or Valkey 7.2, or newer")
+    return good("version", f"{name} {text}")
+
+
+def _persistence(info: Mapping[str, Any]) -> Finding:
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return bad("persistence", "the last write to the append-only file failed", "look at its disk")
+    if info.get("aof_enabled"):
+        return good("persistence", "append-only file")
+    return doubtful(
+        "persistence",
+        "no append-only file: a restart of Redis loses jobs, answers and the books",
+        "set `appendonly yes`, with `appendfsync everysec`",
+    )
+
+
+def _eviction(info: Mapping[str, Any]) -> Finding:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return good("eviction", "noeviction")
+    return bad(
+        "eviction",
+        f"maxmemory-policy is {policy}: when memory is short Redis drops jobs in silence",
+        "set `maxmemory-policy noeviction`; then submits fail with a clear error instead",
+    )
+
+
+def _memory(info: Mapping[str, Any]) -> list[Finding]:
+    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    if not most:
+        return [good("memory", f"{used / 1e6:.0f} MB used, no limit")]
+    says = f"{used / 1e6:.0f} of {most / 1e6:.0f} MB used"
+    if used > _FULL * most:
+        return [doubtful("memory", says, "raise maxmemory, or shorten LLM_QUEUE_RESULT_TTL")]
+    return [good("memory", says)]
+
+
+async def _rights(redis: Redis, settings: QueueSettings) -> list[Finding]:
+    """Whether this user may do what the queue does, found out by doing it with nothing."""
+    ledger = Ledger(redis, result_ttl=settings.result_ttl)
+    try:
+        await ledger.renew({}, lease=timedelta(seconds=1))
+        await redis.get(keys.result_key("doctor"))
+        await redis.llen(QUARANTINE_KEY)
+        await redis.llen(keys.message_list(settings.queue, 0))
+        async with redis.pubsub() as pubsub:
+            await pubsub.subscribe(keys.CANCEL_CHANNEL)
+            # Subscribing only sends: the refusal is the first thing read.
+            await pubsub.get_message(timeout=_ANSWER_S)
+    except FunctionsMissing:
+        return [
+            bad(
+                "rights",
+                "the queue's functions are not loaded, and this user may not load them",
+                "run `llm-queue load-functions` as the worker's user, or start a worker",
+            )
+        ]
+    except NoPermissionError as error:
+        return [bad("rights", str(error), "give the user the rights of the ACL in docker/")]
+    return [good("rights", "functions, keys and channels of the queue")]
+
+
+async def _login(redis: Redis, url: str) -> Finding:
+    try:
+        user = str(await redis.acl_whoami())
+    except RedisError:
+        user = ""
+    parts = urlsplit(url)
+    if parts.password or _is_loopback(parts.hostname or ""):
+        # Redis users of less than everything often may not even ask who they are.
+        return good("login", f"user {user!r}" if user else "a user of few rights")
+    return bad(
+        "login",
+        "no password, and Redis is not on this machine: whoever reaches it can read and forge jobs",
+        "give agents and workers users of their own, as the ACL in docker/ does, and use rediss://",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "")

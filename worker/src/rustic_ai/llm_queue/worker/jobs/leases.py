@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.tasks.ledger.keys import CANCEL_CHANNEL
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+
+from .held_job import HeldJob, StopReason
+
+logger = logging.getLogger(__name__)
+
+_RECONNECT_PAUSE_S = 0.5
+
+
+class Leases:
+    """The jobs this process holds, kept alive by one renewal a beat for all of them."""
+
+    def __init__(self, ledger: Ledger, *, lease: timedelta, beat: timedelta) -> None:
+        self._ledger = ledger
+        self._lease, self._beat_s = lease, beat.total_seconds()
+        self._held: dict[str, HeldJob] = {}
+        self.lost = 0
+        #: Longest time between two renewals that is no interruption. Whoever was interrupted with
+        #: us by less than this still has a lease, and time to renew it.
+        self.longest_gap = beat + lease / 6
+        #: The latest renewal, and the first since which none was interrupted, on Redis' clock: it
+        #: also shows when this process, or all of the machine, stood still.
+        self._renewed_ms: int | None = None
+        self._steady_since_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def steady_ms(self) -> int | None:
+        """Redis' time of the latest renewal, if renewals have gone through for one whole lease."""
+        if self._renewed_ms is None or self._renewed_ms - self._steady_since_ms < _ms(self._lease):
+            return None
+        return self._renewed_ms
+
+    def hold(self, job: HeldJob) -> None:
+        """Renew the job's lease until `let_go`."""
+        if earlier := self._held.get(job.job_id):
+            # This worker had it before, lost it, and has claimed it anew.
+            self._lose(earlier)
+        self._held[job.job_id] = job
+
+    def let_go(self, job: HeldJob) -> None:
+        """Renew the job's lease no more."""
+        if self._held.get(job.job_id) is job:
+            del self._held[job.job_id]
+
+    def stop(self, job_id: str, reason: StopReason) -> None:
+        """Stop the job if it is one of ours."""
+        if job := self._held.get(job_id):
+            job.stop(reason)
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            before = clock()
+            try:
+                await self._renew()
+            except OUTAGE_ERRORS as error:
+                logger.warning("Leases could not be renewed, Redis is away: %s", type(error).__name__)
+            await asyncio.sleep(max(self._beat_s - (clock() - before), 0))
+
+    async def _renew(self) -> None:
+        held = {job.job_id: job.epoch for job in self._held.values()}
+        renewal = await self._ledger.renew(held, lease=self._lease)
+        self._note(renewal.now_ms)
+        for job_id, reason in renewal.stop.items():
+            job = self._held.get(job_id)
+            if job is None or job.epoch != held[job_id]:
+                continue
+            if reason == "lost":
+                self._lose(job)
+            else:
+                job.stop(StopReason(reason))
+
+    def _lose(self, job: HeldJob) -> None:
+        self.lost += 1
+        logger.warning("Job %s is no longer this claim's; its call is stopped", job.job_id)
+        job.stop(StopReason.LOST)
+
+    def _note(self, now_ms: int) -> None:
+        if self._renewed_ms is None or now_ms - self._renewed_ms > _ms(self.longest_gap):
+            self._steady_since_ms = now_ms
+        self._renewed_ms = now_ms
+
+
+class CancelListener:
+    """Hears of cancelled jobs at once; without it a running one would go on until the next beat."""
+
+    def __init__(self, redis: Redis, leases: Leases) -> None:
+        self._redis, self._leases = redis, leases
+
+    async def run(self) -> None:
+        """Listen until cancelled. What is missed while Redis is away comes with the renewals."""
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(CANCEL_CHANNEL)
+                    async for message in pubsub.listen():
+                        self._leases.stop(str(message["data"]), StopReason.CANCELLED)
+            except OUTAGE_ERRORS as error:
+                logger.debug("Not listening for cancels: %s", type(error).__name__)
+            await asyncio.sleep(_RECONNECT_PAUSE_S)
+
+
+def _ms(span: timedelta) -> float:
+    return span / timedelta(milliseconds=1)

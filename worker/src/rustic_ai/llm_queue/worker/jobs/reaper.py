@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from rustic_ai.llm_queue.tasks.contract import ContractViolation
+from rustic_ai.llm_queue.tasks.job import PRIORITIES, JobRecord
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger, ReapVerdict
+from rustic_ai.llm_queue.tasks.outcome import Outcome
+from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+
+from .announcer import Announcer
+from .leases import Leases
+from .settlement import Settlement, cancelled, expired, gave_up, worker_lost
+
+logger = logging.getLogger(__name__)
+
+#: A wake-up that was sent this long ago and is not in its list any more was lost.
+_PATIENCE = timedelta(seconds=5)
+#: A worker that dies may have held a thousand: all of them are to run again at once.
+_AT_ONCE = 1_000
+
+
+class Reaper:
+    """Repairs what died: runs in every worker, and does no harm in parallel.
+
+    A Redis that was away or frozen let every lease run out at once, though their workers live.
+    So no lease is reaped until this worker's own renewals have gone through for one whole lease:
+    by then the others' have, too. The ledger refuses a reap that comes later than it was meant.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settlement: Settlement,
+        announcer: Announcer,
+        leases: Leases,
+        *,
+        queue: str,
+        every: timedelta,
+    ) -> None:
+        self._ledger, self._settlement, self._announcer, self._leases = ledger, settlement, announcer, leases
+        self._queue = queue
+        self._every_s = every.total_seconds()
+        self.requeued = 0
+
+    async def run(self) -> None:
+        """Repair until cancelled."""
+        while True:
+            try:
+                await self._reap()
+                await self._announce_lost_wakeups()
+            except OUTAGE_ERRORS as error:
+                logger.warning("Nothing was reaped, Redis is away: %s", type(error).__name__)
+            await asyncio.sleep(self._every_s)
+
+    async def _reap(self) -> None:
+        # Without steady renewals only what is past its deadline in the queue is found.
+        renewed_ms = self._leases.steady_ms or 0
+        found = await self._ledger.reap(renewed_ms=renewed_ms, within=self._leases.longest_gap, most=_AT_ONCE)
+        for verdict, job_id in found:
+            if verdict == "requeued":
+                self.requeued += 1
+                logger.warning("Job %s lost its worker and is back on the queue", job_id)
+                await self._announcer.announce(job_id)
+            else:
+                await self._conclude(verdict, job_id)
+
+    async def _conclude(self, verdict: ReapVerdict, job_id: str) -> None:
+        try:
+            record = await self._ledger.record(job_id)
+        except ContractViolation:
+            record = None
+        outcome = _outcome(verdict, record)
+        if verdict == "withdrawn":
+            self._settlement.tell(job_id, record, outcome)
+            return
+        epoch = record.epoch if record else await self._ledger.epoch(job_id)
+        if await self._settlement.conclude(job_id, epoch, record, outcome):
+            logger.warning("Job %s was concluded: %s", job_id, outcome.kind)
+
+    async def _announce_lost_wakeups(self) -> None:
+        for priority in PRIORITIES:
+            for job_id in await self._ledger.unannounced(self._queue, priority, patience=_PATIENCE):
+                logger.warning("The wake-up of job %s was lost and is sent again", job_id)
+                await self._announcer.announce(job_id)
+
+
+def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:
+    match verdict:
+        case "expired":
+            return expired(record)
+        case "withdrawn" if record and gave_up(record, record.ended_ms or 0):
+            return expired(record)
+        case "cancelled" | "withdrawn":
+            return cancelled(record, by="caller")
+        case _:
+            return worker_lost(record)

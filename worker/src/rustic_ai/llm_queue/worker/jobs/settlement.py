@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.job import JobRecord
+from rustic_ai.llm_queue.tasks.ledger.charge import Charge
+from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
+from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Expired, Failed, Outcome
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
+from rustic_ai.llm_queue.tasks.seal import Sealer
+
+from .observers import Observers
+
+#: Nobody is known to own a record that does not even name its owner.
+UNKNOWN_OWNER = Owner(org="unknown", guild="unknown", agent="unknown")
+#: A caller's clock starts before the ledger's: it gives up so much earlier, or by this part of its timeout.
+_LEAD_MS, _LEAD_PART = 1_000, 10
+
+
+class Settlement:
+    """Writes down how jobs ended."""
+
+    def __init__(self, ledger: Ledger, sealer: Sealer, observers: Observers) -> None:
+        self._ledger, self._sealer, self._observers = ledger, sealer, observers
+
+    async def finish(
+        self, job_id: str, owner: Owner, epoch: int, outcome: Outcome, attempts: Iterable[AttemptRecord]
+    ) -> FinishVerdict:
+        """End a job that this worker holds at `epoch`."""
+        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+        dead = isinstance(outcome, Failed)
+        return await self._ledger.finish(
+            job_id,
+            epoch,
+            outcome_state(outcome),
+            meta,
+            attempts=attempts,
+            dead=dead,
+            charge=Charge.of(owner, outcome),
+        )
+
+    async def conclude(self, job_id: str, epoch: int, record: JobRecord | None, outcome: Outcome) -> bool:
+        """End a job that nobody holds. False when it meanwhile is another's, or has ended."""
+        owner = record.job.owner if record else UNKNOWN_OWNER
+        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+        dead = isinstance(outcome, Failed)
+        ended = await self._ledger.conclude(job_id, epoch, outcome_state(outcome), meta, dead=dead)
+        if ended:
+            self._observers.concluded(job_id, record, outcome)
+        return ended
+
+    def tell(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
+        """Tell of a job that has ended without a worker."""
+        self._observers.concluded(job_id, record, outcome)
+
+
+def expired(record: JobRecord | None) -> Expired:
+    """The outcome of a job whose deadline passed while it waited, or while its worker was lost."""
+    return Expired(account=account_without_answer(record))
+
+
+def cancelled(record: JobRecord | None, by: str) -> Cancelled:
+    """The outcome of a job that was cancelled while no worker held it."""
+    return Cancelled(account=account_without_answer(record), by=by)
+
+
+def gave_up(record: JobRecord | None, at_ms: float) -> bool:
+    """Whether who cancels a job at `at_ms` does so because its timeout is over: it then has expired."""
+    if record is None:
+        return False
+    return at_ms >= record.deadline_ms - min(_LEAD_MS, record.job.timeout_ms / _LEAD_PART)
+
+
+def worker_lost(record: JobRecord | None) -> Failed:
+    """The outcome of a job whose workers were lost with a call under way."""
+    losses = record.epoch - record.handbacks if record else 1
+    return Failed(
+        account=account_without_answer(record),
+        error=ErrorEnvelope(
+            kind=ErrorKind.WORKER_LOST,
+            message=f"The worker was lost in mid-call ({losses} of them in all), and the job may not be "
+            "run again: the provider may have billed what nobody received.",
+            model=record.job.model if record else None,
+        ),
+    )
+
+
+def account_without_answer(record: JobRecord | None) -> Account:
+    """What is known of a job that no worker holds."""
+    if record is None:
+        return Account()
+    started_ms = record.started_ms or record.ended_ms or record.deadline_ms
+    return Account(
+        attempts=record.attempts,
+        queue_wait_s=max(started_ms - record.created_ms, 0) / 1000,
+        worker=record.worker,
+        possible_duplicate_charge=False,
+    )

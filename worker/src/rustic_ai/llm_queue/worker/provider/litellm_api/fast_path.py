@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from litellm import get_llm_provider
+from litellm import main as litellm_main
+from litellm import utils as litellm_utils
+from litellm.types.utils import LlmProviders, ModelResponse
+
+from ..failures.litellm_error import named_error
+from ..targets.credentials import Target
+from .fast_post import lean_post
+
+#: Headers that OpenAI's SDK takes from these, and LiteLLM's own client does not.
+_ONLY_THE_SDK_READS = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+_SET_FOR_EACH = ("authorization", "content-type")
+#: Parameters of which LiteLLM's `completion()` makes no more than `get_optional_params` does.
+_PLAIN_PARAMETERS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "prompt_cache_key",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+    }
+)
+#: What `lean_completion` itself reads, or has no use for.
+_OURS = frozenset(
+    {
+        "api_base",
+        "api_key",
+        "custom_llm_provider",
+        "extra_headers",
+        "max_retries",
+        "messages",
+        "model",
+        "num_retries",
+        "timeout",
+    }
+)
+_ANY_FUNCTION = {"type": "function", "function": {}}
+_MOST_MODELS = 1024
+#: Of some of what follows LiteLLM has no public name.
+_MAIN: Any = litellm_main
+
+
+class _Unlogged:
+    """Stands where LiteLLM keeps what its callbacks read."""
+
+    def post_call(self, **_: object) -> None:
+        """Nobody listens."""
+
+
+_UNLOGGED = _Unlogged()
+
+
+def fits(target: Target, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `lean_completion` of these arguments gives what `litellm.acompletion` would."""
+    return (
+        target.provider == "openai"
+        and not target.routed
+        and arguments.keys() <= _PLAIN_PARAMETERS | _OURS
+        and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
+        and not any(environment.get(name) for name in _ONLY_THE_SDK_READS)
+        and _name_at_openai(*_asked(arguments)) is not None
+    )
+
+
+async def lean_completion(arguments: Mapping[str, Any]) -> object:
+    """One whole answer of a provider that speaks OpenAI's chat completions.
+
+    The checks, the translation, the HTTP client and the exceptions are LiteLLM's own. What
+    `litellm.acompletion` does around them, for callbacks, caches, other providers and OpenAI's SDK, is
+    left out: it takes half of a call's CPU, and most of the memory of a call that waits. Holds for the
+    pinned release of LiteLLM, and only for arguments that `fits`.
+    """
+    try:
+        request = _request(arguments)
+        response = await lean_post(
+            request.url,
+            request.headers,
+            request.body,
+            timeout_s=arguments["timeout"],
+            config=request.config,
+        )
+        return _read(request, response)
+    except Exception as error:
+        raise named_error(error, model=arguments["model"], provider="openai") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    config: Any
+    url: str
+    headers: dict[str, Any] = field(repr=False)
+    body: dict[str, Any] = field(repr=False)
+
+
+def _request(arguments: Mapping[str, Any]) -> _Request:
+    # In the order of LiteLLM's `completion()`, which each step changes for the next.
+    utils: Any = litellm_utils
+    model = _name_at_openai(*_asked(arguments))
+    key, api_base = arguments["api_key"], arguments.get("api_base")
+    messages = utils.validate_and_fix_openai_messages(messages=arguments["messages"])
+    params = _checked_parameters(arguments, model)
+    config = utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI)
+    messages = config.translate_developer_role_to_system_role(messages=messages)
+    params = utils.get_optional_params(
+        model=model,
+        custom_llm_provider="openai",
+        messages=messages,
+        stream=None,
+        max_retries=arguments["max_retries"],
+        **params,
+    )
+    extra = params.pop("extra_body", None) or {}
+    about = {
+        "model": model,
+        "optional_params": params,
+        "litellm_params": {"custom_llm_provider": "openai", "api_base": api_base},
+    }
+    headers = config.validate_environment(
+        headers=dict(arguments.get("extra_headers") or {}), messages=messages, api_key=key, **about
+    )
+    url = config.get_complete_url(api_base=_MAIN._resolve_openai_api_base(api_base), api_key=key, **about)
+    body = config.transform_request(messages=messages, headers=headers, **about)
+    return _Request(config, url, headers, {**body, **extra})
+
+
+def _checked_parameters(arguments: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+    utils: Any = litellm_utils
+    params = {name: value for name, value in arguments.items() if name in _PLAIN_PARAMETERS}
+    if "tools" in params:
+        tools = utils.validate_and_fix_openai_tools(tools=params["tools"])
+        params["tools"] = _MAIN._drop_anthropic_only_tool_keys(tools=tools)
+    if "tool_choice" in params:
+        choice = utils.validate_chat_completion_tool_choice(tool_choice=params["tool_choice"], model=model)
+        params["tool_choice"] = choice
+    if "stop" in params:
+        params["stop"] = utils.validate_openai_optional_params(stop=params["stop"])
+    return params
+
+
+def _read(request: _Request, response: object) -> object:
+    return request.config.transform_response(
+        model=request.body["model"],
+        raw_response=response,
+        model_response=ModelResponse(),
+        logging_obj=_UNLOGGED,
+        request_data=request.body,
+        messages=request.body["messages"],
+        optional_params={},
+        litellm_params={},
+        encoding=None,
+    )
+
+
+def _asked(arguments: Mapping[str, Any]) -> tuple[str, str | None, str | None, bool]:
+    return (
+        arguments["model"],
+        arguments.get("custom_llm_provider"),
+        arguments.get("api_base"),
+        bool(arguments.get("tools")),
+    )
+
+
+@functools.lru_cache(_MOST_MODELS)
+def _name_at_openai(model: str, provider: str | None, api_base: str | None, with_tools: bool) -> str | None:
+    """The model's name for OpenAI's chat completions; None where LiteLLM would go another way."""
+    name, found, _, base = get_llm_provider(model=model, custom_llm_provider=provider, api_base=api_base)
+    if found != "openai" or base != api_base or name.startswith("ft:"):
+        return None
+    info, _ = _MAIN.responses_api_bridge_check(
+        model=name,
+        custom_llm_provider=found,
+        api_base=api_base,
+        tools=[_ANY_FUNCTION] if with_tools else None,
+    )
+    return None if info.get("mode") == "responses" else name

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import logging
+import os
+from types import ModuleType
+
+from ...settings import WorkerSettings
+from .redirects import follow_no_redirects
+
+#: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
+_SPARE_CONNECTIONS = 64
+_CONNECTION_LIMITS = ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
+_SUCCESS_REPORT = "_dispatch_success_logging"
+_RESPONSE_METADATA = "update_response_metadata"
+_LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
+#: They log URLs with keys in them at INFO, and whole requests at DEBUG.
+_TALKATIVE_LOGGERS = ("httpx", "httpcore", "openai", "openai._base_client", "aiohttp", "botocore", "google")
+
+
+def prepare_environment(concurrency: int) -> None:
+    """Set what LiteLLM reads once, at its import. Does nothing about a variable the operator has set."""
+    connections = str(concurrency + _SPARE_CONNECTIONS)
+    for name, value in {
+        # The price map and header table in the package, so that nothing is fetched at start.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+        "LITELLM_LOCAL_BLOG_POSTS": "True",
+        # No .env of the working directory among the worker's settings.
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_DISABLE_BUG_REPORT_LINK": "true",
+        # At most 500 connections a host by default; 0 would not mean unlimited.
+        "AIOHTTP_CONNECTOR_LIMIT": connections,
+        "AIOHTTP_CONNECTOR_LIMIT_PER_HOST": connections,
+        # A model that repeats itself is the caller's `max_tokens` to bound: an answer of 100 equal
+        # chunks is no failure to be billed twice.
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def load_litellm(settings: WorkerSettings) -> ModuleType:
+    """Import LiteLLM (7-10 s of CPU the first time) and make it a plain caller of providers.
+
+    It retries nothing, calls nobody back, prints nothing and fetches nothing of its own.
+    """
+    prepare_environment(settings.concurrency)
+    import litellm  # only after its environment stands
+
+    from .corrections import correct_litellm
+
+    litellm.drop_params = True
+    litellm.num_retries = 0
+    litellm.model_fallbacks = None
+    litellm.cache = None
+    litellm.suppress_debug_info = True
+    litellm.redact_messages_in_exceptions = True
+    litellm.log_raw_request_response = False
+    litellm.user_url_validation = True
+    litellm.user_url_allowed_hosts = list(settings.allowed_hosts)
+    litellm.disable_hf_tokenizer_download = True
+    _silence_callbacks(litellm)
+    _silence_loggers()
+    _raise_connection_limits()
+    correct_litellm()
+    follow_no_redirects()
+    if settings.litellm_config is None:
+        _skip_success_reports()
+    return litellm
+
+
+def _raise_connection_limits() -> None:
+    """Once more than in the environment, which is too late when something else imported LiteLLM first."""
+    from litellm.llms.custom_httpx import http_handler
+
+    for name in _CONNECTION_LIMITS:
+        setattr(http_handler, name, int(os.environ[name]))
+
+
+def _silence_callbacks(litellm: ModuleType) -> None:
+    for name in (
+        "callbacks",
+        "input_callback",
+        "success_callback",
+        "failure_callback",
+        "service_callback",
+        "_async_input_callback",
+        "_async_success_callback",
+        "_async_failure_callback",
+    ):
+        setattr(litellm, name, [])
+
+
+def _silence_loggers() -> None:
+    for name in _LITELLM_LOGGERS:
+        # Even its warnings quote provider errors, which may quote the prompt.
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in _TALKATIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _skip_success_reports() -> None:
+    """A quarter of a call's CPU goes into what only callbacks, such as a router's, and the proxy read.
+
+    That is a report of the call, and its cost and timing in the response's hidden parameters.
+    """
+    from litellm import utils
+
+    def report_nothing(**_: object) -> None:
+        pass
+
+    for name in (_SUCCESS_REPORT, _RESPONSE_METADATA):
+        setattr(utils, name, report_nothing)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import litellm
+
+from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.limits import bounded
+from rustic_ai.llm_queue.tasks.scrub import Scrubber
+
+from ..pool.inline_executor import in_place
+from ..settings import WorkerSettings
+from .answers.answer_form import plain_response
+from .answers.stream_chunks import ChunkReader
+from .cost import Usage, cost_usd
+from .failures.classify import (
+    MalformedAnswer,
+    ProviderFault,
+    StreamIdle,
+    StreamTooLarge,
+    StreamTruncated,
+    classify,
+)
+from .failures.litellm_error import named_error
+from .litellm_api.fast_path import fits, lean_completion
+from .parameters import checked_parameters, fitting_parameters, own_copy
+from .targets.credentials import Credentials, Target
+from .targets.deployments import ModelRouter
+from .targets.litellm_config import read_litellm_config
+from .targets.policy import Policy
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A provider's whole answer."""
+
+    response: dict[str, Any] = field(repr=False)
+    usage: Usage
+    cost_usd: float | None
+
+
+class Provider:
+    """Makes one call to one model through LiteLLM: no retry, no fallback, no log."""
+
+    def __init__(self, settings: WorkerSettings, environment: Mapping[str, str] = os.environ) -> None:
+        """Raises `SettingsError` when the LiteLLM config file cannot be used."""
+        self._settings = settings
+        path = settings.litellm_config
+        config = read_litellm_config(path, environment) if path else None
+        known = {**config.variables, **environment} if config else environment
+        self._router = ModelRouter(config) if config else None
+        self._credentials = Credentials(
+            known,
+            allowed_endpoints=settings.allowed_endpoints,
+            config_providers=config.providers() if config else None,
+        )
+        self._policy = Policy(settings, self._credentials)
+        self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
+
+    def check(self, call: CompletionCall) -> None:
+        """Raises `PolicyViolation` when the job may not run as it is. Sends nothing."""
+        self._policy.check(call)
+
+    async def target(self, call: CompletionCall, model: str) -> Target:
+        """Where the next call for `model` goes. Raises what `failure` explains."""
+        target = self._credentials.target(call, model)
+        if not target.routed:
+            if "api_base" in target.options:
+                await self._policy.check_address(call)
+            return target
+        assert self._router is not None
+        picked = await self._router.pick(target.model, call.params["messages"], target.options)
+        return self._credentials.keyed(picked)
+
+    def failure(
+        self, error: Exception, call: CompletionCall, model: str, target: Target | None
+    ) -> ErrorEnvelope:
+        """The envelope of an exception of this provider's methods."""
+        endpoint = call.endpoint
+        secrets = [*endpoint.extra_headers.values(), *(target.secrets if target else ())]
+        if endpoint.api_key:
+            secrets.append(endpoint.api_key.get_secret_value())
+        provider = target.provider if target else None
+        return classify(error, model=model, provider=provider, scrubber=self._scrubber.knowing(secrets))
+
+    async def complete(self, call: CompletionCall, target: Target) -> Completion:
+        """One call, answered whole. Raises what `failure` explains."""
+        arguments = self._arguments(call, target)
+        # An operator's LiteLLM config may change any of LiteLLM's ways.
+        if self._router is None and fits(target, arguments):
+            response: object = await lean_completion(arguments)
+        else:
+            with in_place(_never_blocks(target)):
+                response = await litellm.acompletion(**arguments)
+        return self._completion(plain_response(response), target)
+
+    @asynccontextmanager
+    async def stream(self, call: CompletionCall, target: Target) -> AsyncIterator[ProviderStream]:
+        """One call, answered in chunks. Leaving the context closes the provider's connection."""
+        arguments = self._arguments(call, target)
+        with in_place(_never_blocks(target)):
+            wrapper = await litellm.acompletion(
+                **arguments, stream=True, stream_options={"include_usage": True}
+            )
+        mocked = bool(call.params.get("mock_response"))
+        stream = ProviderStream(wrapper, target, self._settings, mocked=mocked)
+        try:
+            yield stream
+        finally:
+            await wrapper.aclose()
+
+    def completion_of(self, stream: ProviderStream, target: Target) -> Completion:
+        """The answer that a stream was.
+
+        Raises `StreamTruncated` when it ended too early, `MalformedAnswer`.
+        """
+        try:
+            return self._completion(stream.assembler.response(), target)
+        except UnfinishedAnswer as error:
+            raise StreamTruncated(str(error)) from None
+        except UnnamedTool as error:
+            raise MalformedAnswer(str(error)) from None
+
+    def _completion(self, response: dict[str, Any], target: Target) -> Completion:
+        usage = response.get("usage")
+        name = str(target.options.get("model", target.model))
+        cost = cost_usd(name, target.provider, usage, target.prices)
+        return Completion(response, Usage.of(usage), cost)
+
+    def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
+        params = bounded(checked_parameters(call.params), self._settings)
+        return {
+            # Some of LiteLLM's providers write into what they are given, and a retry or fallback
+            # needs it as the caller wrote it.
+            **own_copy(fitting_parameters(params, target.options.get("model", target.model))),
+            **target.options,
+            # The deadline is kept by our own clock: LiteLLM would open a client, with connections of
+            # its own, for every other timeout.
+            "timeout": self._settings.max_timeout.total_seconds(),
+            # By default one 500 becomes three POSTs.
+            "num_retries": 0,
+            "max_retries": 0,
+        }
+
+
+def _never_blocks(target: Target) -> bool:
+    # Of the others, some make their calls, or fetch their credentials, where they are made.
+    return target.provider == "openai" and not target.routed
+
+
+class ProviderStream:
+    """The chunks of one call, in the order in which they come."""
+
+    def __init__(
+        self, wrapper: litellm.CustomStreamWrapper, target: Target, settings: WorkerSettings, *, mocked: bool
+    ) -> None:
+        self._wrapper = wrapper
+        #: LiteLLM plays a `mock_response` without an ending.
+        self._mocked = mocked
+        self._target = target
+        self._idle_s = settings.stream_idle.total_seconds()
+        self._max_bytes = settings.stream_max_bytes
+        self._begun = False
+        self.assembler = AnswerAssembler()
+
+    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """OpenAI `chat.completion.chunk` objects, deltas whole.
+
+        Raises `StreamIdle`, `StreamTooLarge`, or what LiteLLM makes of a provider's failure.
+        """
+        reader = ChunkReader(self._wrapper, self._target.model)
+        try:
+            if self._wrapper.completion_stream is None:
+                # Some providers' calls are made only now.
+                fetch: Callable[[], Awaitable[object]] = self._wrapper.fetch_stream
+                await fetch()
+            source = aiter(self._wrapper.completion_stream)
+            while (item := await self._next(source)) is not _END:
+                self._begun = True
+                chunk = reader.read(item)
+                if chunk is None:
+                    continue
+                self.assembler.add(chunk)
+                if self.assembler.text_bytes > self._max_bytes:
+                    raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
+                yield chunk
+            if getattr(self._wrapper.completion_stream, "_json_buffer", None):
+                # LiteLLM waits for the rest of a broken chunk until the stream is over.
+                raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
+            if self._mocked:
+                ending = reader.ending()
+                self.assembler.add(ending)
+                yield ending
+        except ProviderFault:
+            raise
+        except Exception as error:
+            provider = self._target.provider or self._wrapper.custom_llm_provider
+            raise named_error(error, model=self._target.model, provider=provider) from error
+
+    async def _next(self, source: AsyncIterator[Any]) -> Any:
+        try:
+            # Before its first word a provider may think for as long as the deadline allows.
+            async with asyncio.timeout(self._idle_s if self._begun else None) as silence:
+                return await anext(source, _END)
+        except TimeoutError:
+            if silence.expired():
+                raise StreamIdle(f"the provider sent nothing for {self._idle_s:g} s") from None
+            raise
+
+
+_END: Any = object()

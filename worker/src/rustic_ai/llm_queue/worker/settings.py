@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
+
+from rustic_ai.llm_queue.tasks.duration import Duration
+from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
+
+from .provider.targets.allowed_endpoint import AllowedEndpoint
+
+_NONE = timedelta(0)
+_INSTANT = timedelta(milliseconds=1)
+
+
+def _endpoints(value: Any) -> Any:
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple):
+        return value
+    return tuple(_endpoint(entry) for entry in entries)
+
+
+def _endpoint(entry: Any) -> Any:
+    if isinstance(entry, dict) and set(entry) == {"provider", "base_url"}:
+        entry = f"{entry['provider']}={entry['base_url']}"
+    return AllowedEndpoint.parse(entry) if isinstance(entry, str) else entry
+
+
+class WorkerSettings(QueueSettings):
+    """What only a worker needs to know, from the environment with the prefix `LLM_QUEUE_`.
+
+    Durations take `30`, `30s`, `500ms`, `5m`, `1h`; a bare number is in seconds. Raises
+    `SettingsError` naming the variable when a value cannot be used.
+    """
+
+    #: Calls in flight in one process.
+    concurrency: int = Field(default=1_000, ge=1, le=100_000)
+
+    #: LiteLLM's own config file, whose `model_list` names become models of ours.
+    litellm_config: Path | None = None
+    #: `provider=base URL,…`: where a job may send this worker's own key.
+    allowed_endpoints: Annotated[tuple[AllowedEndpoint, ...], NoDecode, BeforeValidator(_endpoints)] = ()
+    #: Patterns of the models a job may name, as `openai/*`: held against the name as the job gives it
+    #: and against `provider/model`.
+    allowed_models: TextList = ("*",)
+    #: Calls of one guild that run at once, over all workers; its further jobs wait.
+    max_running_per_guild: int | None = Field(default=None, ge=1)
+
+    #: Pause before the first retry, and the longest pause, where the provider names none.
+    retry_base: Duration = Field(default=timedelta(milliseconds=500), ge=_INSTANT)
+    retry_cap: Duration = Field(default=timedelta(seconds=30), ge=_INSTANT)
+
+    #: How long a job is a worker's without a renewal, and how often it renews.
+    lease: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    beat: Duration = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=100))
+    #: How often a worker looks for jobs whose worker is gone.
+    reap_every: Duration = Field(default=timedelta(seconds=2), ge=timedelta(milliseconds=100))
+    #: How long writes to Redis are tried again before a job is given up.
+    outage: Duration = Field(default=timedelta(seconds=60), ge=_NONE)
+    #: Reruns of a job after its worker was lost.
+    most_losses: int = Field(default=2, ge=0, le=100)
+
+    #: How long a stopping worker waits for its calls, and after which it exits whatever runs.
+    drain: Duration = Field(default=timedelta(seconds=30), ge=_NONE)
+    hard_stop: Duration = Field(default=timedelta(seconds=60), ge=_NONE)
+
+    #: Longest silence of a provider in the middle of a stream.
+    stream_idle: Duration = Field(default=timedelta(seconds=120), ge=_INSTANT)
+    #: Most that one stream may carry, in bytes of its chunks as JSON.
+    stream_max_bytes: int = Field(default=16_000_000, ge=1_000)
+    #: A frame goes out when this much time has passed or this many bytes have gathered.
+    stream_flush: Duration = Field(default=timedelta(milliseconds=30), ge=_NONE)
+    stream_flush_bytes: int = Field(default=1_024, ge=1)
+
+    #: How much is logged, and whether for people or as JSON.
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["human", "json"] = "human"
+
+    #: How long a day's costs stay in the books.
+    costs_ttl: Duration = Field(default=timedelta(days=400), ge=timedelta(days=1))
+
+    #: Where Prometheus finds this worker's metrics; port 0 shows none. There is no login: keep the
+    #: address private.
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+
+    #: A file that is touched every 5 s while the worker takes jobs, for a container's health check.
+    health_file: Path | None = None
+
+    @property
+    def oldest_request(self) -> timedelta:
+        """Past this age a sealed request is one that somebody kept: no record lives so long.
+
+        An hour on top, because the submitter's clock is not ours.
+        """
+        return self.max_timeout + self.result_ttl + timedelta(hours=1)
+
+    # Field by field, so that the error names the variable.
+    @field_validator("beat")
+    @classmethod
+    def _beats_thrice(cls, beat: timedelta, info: ValidationInfo) -> timedelta:
+        if beat * 3 > (lease := info.data.get("lease", beat * 3)):
+            raise ValueError(f"{beat} is more than a third of the lease of {lease}")
+        return beat
+
+    @field_validator("retry_cap")
+    @classmethod
+    def _cap_above_base(cls, cap: timedelta, info: ValidationInfo) -> timedelta:
+        if cap < (base := info.data.get("retry_base", cap)):
+            raise ValueError(f"{cap} is shorter than the retry_base of {base}")
+        return cap
+
+    @field_validator("hard_stop")
+    @classmethod
+    def _stops_after_drain(cls, hard_stop: timedelta, info: ValidationInfo) -> timedelta:
+        if hard_stop < (drain := info.data.get("drain", hard_stop)):
+            raise ValueError(f"{hard_stop} is over before the drain of {drain}")
+        return hard_stop

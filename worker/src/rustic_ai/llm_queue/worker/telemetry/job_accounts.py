@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rustic_ai.llm_queue.tasks.job import JobRecord
+from rustic_ai.llm_queue.tasks.outcome import Outcome
+
+if TYPE_CHECKING:
+    from ..jobs.job_run import JobRun
+
+#: Jobs of which Celery may never report the end are forgotten beyond this.
+_MOST = 10_000
+
+
+class JobAccounts:
+    """What the jobs that ended here took, kept until Celery reports their end.
+
+    An `Observer` on the event loop; `take` is for the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, dict[str, Any]] = {}
+
+    def run_ended(self, run: JobRun) -> None:
+        """Keep what the run took, if the job ended with it."""
+        if run.outcome is None:
+            return
+        if len(self._accounts) >= _MOST:
+            self._accounts.pop(next(iter(self._accounts)))
+        self._accounts[run.job_id] = account_view(run.outcome)
+
+    def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
+        """Nothing ran, so there is nothing to tell."""
+
+    def avoided(self, verdict: str) -> None:
+        """Nothing ran, so there is nothing to tell."""
+
+    def take(self, job_id: str) -> dict[str, Any] | None:
+        """What the job took; None when it is not known, or was taken before."""
+        return self._accounts.pop(job_id, None)
+
+
+def account_view(outcome: Outcome) -> dict[str, Any]:
+    """What Celery's events, and so Flower, see of a job's end: numbers and names, no text of the caller's."""
+    account = outcome.account
+    return {
+        "outcome": outcome.kind,
+        "attempts": len(account.attempts),
+        "models": [attempt.model for attempt in account.attempts],
+        "cost_usd": account.cost_usd,
+        "prompt_tokens": account.prompt_tokens,
+        "completion_tokens": account.completion_tokens,
+        "queue_wait_s": round(account.queue_wait_s, 3),
+        "run_time_s": round(account.run_time_s, 3),
+    }

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from rustic_ai.llm_queue.tasks.redis_client import connect
+
+from ..jobs.leases import Leases
+from ..jobs.observers import Observer
+from ..jobs.reaper import Reaper
+from ..pool.loop import Service
+from ..settings import WorkerSettings
+from .job_metrics import JobMetrics
+from .metrics_server import MetricsServer
+from .queue_metrics import QueueMetrics
+from .worker_metrics import PoolFigures, WorkerMetrics
+
+
+class Metrics:
+    """All that a worker shows Prometheus."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self.observers: Sequence[Observer] = (JobMetrics(self._registry),)
+        # Not the jobs' connections, and no second try: a look that fails is a figure, too.
+        self._redis = connect(settings.redis_url, outage_s=0, max_connections=1)
+
+    def services(self, pool: PoolFigures, leases: Leases, reaper: Reaper) -> list[Service]:
+        """What runs for it beside the jobs."""
+        WorkerMetrics(pool, leases, reaper, self._registry)
+        settings = self._settings
+        return [
+            QueueMetrics(self._redis, queue=settings.queue, registry=self._registry),
+            MetricsServer(self._registry, host=settings.metrics_host, port=settings.metrics_port),
+        ]
+
+    async def close(self) -> None:
+        """Close its connection."""
+        await self._redis.aclose()
