@@ -80,7 +80,7 @@ class LocalModelServer:
         if self._process is not None and self._process.poll() is None:
             return
         find_weights()
-        command = [sys.executable, "-m", __name__, "--port", str(self.port)]
+        command = [sys.executable, str(Path(__file__)), "--port", str(self.port)]
         log: IO[bytes] | int = self._log_path.open("ab") if self._log_path else subprocess.DEVNULL
         try:
             # A session of its own: Ctrl-C goes to the program that started us, which then stops us.

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from rustic_ai.llm_queue.tasks.settings import ENV_PREFIX, QueueSettings
+from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 

@@ -21,12 +21,13 @@ from kombu.messaging import Consumer
 
 from rustic_ai.llm_queue.tasks.job import Job, Priority
 from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.worker.broker.messages import parse_wakeup
-from rustic_ai.llm_queue.worker.broker.quarantine import QUARANTINE_KEY, QuarantinedMessage
+from rustic_ai.llm_queue.worker.broker.quarantine import QuarantinedMessage
 from rustic_ai.llm_queue.worker.broker.transport import broker_url, register_transport
 from support.callers.malformed import CANARY, malformed_messages
 from support.processes.wait import wait_until

@@ -21,7 +21,8 @@ from pydantic import (
 from rustic_ai.core.guild.agent_ext.depends.llm.models import DiscriminatedLLMMessage
 
 from rustic_ai.llm_queue.tasks.job import OnWorkerLoss, Priority
-from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError, check_redis_url
+from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
+from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 from .call.toolset import AnyToolset
 from .configuration_error import ConfigurationError

@@ -7,3 +7,5 @@ DEFAULT_QUEUE = "llm"
 KEY_PREFIX = "llmq:"
 #: Of all our modules.
 PACKAGE = "rustic_ai.llm_queue"
+#: Of the environment variables that are settings.
+ENV_PREFIX = "LLM_QUEUE_"

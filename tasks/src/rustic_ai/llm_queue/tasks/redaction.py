@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable
 
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from .names import PACKAGE
@@ -16,7 +15,9 @@ from .scrub import Scrubber
 WITHHELD = "text withheld, it may quote a prompt"
 _LONGEST_RECORD = 20_000
 #: Their words are about connections and files. What any other exception says may be the caller's.
-_TRUSTED = (OSError, RedisError, OperationalError, ImportError)
+_TRUSTED = (OSError, RedisError, ImportError)
+#: The same by name, of a library that an agent's environment does not have.
+_TRUSTED_NAMES = frozenset({("kombu.exceptions", "OperationalError")})
 
 
 class RedactingFilter(logging.Filter):
@@ -82,7 +83,9 @@ def stand_in(error: BaseException, scrubber: Scrubber) -> Exception:
 
 
 def _words(error: BaseException, scrubber: Scrubber) -> str:
-    if isinstance(error, _TRUSTED) or type(error).__module__.startswith(PACKAGE):
+    kind = type(error)
+    ours = kind.__module__.startswith(PACKAGE) or (kind.__module__, kind.__name__) in _TRUSTED_NAMES
+    if ours or isinstance(error, _TRUSTED):
         return scrubber.scrub(str(error), _LONGEST_RECORD)
     return WITHHELD if str(error) else ""
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -14,6 +12,7 @@ from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .checked_connection import checked
+from .redis_url import SentinelUrl
 from .settings import require_server
 
 #: A `SIGSTOP`ped server or a half-open connection answers nothing: give up on the socket after
@@ -33,85 +32,6 @@ OUTAGE_ERRORS: tuple[type[Exception], ...] = (
     ReadOnlyError,
     OSError,
 )
-
-
-#: What a Sentinel URL may say of TLS, by redis-py's names; `tls=1` turns it on.
-_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
-#: The Sentinels' own user, which is not the master's.
-_SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
-
-
-@dataclass(frozen=True)
-class SentinelUrl:
-    """`sentinel://[user:password@]host:port[;host:port…]/db?master=name[&option=value…]`, taken apart.
-
-    Options: `tls=1` (for master and Sentinels alike), `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
-    `sentinel_username`, `sentinel_password`.
-    """
-
-    hosts: tuple[tuple[str, int], ...]
-    master: str
-    db: int
-    username: str | None
-    password: str | None = field(repr=False)
-    options: dict[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def tls(self) -> dict[str, str] | None:
-        """redis-py's options for TLS, which check the server's certificate; None without TLS."""
-        if self.options.get("tls") != "1":
-            return None
-        said = {name: value for name, value in self.options.items() if name in _TLS_OPTIONS}
-        return {"ssl_cert_reqs": "required", **said}
-
-    @property
-    def to_sentinels(self) -> dict[str, Any]:
-        """redis-py's options for connections to the Sentinels themselves, but for the timeouts."""
-        said = {name: self.options[name] for name in _SENTINEL_OPTIONS & self.options.keys()}
-        tls = {"ssl": True, **self.tls} if self.tls else {}
-        return tls | {name.removeprefix("sentinel_"): value for name, value in said.items()}
-
-    @classmethod
-    def parse(cls, url: str) -> SentinelUrl:
-        """Raises `ValueError` that names what is missing."""
-        parts = urlsplit(url)
-        credentials, _, addresses = parts.netloc.rpartition("@")
-        username, _, password = credentials.partition(":")
-        options = dict(parse_qsl(parts.query))
-        master = options.pop("master", "")
-        if not master:
-            raise ValueError("the sentinel URL names no master; add ?master=name")
-        _check_options(options)
-        hosts = []
-        for address in filter(None, addresses.split(";")):
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal():
-                raise ValueError(f"{address!r} is not host:port of a sentinel")
-            hosts.append((host.strip("[]"), int(port)))
-        if not hosts:
-            raise ValueError("the sentinel URL names no host")
-        database = parts.path.strip("/") or "0"
-        if not database.isdecimal():
-            raise ValueError(f"the URL's path {database!r} is not a database number")
-        return cls(
-            hosts=tuple(hosts),
-            master=master,
-            db=int(database),
-            username=unquote(username) or None,
-            password=unquote(password) or None,
-            options=options,
-        )
-
-
-def _check_options(options: dict[str, str]) -> None:
-    known = {"tls"} | _TLS_OPTIONS | _SENTINEL_OPTIONS
-    if unknown := sorted(options.keys() - known):
-        raise ValueError(f"the sentinel URL's option {unknown[0]!r} is not one of {', '.join(sorted(known))}")
-    if options.get("tls", "1") not in ("0", "1"):
-        raise ValueError("the sentinel URL's option 'tls' is neither 0 nor 1")
-    if options.get("tls") != "1" and (idle := sorted(options.keys() & _TLS_OPTIONS)):
-        # Taken in silence, it would be a plain connection that looks like a safe one.
-        raise ValueError(f"the sentinel URL has {idle[0]!r} and no TLS; add tls=1")
 
 
 def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS, **options: Any) -> Redis:

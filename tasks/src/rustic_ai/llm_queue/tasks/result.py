@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import states
 from pydantic import ValidationError
 
 from .contract import WIRE_VERSION, ContractViolation, check_version
@@ -14,11 +13,12 @@ from .outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed, Out
 from .owner import Owner
 from .seal import Purpose, Sealer
 
+#: Celery's own words for how a task ended, as `AsyncResult.state` and Flower read them.
 _CELERY_STATES = {
-    "answered": states.SUCCESS,
-    "failed": states.FAILURE,
-    "cancelled": states.REVOKED,
-    "expired": states.FAILURE,
+    "answered": "SUCCESS",
+    "failed": "FAILURE",
+    "cancelled": "REVOKED",
+    "expired": "FAILURE",
 }
 
 
@@ -33,7 +33,7 @@ def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer
     What Celery reads names how it ended and what it cost. The outcome itself, with the answer
     or the provider's words, is in `sealed`.
     """
-    meta = {
+    meta: dict[str, Any] = {
         "status": _CELERY_STATES[outcome.kind],
         "result": _celery_view(outcome),
         "traceback": None,

@@ -3,7 +3,6 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,48 +17,15 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from .contract import MAX_NESTING
 from .duration import Duration
-from .memory_url import is_memory_url, otherwise_of
-from .names import DEFAULT_QUEUE
+from .names import DEFAULT_QUEUE, ENV_PREFIX
 from .policy_file import PolicyFile, PolicyFileError
 from .private_hosts import AllowedHosts
+from .redis_url import check_redis_url, is_memory_url
 from .seal import KeyRing, Sealer
-
-ENV_PREFIX = "LLM_QUEUE_"
-REDIS_SCHEMES = ("redis", "rediss", "sentinel")
 
 
 class SettingsError(ValueError):
     """A setting that cannot be used. The message names the variable and the remedy."""
-
-
-def check_redis_url(url: str) -> str:
-    """Return `url` if it names a Redis server this project can use, or none at all (`memory://`).
-
-    Raises `ValueError`.
-    """
-    if is_memory_url(url):
-        otherwise_of(url)
-        return url
-    if url.startswith("sentinel:"):
-        # Here, because it brings redis-py with it, which who only builds a guild does not need.
-        from .redis_client import SentinelUrl
-
-        SentinelUrl.parse(url)
-        return url
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        # urlsplit's message may hold the password that broke the parse.
-        raise ValueError("the URL does not parse; give redis://host:port/db") from error
-    if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(f"the URL's scheme is {parts.scheme!r}; use one of {', '.join(REDIS_SCHEMES)}")
-    if not host:
-        raise ValueError("the URL names no host; give redis://host:port/db")
-    database = parts.path.strip("/")
-    if database and not database.isdigit():
-        raise ValueError(f"the URL's path {database!r} is not a database number")
-    return url
 
 
 def require_server(url: str) -> None:

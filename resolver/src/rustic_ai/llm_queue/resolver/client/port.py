@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from rustic_ai.llm_queue.tasks.memory_url import is_memory_url
+from rustic_ai.llm_queue.tasks.redis_url import is_memory_url
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.job import Job, JobRecord

@@ -16,6 +16,8 @@ DEADLINES = f"{KEY_PREFIX}deadlines"
 DEAD = f"{KEY_PREFIX}dead"
 #: Jobs that were cancelled while they waited, of which no worker has told yet: a list.
 WITHDRAWN = f"{KEY_PREFIX}withdrawn"
+#: Messages that no worker would take, the latest first: a list of JSON.
+QUARANTINE = f"{KEY_PREFIX}quarantine"
 #: Pub/sub channel on which running jobs are cancelled.
 CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
 

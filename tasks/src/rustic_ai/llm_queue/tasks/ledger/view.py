@@ -6,8 +6,6 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.worker.broker.quarantine import QUARANTINE_KEY, QuarantinedMessage
-
 from ..contract import ContractViolation
 from ..job import JobRecord
 from . import keys
@@ -47,11 +45,6 @@ class JobIndex:
         """One job."""
         (listed,) = await self._jobs([job_id])
         return listed
-
-    async def quarantined(self, most: int) -> list[QuarantinedMessage]:
-        """Messages that no worker would take, the latest first."""
-        listed = cast("list[str]", await self._redis.lrange(QUARANTINE_KEY, 0, most - 1))
-        return [QuarantinedMessage.model_validate_json(one) for one in listed]
 
     async def _jobs(self, job_ids: Sequence[str]) -> list[ListedJob]:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -4,16 +4,17 @@ import base64
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import redis
 from pydantic import BaseModel
+from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.names import KEY_PREFIX
+from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.redaction import get_logger
 
 logger = get_logger(__name__)
 
-QUARANTINE_KEY = f"{KEY_PREFIX}quarantine"
 DEFAULT_CAP = 1000
 _MAX_BODY_BYTES = 8_000
 _TTL_S = 7 * 24 * 3600
@@ -86,3 +87,12 @@ class Quarantine:
         moved = self.client.transaction(move, key)
         if moved:
             self.add(b"", key, "key is not a list; moved to " + aside)
+
+
+async def quarantined(client: Redis, most: int) -> list[QuarantinedMessage]:
+    """At most `most` of the messages that no worker would take, the latest first.
+
+    Raises redis-py's `RedisError`.
+    """
+    listed = cast("list[str]", await client.lrange(QUARANTINE_KEY, 0, most - 1))
+    return [QuarantinedMessage.model_validate_json(one) for one in listed]

@@ -10,8 +10,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.job import PRIORITIES
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, MinuteRow
-
-from ..broker.quarantine import QUARANTINE_KEY
+from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
 _MOST_LOOKED_UP = 2_000

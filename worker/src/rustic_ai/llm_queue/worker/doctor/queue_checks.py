@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.job import PRIORITIES
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import CostLedger
+from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..broker.quarantine import QUARANTINE_KEY
 from .finding import Finding, doubtful, good
 
 _MOST_WAIT_S = 60.0

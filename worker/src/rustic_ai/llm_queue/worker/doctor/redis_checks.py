@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..broker.quarantine import QUARANTINE_KEY
 from .finding import Finding, bad, doubtful, good
 
 #: The first with functions.

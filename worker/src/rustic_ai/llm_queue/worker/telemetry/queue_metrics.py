@@ -10,9 +10,8 @@ from redis.exceptions import RedisError
 
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, Priority
 from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
-
-from ..broker.quarantine import QUARANTINE_KEY
 
 logger = logging.getLogger(__name__)
 

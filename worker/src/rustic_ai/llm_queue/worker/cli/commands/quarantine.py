@@ -4,10 +4,9 @@ import click
 from redis.asyncio import Redis
 from rich.table import Table
 
-from rustic_ai.llm_queue.tasks.ledger.view import JobIndex
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ...broker.quarantine import QuarantinedMessage
+from ...broker.quarantine import QuarantinedMessage, quarantined
 from ..job_table import moment
 from ..output import json_option, out, print_json
 from ..redis_session import on_redis
@@ -27,7 +26,7 @@ def list_(limit: int, as_json: bool) -> None:
     """What was put aside and why, the latest first; never what is in it."""
 
     async def read(redis: Redis, _: QueueSettings) -> list[QuarantinedMessage]:
-        return await JobIndex(redis).quarantined(limit)
+        return await quarantined(redis, limit)
 
     messages = on_redis(read, QueueSettings())
     if as_json:

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
-from rustic_ai.llm_queue.tasks.settings import ENV_PREFIX, SettingsError
+from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 VARIABLE = f"{ENV_PREFIX}LITELLM_CONFIG"
 _REFERENCE = "os.environ/"
