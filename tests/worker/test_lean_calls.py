@@ -222,6 +222,12 @@ async def test_a_parameter_that_litellm_does_more_about_goes_by_the_sdk(bench: B
     assert await by_the_sdk(bench, model="openai/o3", reasoning_effort="low")
 
 
+async def test_all_goes_litellms_way_where_the_fast_path_is_off(bench: Bench) -> None:
+    assert not await by_the_sdk(bench)
+    bench.stub.reset()
+    assert await by_the_sdk(Bench.over(bench.stub, fast_path="off"))
+
+
 async def test_all_goes_litellms_way_where_the_operator_configures_it(bench: Bench, tmp_path: Path) -> None:
     config = tmp_path / "litellm.yaml"
     config.write_text("model_list: [{model_name: other, litellm_params: {model: openai/o3, api_key: key}}]")

@@ -10,6 +10,7 @@ from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.redaction import get_logger
 
 from ..provider.cost import Usage
 from ..provider.failures.classify import PolicyViolation, ProviderFault
@@ -19,6 +20,8 @@ from ..settings import WorkerSettings
 from .log import AttemptLog
 from .plan import AttemptPlan
 from .retry import Backoff, Decision, Next
+
+logger = get_logger(__name__)
 
 
 class Journal(Protocol):
@@ -171,6 +174,8 @@ class _Run:
                     raise
                 except Exception as error:
                     failure = self._provider.failure(error, self._call, model, target)
+                    if failure.kind is ErrorKind.WORKER_FAULT:
+                        _log_fault(error)
                 else:
                     self._record("ok", started_s)
                     return completion
@@ -261,6 +266,13 @@ class _Run:
     def _note_pause(self, decision: Decision) -> None:
         last = self._log.records[-1]
         self._log.replace_last(last.model_copy(update={"backoff_s": round(decision.delay_s, 6)}))
+
+
+def _log_fault(error: Exception) -> None:
+    # The task bears the name of its job. What the exceptions say is withheld where it may quote a prompt.
+    task = asyncio.current_task()
+    name = task.get_name() if task is not None else "a job"
+    logger.error("The worker itself failed on %s, not the provider", name, exc_info=error)
 
 
 class _Foreign(Exception):

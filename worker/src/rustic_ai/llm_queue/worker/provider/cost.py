@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import litellm
-from litellm.types.utils import Usage as LiteLLMUsage
+
+from .litellm_api import seam
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def cost_usd(
         return None
     try:
         prompt, completion = litellm.cost_per_token(
-            model=model, custom_llm_provider=provider, usage_object=LiteLLMUsage(**usage)
+            model=model, custom_llm_provider=provider, usage_object=seam.Usage(**usage)
         )
     except Exception:
         # Whatever LiteLLM cannot price has no price: it raises a plain Exception for that.

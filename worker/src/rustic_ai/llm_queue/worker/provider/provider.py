@@ -11,6 +11,7 @@ import litellm
 
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
 from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.limits import bounded
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
@@ -27,14 +28,17 @@ from .failures.classify import (
     StreamTooLarge,
     StreamTruncated,
     classify,
+    first_cause,
 )
 from .failures.litellm_error import named_error
+from .litellm_api import seam
 from .litellm_api.fast_path import fits, lean_completion
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .targets.credentials import Credentials, Target
 from .targets.deployments import ModelRouter
 from .targets.litellm_config import read_litellm_config
 from .targets.policy import Policy
+from .wire.exchange import begin_exchange
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,20 @@ class Provider:
         if endpoint.api_key:
             secrets.append(endpoint.api_key.get_secret_value())
         provider = target.provider if target else None
-        return classify(error, model=model, provider=provider, scrubber=self._scrubber.knowing(secrets))
+        envelope = classify(error, model=model, provider=provider, scrubber=self._scrubber.knowing(secrets))
+        if envelope.kind is not ErrorKind.WORKER_FAULT:
+            return envelope
+        message = (
+            f"The worker failed on this job ({type(first_cause(error)).__name__}); its log has the details."
+        )
+        return envelope.model_copy(update={"message": message})
 
     async def complete(self, call: CompletionCall, target: Target) -> Completion:
         """One call, answered whole. Raises what `failure` explains."""
         arguments = self._arguments(call, target)
+        begin_exchange()
         # An operator's LiteLLM config may change any of LiteLLM's ways.
-        if self._router is None and fits(target, arguments):
+        if self._settings.fast_path and self._router is None and fits(target, arguments):
             response: object = await lean_completion(arguments)
         else:
             with in_place(_never_blocks(target)):
@@ -105,6 +116,7 @@ class Provider:
     async def stream(self, call: CompletionCall, target: Target) -> AsyncIterator[ProviderStream]:
         """One call, answered in chunks. Leaving the context closes the provider's connection."""
         arguments = self._arguments(call, target)
+        begin_exchange()
         with in_place(_never_blocks(target)):
             wrapper = await litellm.acompletion(
                 **arguments, stream=True, stream_options={"include_usage": True}
@@ -191,8 +203,7 @@ class ProviderStream:
                 if self.assembler.text_bytes > self._max_bytes:
                     raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
                 yield chunk
-            if getattr(self._wrapper.completion_stream, "_json_buffer", None):
-                # LiteLLM waits for the rest of a broken chunk until the stream is over.
+            if _holds_half_a_chunk(self._wrapper.completion_stream):
                 raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
             if self._mocked:
                 ending = reader.ending()
@@ -213,6 +224,11 @@ class ProviderStream:
             if silence.expired():
                 raise StreamIdle(f"the provider sent nothing for {self._idle_s:g} s") from None
             raise
+
+
+def _holds_half_a_chunk(stream: Any) -> bool:
+    # LiteLLM waits for the rest of a broken chunk until the stream is over.
+    return isinstance(stream, seam.BUFFERING_STREAMS) and bool(stream._json_buffer)
 
 
 _END: Any = object()

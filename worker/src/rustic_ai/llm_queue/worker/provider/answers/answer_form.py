@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litellm.types.utils import ModelResponse
+from litellm import ModelResponse
 from pydantic import BaseModel
 
 from ..failures.classify import MalformedAnswer

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from litellm import CustomStreamWrapper
-from litellm.litellm_core_utils.core_helpers import map_finish_reason
-from litellm.types.utils import ModelResponseStream
 from openai.types.chat import ChatCompletionChunk
 
+from ..litellm_api import seam
 from .answer_form import lift_provider_fields
 
 _OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
@@ -33,7 +32,7 @@ class ChunkReader:
 
     def read(self, item: Any) -> dict[str, Any] | None:
         """One chunk, or None when the item says nothing. Raises what LiteLLM makes of an odd one."""
-        if isinstance(item, ChatCompletionChunk | ModelResponseStream):
+        if isinstance(item, ChatCompletionChunk | seam.ModelResponseStream):
             raw = item.model_dump(exclude_none=True)
         elif isinstance(item, Mapping) and "is_finished" in item:
             raw = _from_generic(item)
@@ -93,7 +92,7 @@ class ChunkReader:
         return choice if delta or reason or "logprobs" in choice else None
 
     def _reason(self, reason: str, index: int) -> str:
-        known = reason if reason in _OPENAI_REASONS else str(map_finish_reason(reason))
+        known = reason if reason in _OPENAI_REASONS else str(seam.map_finish_reason(reason))
         return "tool_calls" if known == "stop" and index in self._called_tools else known
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator, Mapping
 
@@ -11,8 +10,6 @@ import anyio
 import httpx
 import openai
 from litellm import exceptions as litellm_exceptions
-from litellm.tool_loop import ToolLoopMaxRoundsExceeded
-from litellm.types.router import RouterRateLimitError, RouterRateLimitErrorBasic
 from pydantic import ValidationError
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -20,136 +17,21 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation as PolicyViolation
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
 
+from ..litellm_api import seam
+from ..wire.exchange import answer_has_begun
+from .kinds import KINDS as KINDS
+from .kinds import MalformedAnswer as MalformedAnswer
+from .kinds import NoCredential as NoCredential
+from .kinds import ProviderFault as ProviderFault
+from .kinds import StreamIdle as StreamIdle
+from .kinds import StreamTooLarge as StreamTooLarge
+from .kinds import StreamTruncated as StreamTruncated
+from .kinds import kind_of as kind_of
+from .origin import raised_by_a_reader
 from .provider_message import ProviderWords
 from .retry_after import retry_after_s
 
-
-class ProviderFault(Exception):
-    """A provider's answer that is no answer."""
-
-    kind = ErrorKind.RESPONSE_PROCESSING
-
-
-class MalformedAnswer(ProviderFault):
-    """The provider's answer has no choices, or is not what it should be."""
-
-
-class StreamTruncated(ProviderFault):
-    """The provider's stream ended without a finish reason."""
-
-
-class StreamIdle(ProviderFault):
-    """The provider stopped sending in the middle of a stream."""
-
-    kind = ErrorKind.STREAM_IDLE
-
-
-class StreamTooLarge(ProviderFault):
-    """The provider's stream is longer than this worker takes."""
-
-    kind = ErrorKind.STREAM_TOO_LARGE
-
-
-class NoCredential(Exception):
-    """This worker has no key for a provider; nothing has been sent."""
-
-    kind = ErrorKind.AUTHENTICATION
-
-
 K = ErrorKind
-#: An exception's kind is that of its class, or else of the nearest of its bases that stands here.
-KINDS: Mapping[type[BaseException], ErrorKind] = {
-    ProviderFault: K.RESPONSE_PROCESSING,
-    MalformedAnswer: K.RESPONSE_PROCESSING,
-    StreamTruncated: K.RESPONSE_PROCESSING,
-    StreamIdle: K.STREAM_IDLE,
-    StreamTooLarge: K.STREAM_TOO_LARGE,
-    NoCredential: K.AUTHENTICATION,
-    # LiteLLM
-    litellm_exceptions.AuthenticationError: K.AUTHENTICATION,
-    litellm_exceptions.NotFoundError: K.NOT_FOUND,
-    litellm_exceptions.BadRequestError: K.BAD_REQUEST,
-    litellm_exceptions.ImageFetchError: K.BAD_REQUEST,
-    litellm_exceptions.VectorStoreSearchError: K.BAD_REQUEST,
-    litellm_exceptions.UnprocessableEntityError: K.UNPROCESSABLE,
-    litellm_exceptions.Timeout: K.TIMEOUT,
-    litellm_exceptions.PermissionDeniedError: K.PERMISSION_DENIED,
-    litellm_exceptions.RateLimitError: K.RATE_LIMIT,
-    litellm_exceptions.ContextWindowExceededError: K.CONTEXT_WINDOW,
-    # 402: the account lacks credit, the request is fine.
-    litellm_exceptions.PaymentRequiredError: K.PERMISSION_DENIED,
-    litellm_exceptions.RejectedRequestError: K.CONTENT_POLICY,
-    litellm_exceptions.ContentPolicyViolationError: K.CONTENT_POLICY,
-    litellm_exceptions.ServiceUnavailableError: K.INTERNAL_SERVER,
-    litellm_exceptions.BadGatewayError: K.INTERNAL_SERVER,
-    litellm_exceptions.InternalServerError: K.INTERNAL_SERVER,
-    litellm_exceptions.APIError: K.INTERNAL_SERVER,
-    litellm_exceptions.APIConnectionError: K.CONNECTION,
-    litellm_exceptions.APIResponseValidationError: K.RESPONSE_PROCESSING,
-    litellm_exceptions.JSONSchemaValidationError: K.RESPONSE_PROCESSING,
-    litellm_exceptions.OpenAIError: K.INTERNAL_SERVER,
-    litellm_exceptions.UnsupportedParamsError: K.BAD_REQUEST,
-    litellm_exceptions.ModelNotMappedError: K.BAD_REQUEST,
-    litellm_exceptions.BudgetExceededError: K.RATE_LIMIT,
-    litellm_exceptions.InvalidRequestError: K.BAD_REQUEST,
-    litellm_exceptions.MockException: K.INTERNAL_SERVER,
-    litellm_exceptions.LiteLLMUnknownProvider: K.BAD_REQUEST,
-    litellm_exceptions.GuardrailRaisedException: K.CONTENT_POLICY,
-    litellm_exceptions.BlockedPiiEntityError: K.CONTENT_POLICY,
-    litellm_exceptions.MidStreamFallbackError: K.CONNECTION,
-    litellm_exceptions.ModifyResponseException: K.CONTENT_POLICY,
-    litellm_exceptions.SensitiveDataRouteException: K.CONTENT_POLICY,
-    RouterRateLimitError: K.RATE_LIMIT,
-    RouterRateLimitErrorBasic: K.RATE_LIMIT,
-    ToolLoopMaxRoundsExceeded: K.WORKER_FAULT,
-    # openai
-    openai.BadRequestError: K.BAD_REQUEST,
-    openai.AuthenticationError: K.AUTHENTICATION,
-    openai.PermissionDeniedError: K.PERMISSION_DENIED,
-    openai.NotFoundError: K.NOT_FOUND,
-    openai.ConflictError: K.CONFLICT,
-    openai.UnprocessableEntityError: K.UNPROCESSABLE,
-    openai.RateLimitError: K.RATE_LIMIT,
-    openai.InternalServerError: K.INTERNAL_SERVER,
-    openai.APIStatusError: K.INTERNAL_SERVER,
-    openai.APITimeoutError: K.TIMEOUT,
-    openai.APIConnectionError: K.CONNECTION,
-    openai.APIResponseValidationError: K.RESPONSE_PROCESSING,
-    openai.LengthFinishReasonError: K.RESPONSE_PROCESSING,
-    openai.ContentFilterFinishReasonError: K.CONTENT_POLICY,
-    openai.OAuthError: K.AUTHENTICATION,
-    openai.InvalidWebhookSignatureError: K.WORKER_FAULT,
-    openai.WebSocketConnectionClosedError: K.CONNECTION,
-    openai.WebSocketQueueFullError: K.CONNECTION,
-    openai.APIError: K.INTERNAL_SERVER,
-    openai.OpenAIError: K.INTERNAL_SERVER,
-    # The network, below both
-    httpx.TimeoutException: K.TIMEOUT,
-    httpx.TransportError: K.CONNECTION,
-    httpx.RemoteProtocolError: K.CONNECTION,
-    httpx.StreamError: K.CONNECTION,
-    httpx.HTTPStatusError: K.INTERNAL_SERVER,
-    httpx.DecodingError: K.RESPONSE_PROCESSING,
-    httpx.HTTPError: K.CONNECTION,
-    httpx.InvalidURL: K.BAD_REQUEST,
-    aiohttp.ServerTimeoutError: K.TIMEOUT,
-    aiohttp.ClientPayloadError: K.CONNECTION,
-    aiohttp.ClientConnectionError: K.CONNECTION,
-    aiohttp.ClientError: K.CONNECTION,
-    aiohttp.InvalidURL: K.BAD_REQUEST,
-    aiohttp.EofStream: K.CONNECTION,
-    anyio.EndOfStream: K.CONNECTION,
-    anyio.BrokenResourceError: K.CONNECTION,
-    anyio.ClosedResourceError: K.CONNECTION,
-    asyncio.IncompleteReadError: K.CONNECTION,
-    TimeoutError: K.TIMEOUT,
-    OSError: K.CONNECTION,
-    json.JSONDecodeError: K.RESPONSE_PROCESSING,
-    UnicodeDecodeError: K.RESPONSE_PROCESSING,
-    ValidationError: K.RESPONSE_PROCESSING,
-    Exception: K.WORKER_FAULT,
-}
-
 #: A status that really came back says more than the class LiteLLM found for it.
 _BY_STATUS: Mapping[int, ErrorKind] = {
     400: K.BAD_REQUEST,
@@ -175,8 +57,8 @@ _BY_CODE: Mapping[str, ErrorKind] = {
 _VAGUE = frozenset({K.INTERNAL_SERVER, K.CONNECTION, K.BAD_REQUEST, K.UNPROCESSABLE, K.WORKER_FAULT})
 _TIMEOUTS = (openai.APITimeoutError, httpx.TimeoutException, TimeoutError)
 _NETWORK = (httpx.TransportError, httpx.StreamError, aiohttp.ClientError, OSError, anyio.EndOfStream)
-#: What reading an answer raises that is not what it should be.
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ProviderFault)
+#: What libraries raise about text that is not what it should be.
+_UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError)
 
 
 def classify(error: Exception, *, model: str, provider: str | None, scrubber: Scrubber) -> ErrorEnvelope:
@@ -196,16 +78,12 @@ def classify(error: Exception, *, model: str, provider: str | None, scrubber: Sc
     )
 
 
-def kind_of(cls: type[BaseException]) -> ErrorKind:
-    """The kind of a class of exceptions, by its nearest base in `KINDS`."""
-    return next((KINDS[base] for base in cls.__mro__ if base in KINDS), ErrorKind.WORKER_FAULT)
-
-
 def _kind(error: Exception, status: int | None, code: str | None) -> ErrorKind:
     if isinstance(error, PolicyViolation):
         return error.kind
     kind = kind_of(type(error))
-    if kind not in _VAGUE or isinstance(error, _KNOWN_BAD_REQUESTS):
+    named = kind not in _VAGUE and not isinstance(error, _UNREADABLE)
+    if named or isinstance(error, _KNOWN_BAD_REQUESTS):
         return kind
     if status is not None:
         return _BY_STATUS.get(status, K.INTERNAL_SERVER if status >= 500 else K.BAD_REQUEST)
@@ -219,11 +97,21 @@ def _kind(error: Exception, status: int | None, code: str | None) -> ErrorKind:
     if any(type(one) is openai.APIError for one in chain):
         # An error event inside a stream.
         return K.INTERNAL_SERVER
-    if kind is not K.BAD_REQUEST and any(isinstance(one, _UNREADABLE) for one in chain):
-        return K.RESPONSE_PROCESSING
-    if kind is K.BAD_REQUEST and any(isinstance(one, json.JSONDecodeError) for one in chain):
-        return K.RESPONSE_PROCESSING
-    return kind
+    if not any(map(_is_unexplained, chain)):
+        return kind
+    unreadable = answer_has_begun() and raised_by_a_reader(first_cause(error))
+    if kind is K.BAD_REQUEST:
+        # Refused by LiteLLM itself; but it takes some answers that are not JSON for bad requests.
+        garbled = unreadable and any(isinstance(one, _UNREADABLE) for one in chain)
+        return K.RESPONSE_PROCESSING if garbled else kind
+    return K.RESPONSE_PROCESSING if unreadable else K.WORKER_FAULT
+
+
+def _is_unexplained(error: BaseException) -> bool:
+    """Whether an exception says neither that the provider failed nor that the network did."""
+    if type(error).__module__.partition(".")[0] == litellm_exceptions.__name__.partition(".")[0]:
+        return False
+    return isinstance(error, _UNREADABLE) or kind_of(type(error)) is K.WORKER_FAULT
 
 
 #: Found out before anything was sent, so no status stands behind them.
@@ -235,7 +123,7 @@ _KNOWN_BAD_REQUESTS = (
 
 
 def _retry_after_s(error: Exception, headers: Mapping[str, str], words: ProviderWords) -> float | None:
-    if isinstance(error, RouterRateLimitError):
+    if isinstance(error, seam.RouterRateLimitError):
         # Every deployment of the operator's config rests.
         return float(error.cooldown_time)
     return retry_after_s(headers, words.raw)
@@ -246,6 +134,12 @@ def _innermost(error: Exception) -> Exception:
     while isinstance(error, litellm_exceptions.MidStreamFallbackError) and error.original_exception:
         error = error.original_exception
     return error
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The exception that all the others of its chain came of."""
+    *_, cause = _chain(error)
+    return cause
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from litellm.litellm_core_utils.exception_mapping_utils import exception_type
+from ..litellm_api import seam
 
 
 def named_error(error: Exception, *, model: str, provider: str | None) -> Exception:
     """`error` under the name LiteLLM has for it, such as an overloaded provider's event in mid-stream."""
-    name: Callable[..., Exception] = exception_type
     try:
-        return name(
+        return seam.exception_type(
             model=model,
             custom_llm_provider=provider,
             original_exception=error,

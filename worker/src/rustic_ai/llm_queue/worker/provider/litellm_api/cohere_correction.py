@@ -6,29 +6,24 @@ send, and leaves out of a whole answer its finish reason, and its text beside to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from litellm.litellm_core_utils.core_helpers import map_finish_reason
-from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
-from litellm.llms.cohere.chat.v2_transformation import CohereV2ChatConfig
-from litellm.llms.cohere.common_utils import CohereError
-from litellm.types.utils import GenericStreamingChunk, ModelResponse
+from . import seam
 
 _FAILED = ("ERROR", "TIMEOUT")
-_read_by_litellm: Callable[..., ModelResponse] = CohereV2ChatConfig.transform_response
 
 
-def read_answer(self: CohereV2ChatConfig, **given: Any) -> ModelResponse:
+def read_answer(self: Any, **given: Any) -> Any:
     """In the place of `CohereV2ChatConfig.transform_response`."""
-    response = _read_by_litellm(self, **given)
+    response = seam.COHERE_ANSWER.original(self, **given)
     answer: Mapping[str, Any] = given["raw_response"].json()
     reason = answer.get("finish_reason")
     if reason in _FAILED:
         raise _error(answer.get("message") if isinstance(answer.get("message"), str) else reason)
     choice: Any = response.choices[0]
     if reason:
-        choice.finish_reason = map_finish_reason(reason)
+        choice.finish_reason = seam.map_finish_reason(reason)
     parts = (answer.get("message") or {}).get("content") or []
     choice.message.content = "".join(part.get("text") or "" for part in parts) or None
     if thinking := "".join(part.get("thinking") or "" for part in parts):
@@ -37,18 +32,18 @@ def read_answer(self: CohereV2ChatConfig, **given: Any) -> ModelResponse:
 
 
 def read_stream(
-    self: CohereV2ChatConfig, streaming_response: Any, sync_stream: bool, json_mode: bool | None = False
-) -> BaseModelResponseIterator:
+    self: Any, streaming_response: Any, sync_stream: bool, json_mode: bool | None = False
+) -> CohereStream:
     """In the place of `CohereV2ChatConfig.get_model_response_iterator`."""
     return CohereStream(streaming_response, sync_stream, json_mode)
 
 
-class CohereStream(BaseModelResponseIterator):
+class CohereStream(seam.BaseModelResponseIterator):  # type: ignore[misc]  # the seam's names are untyped
     """The events of a stream, each as a chunk in LiteLLM's form."""
 
-    def chunk_parser(self, chunk: dict[str, Any]) -> GenericStreamingChunk:
+    def chunk_parser(self, chunk: dict[str, Any]) -> Any:
         """Raises `CohereError` for an error that comes inside the stream."""
-        parsed = GenericStreamingChunk(
+        parsed = seam.GenericStreamingChunk(
             text="", is_finished=False, finish_reason="", usage=None, index=0, tool_use=None
         )
         delta = chunk.get("delta") or {}
@@ -73,8 +68,7 @@ class CohereStream(BaseModelResponseIterator):
 
 
 def _error(what: object) -> Exception:
-    make: Callable[..., Exception] = CohereError
-    return make(500, str(what))
+    return seam.CohereError(500, str(what))
 
 
 def _call(call: Mapping[str, Any], index: int) -> Any:

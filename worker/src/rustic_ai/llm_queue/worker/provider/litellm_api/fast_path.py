@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from litellm import get_llm_provider
-from litellm import main as litellm_main
-from litellm import utils as litellm_utils
-from litellm.types.utils import LlmProviders, ModelResponse
+from litellm import LlmProviders, get_llm_provider
 
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
+from . import seam
 from .fast_post import lean_post
 
 #: Headers that OpenAI's SDK takes from these, and LiteLLM's own client does not.
@@ -60,8 +58,6 @@ _OURS = frozenset(
 )
 _ANY_FUNCTION = {"type": "function", "function": {}}
 _MOST_MODELS = 1024
-#: Of some of what follows LiteLLM has no public name.
-_MAIN: Any = litellm_main
 
 
 class _Unlogged:
@@ -118,14 +114,13 @@ class _Request:
 
 def _request(arguments: Mapping[str, Any]) -> _Request:
     # In the order of LiteLLM's `completion()`, which each step changes for the next.
-    utils: Any = litellm_utils
     model = _name_at_openai(*_asked(arguments))
     key, api_base = arguments["api_key"], arguments.get("api_base")
-    messages = utils.validate_and_fix_openai_messages(messages=arguments["messages"])
+    messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
     params = _checked_parameters(arguments, model)
-    config = utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI)
+    config = seam.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI)
     messages = config.translate_developer_role_to_system_role(messages=messages)
-    params = utils.get_optional_params(
+    params = seam.get_optional_params(
         model=model,
         custom_llm_provider="openai",
         messages=messages,
@@ -142,22 +137,21 @@ def _request(arguments: Mapping[str, Any]) -> _Request:
     headers = config.validate_environment(
         headers=dict(arguments.get("extra_headers") or {}), messages=messages, api_key=key, **about
     )
-    url = config.get_complete_url(api_base=_MAIN._resolve_openai_api_base(api_base), api_key=key, **about)
+    url = config.get_complete_url(api_base=seam.resolve_openai_api_base(api_base), api_key=key, **about)
     body = config.transform_request(messages=messages, headers=headers, **about)
     return _Request(config, url, headers, {**body, **extra})
 
 
 def _checked_parameters(arguments: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    utils: Any = litellm_utils
     params = {name: value for name, value in arguments.items() if name in _PLAIN_PARAMETERS}
     if "tools" in params:
-        tools = utils.validate_and_fix_openai_tools(tools=params["tools"])
-        params["tools"] = _MAIN._drop_anthropic_only_tool_keys(tools=tools)
+        tools = seam.validate_and_fix_openai_tools(tools=params["tools"])
+        params["tools"] = seam.drop_anthropic_only_tool_keys(tools=tools)
     if "tool_choice" in params:
-        choice = utils.validate_chat_completion_tool_choice(tool_choice=params["tool_choice"], model=model)
+        choice = seam.validate_chat_completion_tool_choice(tool_choice=params["tool_choice"], model=model)
         params["tool_choice"] = choice
     if "stop" in params:
-        params["stop"] = utils.validate_openai_optional_params(stop=params["stop"])
+        params["stop"] = seam.validate_openai_optional_params(stop=params["stop"])
     return params
 
 
@@ -165,7 +159,7 @@ def _read(request: _Request, response: object) -> object:
     return request.config.transform_response(
         model=request.body["model"],
         raw_response=response,
-        model_response=ModelResponse(),
+        model_response=seam.ModelResponse(),
         logging_obj=_UNLOGGED,
         request_data=request.body,
         messages=request.body["messages"],
@@ -190,7 +184,7 @@ def _name_at_openai(model: str, provider: str | None, api_base: str | None, with
     name, found, _, base = get_llm_provider(model=model, custom_llm_provider=provider, api_base=api_base)
     if found != "openai" or base != api_base or name.startswith("ft:"):
         return None
-    info, _ = _MAIN.responses_api_bridge_check(
+    info, _ = seam.responses_api_bridge_check(
         model=name,
         custom_llm_provider=found,
         api_base=api_base,

@@ -7,12 +7,10 @@ from typing import Any
 
 import httpx
 import litellm
-from litellm.llms.custom_httpx import http_handler
-from litellm.main import base_llm_http_handler
 
-#: Of what makes an error out of an answer LiteLLM has no public name.
-_HANDLER: Any = base_llm_http_handler
-_CLIENTS: Any = http_handler
+from ..wire.exchange import note_answer
+from . import seam
+
 _MOST_URLS = 1024
 _url = functools.lru_cache(_MOST_URLS)(httpx.URL)
 
@@ -22,22 +20,23 @@ async def lean_post(
 ) -> httpx.Response:
     """One POST by LiteLLM's client for OpenAI, and its answer, read to the end.
 
-    httpx's redirects, cookies and logins, which no provider's call may use, are gone past. Raises the
-    errors of `config`, the provider's own in LiteLLM.
+    Bypasses httpx's redirects, cookies and logins: no provider call may use them. Raises the errors of
+    `config`, the provider's own in LiteLLM.
     """
-    handler = http_handler.get_async_httpx_client(litellm.LlmProviders.OPENAI, params={"ssl_verify": None})
+    handler = seam.get_async_httpx_client(litellm.LlmProviders.OPENAI, params={"ssl_verify": None})
     client: Any = handler.client
     request = client.build_request(
         "POST", _url(url), content=json.dumps(body), headers=headers, timeout=timeout_s
     )
     try:
-        return await _answer(client._transport_for_url(request.url), request)
+        return await _answer(seam.transport_for_url(client, request.url), request)
     except Exception as error:
-        raise _HANDLER._handle_error(e=await _described(error), provider_config=config) from error
+        raise seam.provider_error(e=await _described(error), provider_config=config) from error
 
 
 async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
     response = await transport.handle_async_request(request)
+    note_answer(response.status_code)
     try:
         await response.aread()
     except BaseException:
@@ -54,7 +53,7 @@ async def _described(error: Exception) -> Exception:
     if not isinstance(error, httpx.HTTPStatusError):
         return error
     try:
-        await _CLIENTS._raise_masked_async_error(error, False)
+        await seam.raise_masked_async_error(error, False)
     except httpx.HTTPStatusError as described:
         return described
     return error

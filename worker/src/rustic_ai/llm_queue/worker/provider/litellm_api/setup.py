@@ -3,15 +3,13 @@ from __future__ import annotations
 import logging
 import os
 from types import ModuleType
+from typing import Any
 
 from ...settings import WorkerSettings
-from .redirects import follow_no_redirects
+from ..wire.clients import guard_clients
 
 #: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
 _SPARE_CONNECTIONS = 64
-_CONNECTION_LIMITS = ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
-_SUCCESS_REPORT = "_dispatch_success_logging"
-_RESPONSE_METADATA = "update_response_metadata"
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
 _TALKATIVE_LOGGERS = ("httpx", "httpcore", "openai", "openai._base_client", "aiohttp", "botocore", "google")
@@ -48,21 +46,11 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
 
     from .corrections import correct_litellm
 
-    litellm.drop_params = True
-    litellm.num_retries = 0
-    litellm.model_fallbacks = None
-    litellm.cache = None
-    litellm.suppress_debug_info = True
-    litellm.redact_messages_in_exceptions = True
-    litellm.log_raw_request_response = False
-    litellm.user_url_validation = True
-    litellm.user_url_allowed_hosts = list(settings.allowed_hosts)
-    litellm.disable_hf_tokenizer_download = True
-    _silence_callbacks(litellm)
+    _choose_settings(settings)
     _silence_loggers()
     _raise_connection_limits()
     correct_litellm()
-    follow_no_redirects()
+    guard_clients()
     if settings.litellm_config is None:
         _skip_success_reports()
     return litellm
@@ -70,24 +58,30 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
 
 def _raise_connection_limits() -> None:
     """Once more than in the environment, which is too late when something else imported LiteLLM first."""
-    from litellm.llms.custom_httpx import http_handler
+    from . import seam
 
-    for name in _CONNECTION_LIMITS:
-        setattr(http_handler, name, int(os.environ[name]))
+    for name, limit in seam.CONNECTION_LIMITS.items():
+        limit.replace(int(os.environ[name]))
 
 
-def _silence_callbacks(litellm: ModuleType) -> None:
-    for name in (
-        "callbacks",
-        "input_callback",
-        "success_callback",
-        "failure_callback",
-        "service_callback",
-        "_async_input_callback",
-        "_async_success_callback",
-        "_async_failure_callback",
-    ):
-        setattr(litellm, name, [])
+def _choose_settings(settings: WorkerSettings) -> None:
+    from . import seam
+
+    chosen: dict[str, Any] = {
+        "drop_params": True,
+        "num_retries": 0,
+        "model_fallbacks": None,
+        "cache": None,
+        "suppress_debug_info": True,
+        "redact_messages_in_exceptions": True,
+        "log_raw_request_response": False,
+        "user_url_validation": True,
+        "user_url_allowed_hosts": list(settings.allowed_hosts),
+        "disable_hf_tokenizer_download": True,
+        **{name: [] for name in seam.SETTINGS if name.endswith(("callback", "callbacks"))},
+    }
+    for name, value in chosen.items():
+        seam.SETTINGS[name].replace(value)
 
 
 def _silence_loggers() -> None:
@@ -103,10 +97,10 @@ def _skip_success_reports() -> None:
 
     That is a report of the call, and its cost and timing in the response's hidden parameters.
     """
-    from litellm import utils
+    from . import seam
 
     def report_nothing(**_: object) -> None:
         pass
 
-    for name in (_SUCCESS_REPORT, _RESPONSE_METADATA):
-        setattr(utils, name, report_nothing)
+    for report in seam.SUCCESS_REPORTS:
+        report.replace(report_nothing)

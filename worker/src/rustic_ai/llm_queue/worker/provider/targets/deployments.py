@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..litellm_api import seam
 from .credentials import Target
 from .litellm_config import LiteLLMConfig
 from .worker_keys import provider_of
@@ -31,11 +32,11 @@ class ModelRouter:
         Raises `litellm.RouterRateLimitError` when all rest.
         """
         request: dict[str, Any] = {}
-        deployment = await self._router.async_get_available_deployment(
-            model=name, messages=messages, request_kwargs=request
+        deployment = await seam.get_available_deployment(
+            self._router, model=name, messages=messages, request_kwargs=request
         )
         # It writes the deployment's id where the router's own failure callback looks for it.
-        self._router._update_kwargs_with_deployment(deployment=deployment, kwargs=request)
+        seam.update_kwargs_with_deployment(self._router, deployment=deployment, kwargs=request)
         entry = deployment["litellm_params"]
         params = {key: value for key, value in entry.items() if key not in _ROUTERS_OWN}
         request.pop("timeout", None)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import litellm
 from litellm.exceptions import BadRequestError
-from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
+from ..litellm_api import seam
 from .key_variables import KEY_VARIABLES
 
 #: Servers of one's own, which commonly ask for no key.
@@ -19,7 +19,7 @@ def variables(provider: str) -> tuple[str, ...]:
     """What may hold this worker's key for a provider; nothing when it needs another kind of credential."""
     if known := KEY_VARIABLES.get(provider):
         return known
-    listed = JSONProviderRegistry.get(provider)
+    listed = seam.JSONProviderRegistry.get(provider)
     return (listed.api_key_env,) if listed is not None and listed.api_key_env else ()
 
 

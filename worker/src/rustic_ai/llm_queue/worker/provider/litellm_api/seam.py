@@ -1,0 +1,215 @@
+"""The one place that binds what LiteLLM, and the HTTP clients below it, do not document.
+
+Every other file of this package takes such names from here. A release that renamed or removed one of
+them is refused when this file is imported, with all that is missing: found in the middle of a call, it
+would look like a failure of the provider, and be tried, and billed, again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class UnsuitableLiteLLM(ImportError):
+    """This release of LiteLLM lacks names that this worker needs; the message lists them all."""
+
+
+class Replaceable:
+    """A name of another package that a correction may take the place of."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._owner, self._name = owner, name
+        #: What stood there when this file was imported.
+        self.original: Any = getattr(owner, name)
+
+    def replace(self, value: Any) -> None:
+        """Put `value` there. Doing it twice is safe."""
+        setattr(self._owner, self._name, value)
+
+
+class _Names:
+    def __init__(self) -> None:
+        self._missing: list[str] = []
+
+    def value(self, path: str) -> Any:
+        """What `package.module:Class.attribute` names."""
+        owner, name = self._owner(path)
+        return self._get(owner, name, path)
+
+    def replaceable(self, path: str) -> Any:
+        """The same, to be replaced."""
+        owner, name = self._owner(path)
+        self._get(owner, name, path)
+        return Replaceable(owner, name) if hasattr(owner, name) else None
+
+    def instances_have(self, path: str, *names: str) -> Any:
+        """A class whose `__init__` sets the attributes `names`, which the class itself does not show."""
+        cls = self.value(path)
+        code = getattr(getattr(cls, "__init__", None), "__code__", None)
+        for name in names:
+            if not hasattr(cls, name) and name not in getattr(code, "co_names", ()):
+                self._missing.append(f"{path}().{name}")
+        return cls
+
+    def close(self) -> None:
+        """Raises `UnsuitableLiteLLM` naming all that was not found."""
+        if self._missing:
+            raise UnsuitableLiteLLM(
+                f"this worker does not fit the installed LiteLLM: missing are {', '.join(self._missing)} "
+                '(CONTRIBUTING.md, "When LiteLLM moves")'
+            )
+
+    def _owner(self, path: str) -> tuple[Any, str]:
+        module, _, attributes = path.partition(":")
+        *owners, name = attributes.split(".")
+        try:
+            owner: Any = importlib.import_module(module)
+        except ImportError:
+            return None, name
+        for attribute in owners:
+            owner = getattr(owner, attribute, None)
+        return owner, name
+
+    def _get(self, owner: Any, name: str, path: str) -> Any:
+        if not hasattr(owner, name):
+            self._missing.append(path)
+        return getattr(owner, name, None)
+
+
+_names = _Names()
+_value, _replaceable = _names.value, _names.replaceable
+
+# Errors
+exception_type: Callable[..., Exception] = _value(
+    "litellm.litellm_core_utils.exception_mapping_utils:exception_type"
+)
+raise_masked_async_error: Callable[..., Any] = _value(
+    "litellm.llms.custom_httpx.http_handler:_raise_masked_async_error"
+)
+#: `BaseLLMHTTPHandler._handle_error`, which makes a provider's error out of an HTTP client's.
+provider_error: Callable[..., Exception] = _value("litellm.main:base_llm_http_handler._handle_error")
+ToolLoopMaxRoundsExceeded: Any = _value("litellm.tool_loop:ToolLoopMaxRoundsExceeded")
+RouterRateLimitError: Any = _value("litellm.types.router:RouterRateLimitError")
+RouterRateLimitErrorBasic: Any = _value("litellm.types.router:RouterRateLimitErrorBasic")
+
+# A request in OpenAI's form
+validate_and_fix_openai_messages: Callable[..., Any] = _value(
+    "litellm.utils:validate_and_fix_openai_messages"
+)
+validate_and_fix_openai_tools: Callable[..., Any] = _value("litellm.utils:validate_and_fix_openai_tools")
+validate_chat_completion_tool_choice: Callable[..., Any] = _value(
+    "litellm.utils:validate_chat_completion_tool_choice"
+)
+validate_openai_optional_params: Callable[..., Any] = _value("litellm.utils:validate_openai_optional_params")
+get_optional_params: Callable[..., Any] = _value("litellm.utils:get_optional_params")
+get_provider_chat_config: Callable[..., Any] = _value(
+    "litellm.utils:ProviderConfigManager.get_provider_chat_config"
+)
+drop_anthropic_only_tool_keys: Callable[..., Any] = _value("litellm.main:_drop_anthropic_only_tool_keys")
+resolve_openai_api_base: Callable[..., Any] = _value("litellm.main:_resolve_openai_api_base")
+responses_api_bridge_check: Callable[..., Any] = _value("litellm.main:responses_api_bridge_check")
+get_async_httpx_client: Callable[..., Any] = _value(
+    "litellm.llms.custom_httpx.http_handler:get_async_httpx_client"
+)
+#: Of httpx's client: the transport below its redirects, cookies and logins.
+transport_for_url: Callable[..., Any] = _value("httpx:AsyncClient._transport_for_url")
+
+# Answers and streams
+ModelResponse: Any = _value("litellm.types.utils:ModelResponse")
+ModelResponseStream: Any = _value("litellm.types.utils:ModelResponseStream")
+GenericStreamingChunk: Any = _value("litellm.types.utils:GenericStreamingChunk")
+Usage: Any = _value("litellm.types.utils:Usage")
+map_finish_reason: Callable[[str], Any] = _value("litellm.litellm_core_utils.core_helpers:map_finish_reason")
+#: A stream, whose `completion_stream` is the provider's own.
+CustomStreamWrapper: Any = _names.instances_have(
+    "litellm:CustomStreamWrapper",
+    "completion_stream",
+    "fetch_stream",
+    "chunk_creator",
+    "custom_llm_provider",
+    "aclose",
+)
+BaseModelResponseIterator: Any = _names.instances_have(
+    "litellm.llms.base_llm.base_model_iterator:BaseModelResponseIterator", "chunk_parser"
+)
+#: The streams that keep half a chunk back, and hold it still when the stream is over.
+BUFFERING_STREAMS: tuple[Any, ...] = tuple(
+    _names.instances_have(path, "_json_buffer")
+    for path in (
+        "litellm.llms.anthropic.chat.handler:ModelResponseIterator",
+        "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:ModelResponseIterator",
+    )
+)
+CohereV2ChatConfig: Any = _value("litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig")
+CohereError: Callable[..., Exception] = _value("litellm.llms.cohere.common_utils:CohereError")
+
+# Providers, deployments and prices
+JSONProviderRegistry: Any = _value("litellm.llms.openai_like.json_loader:JSONProviderRegistry")
+get_available_deployment: Callable[..., Any] = _value("litellm.router:Router.async_get_available_deployment")
+update_kwargs_with_deployment: Callable[..., Any] = _value(
+    "litellm.router:Router._update_kwargs_with_deployment"
+)
+_value("litellm:cost_per_token")
+_value("litellm:get_model_info")
+_value("litellm:model_cost")
+
+# What corrections replace
+HTTPX_LINE_DECODER: Replaceable = _replaceable("httpx._models:LineDecoder")
+SECOND_POST: Replaceable = _replaceable(
+    "litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler.single_connection_post_request"
+)
+POST_WITH_FEWER_PARAMETERS: Replaceable = _replaceable(
+    "litellm.llms.openai.openai:drop_params_from_unprocessable_entity_error"
+)
+HANDLE_STRING_CHUNK: Replaceable = _replaceable(
+    "litellm.llms.base_llm.base_model_iterator:BaseModelResponseIterator._handle_string_chunk"
+)
+GEMINI_CHOICE: Replaceable = _replaceable(
+    "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:"
+    "VertexGeminiConfig._create_streaming_choice"
+)
+COHERE_ANSWER: Replaceable = _replaceable(
+    "litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig.transform_response"
+)
+COHERE_STREAM: Replaceable = _replaceable(
+    "litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig.get_model_response_iterator"
+)
+CONNECTION_LIMITS: Mapping[str, Replaceable] = {
+    name: _replaceable(f"litellm.llms.custom_httpx.http_handler:{name}")
+    for name in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
+}
+#: Reports that only callbacks, such as a router's, and LiteLLM's proxy read.
+SUCCESS_REPORTS: tuple[Replaceable, ...] = (
+    _replaceable("litellm.utils:_dispatch_success_logging"),
+    _replaceable("litellm.utils:update_response_metadata"),
+)
+#: LiteLLM's settings, by name.
+SETTINGS: Mapping[str, Replaceable] = {
+    name: _replaceable(f"litellm:{name}")
+    for name in (
+        "_async_failure_callback",
+        "_async_input_callback",
+        "_async_success_callback",
+        "cache",
+        "callbacks",
+        "disable_hf_tokenizer_download",
+        "drop_params",
+        "failure_callback",
+        "input_callback",
+        "log_raw_request_response",
+        "model_fallbacks",
+        "num_retries",
+        "redact_messages_in_exceptions",
+        "service_callback",
+        "success_callback",
+        "suppress_debug_info",
+        "user_url_allowed_hosts",
+        "user_url_validation",
+    )
+}
+# Read from the environment, whose variables nobody checks.
+_value("litellm.constants:REPEATED_STREAMING_CHUNK_LIMIT")
+
+_names.close()
