@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings
 
 from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
@@ -75,6 +75,8 @@ def _default(value: Any) -> str:
         value = value.get_secret_value()
     if isinstance(value, timedelta):
         return f"`{_duration(value)}`"
+    if isinstance(value, BaseModel):
+        return "; ".join(f"{name} {_default(one)}" for name, one in value)
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
     return "none" if value is None or value == "" else f"`{value}`"

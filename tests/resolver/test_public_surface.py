@@ -28,6 +28,7 @@ EXPECTED = {
     "JobState",
     "ProgressBar",
     "Properties",
+    "QueueChatCompletionRequest",
     "QueueChatCompletionResponse",
     "QueueLLM",
     "QueueLLMResolver",

@@ -29,6 +29,7 @@ from rustic_ai.llm_queue.tasks.job import PRIORITIES, Job, JobRecord, JobState, 
 from rustic_ai.llm_queue.tasks.outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
+from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
 from support.callers.json_values import JSON, OBJECT, paths, put
 
@@ -86,6 +87,7 @@ MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
         endpoint_model=st.none() | NAME,
         max_retries=st.integers(min_value=0, max_value=100),
     ),
+    ReuseOptions: st.builds(ReuseOptions),
     AttemptRecord: ATTEMPT,
     ErrorEnvelope: ERROR,
     Account: ACCOUNT,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .batches.item import BatchItem as BatchItem
     from .batches.item import BatchProgress as BatchProgress
     from .batches.progress import ProgressBar as ProgressBar
+    from .chat_request import QueueChatCompletionRequest as QueueChatCompletionRequest
     from .chunk import ChatCompletionChunk as ChatCompletionChunk
     from .chunk import ChoiceDelta as ChoiceDelta
     from .chunk import ChunkChoice as ChunkChoice
@@ -73,6 +74,7 @@ _HOMES = {
     "..tasks.job": ("JobState",),
     ".batches.item": ("BatchItem", "BatchProgress"),
     ".batches.progress": ("ProgressBar",),
+    ".chat_request": ("QueueChatCompletionRequest",),
     ".chunk": ("ChatCompletionChunk", "ChoiceDelta", "ChunkChoice", "FunctionDelta", "ToolCallDelta"),
     ".configuration_error": ("ConfigurationError",),
     ".exceptions": (

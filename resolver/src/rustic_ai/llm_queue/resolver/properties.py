@@ -22,6 +22,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import DiscriminatedLLMMe
 
 from rustic_ai.llm_queue.tasks.job import OnWorkerLoss, Priority
 from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
+from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 from .call.toolset import AnyToolset
@@ -164,6 +165,24 @@ class Properties(BaseModel):
     on_worker_loss: OnWorkerLoss = Field("retry", description='"retry" or "fail"')
     stream_ttl_s: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="a number of seconds above 0"
+    )
+    single_flight: bool = Field(
+        False, description="true to wait for the answer of an equal call that is under way, or false"
+    )
+    cache_ttl_s: Annotated[Number, Field(ge=0, le=LONGEST_CACHE_TTL_S)] = Field(
+        0.0,
+        description="seconds from 0 to 2592000 (30 days) for which an answer is kept; 0 keeps none",
+    )
+    cache_scope: CacheScope = Field(
+        "guild",
+        description='"agent", "guild" or "org": no answer is ever shared between organisations',
+    )
+    cache: CacheMode = Field(
+        "default",
+        description='"default", "no-cache" (ask anew), "no-store" (keep nothing) or "off" (neither)',
+    )
+    cache_key_extra: Annotated[str, StringConstraints(max_length=512)] = Field(
+        "", description="a text of at most 512 characters; calls with different ones are never equal"
     )
     redis_url: Annotated[str, AfterValidator(check_redis_url)] | None = Field(
         None, repr=False, description="a URL such as redis://host:6379/0"

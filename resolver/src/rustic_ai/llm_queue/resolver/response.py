@@ -16,6 +16,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.outcome import Answered
+from rustic_ai.llm_queue.tasks.reuse import Cached
 
 #: Reasons that providers give in their own words, where LiteLLM passes them on.
 _FINISH_REASONS = {
@@ -74,6 +75,12 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
     worker: str | None = None
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
+    #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it.
+    cached: Cached | None = None
+    #: Seconds since the provider gave the answer, where it was reused.
+    cache_age_s: float | None = None
+    #: USD that the answer cost the call that paid for it, where it was reused; `cost_usd` is then 0.
+    saved_usd: float | None = None
     usage: QueueUsage | None = None
 
     @classmethod
@@ -91,7 +98,10 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
             "attempts": account.attempts,
             "job_id": job_id,
         }
-        shared = ("cost_usd", "cached_tokens", "reasoning_tokens", "queue_wait_s", "run_time_s", "worker")
+        shared = (
+            *("cost_usd", "cached_tokens", "reasoning_tokens", "queue_wait_s", "run_time_s", "worker"),
+            *("cached", "cache_age_s", "saved_usd"),
+        )
         facts = {name: getattr(account, name) for name in shared}
         return cls.model_validate(
             {**body, **facts, "possible_duplicate_charge": account.possible_duplicate_charge}

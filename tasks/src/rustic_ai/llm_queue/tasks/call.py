@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, SecretStr, field_serializer
 
 from .contract import Contract
+from .reuse import ReuseOptions
 
 
 class Endpoint(Contract):
@@ -42,3 +43,5 @@ class CompletionCall(Contract):
     #: Tries after the first, for each model.
     max_retries: int = Field(default=2, ge=0, le=100)
     stream: bool = False
+    #: None for the many calls that ask for nothing of the kind.
+    reuse: ReuseOptions | None = None

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from .call import CompletionCall
 from .error_kind import ErrorKind
 from .private_hosts import AllowedHosts, is_private
+from .reuse import CachePolicy, ReuseOptions
 from .settings import QueueSettings
 
 #: Parameters that bound the tokens of an answer.
@@ -43,6 +44,8 @@ def check_limits(call: CompletionCall, settings: QueueSettings) -> None:
     if isinstance(thinking, Mapping):
         _check_tokens(thinking.get("budget_tokens"), "thinking.budget_tokens", settings)
     check_message_urls(params.get("messages"), settings)
+    if call.reuse is not None:
+        _check_reuse(call.reuse, settings.cache)
 
 
 def check_body_size(size: int, settings: QueueSettings) -> None:
@@ -179,3 +182,19 @@ def _check_count(asked: object, name: str, most: int | None, variable: str) -> N
 
 def _forbidden(message: str) -> PolicyViolation:
     return PolicyViolation(ErrorKind.ENDPOINT_NOT_ALLOWED, message)
+
+
+def _check_reuse(reuse: ReuseOptions, policy: CachePolicy) -> None:
+    longest_s = policy.max_ttl.total_seconds()
+    if reuse.cache_ttl_s > longest_s:
+        raise PolicyViolation(
+            ErrorKind.LIMIT_EXCEEDED,
+            f"cache_ttl_s: {reuse.cache_ttl_s:g} s is above the longest allowed, {longest_s:g} s; "
+            "lower it, or raise max_ttl in [cache] of the policy file",
+        )
+    if reuse.asked and reuse.cache_scope not in policy.scopes:
+        raise PolicyViolation(
+            ErrorKind.LIMIT_EXCEEDED,
+            f"cache_scope: {reuse.cache_scope!r} is not one of {', '.join(policy.scopes) or 'none'}, which "
+            "[cache] of the policy file allows",
+        )

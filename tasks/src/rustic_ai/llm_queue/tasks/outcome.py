@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from .attempt import AttemptRecord
 from .contract import Contract
 from .errors import ErrorEnvelope
+from .reuse import Cached
 
 #: Costs are kept to the picodollar (10^-12 USD): a token may cost a few nanodollars, and whole numbers
 #: add up exactly.
@@ -38,6 +39,13 @@ class Account(Contract):
     usage_estimated: bool = False
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
+    #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it;
+    #: this job then cost nothing.
+    cached: Cached | None = None
+    #: Seconds since the answer came from the provider.
+    cache_age_s: float | None = None
+    #: USD that the provider's call cost the job that made it, and did not cost this one.
+    saved_usd: Annotated[float, AfterValidator(_to_the_picodollar)] | None = None
 
 
 class Answered(Contract):

@@ -34,6 +34,7 @@ class Purpose(StrEnum):
     REQUEST = "request"
     RESULT = "result"
     FRAME = "frame"
+    CACHE = "cache"
 
 
 class KeyRing:
@@ -51,6 +52,8 @@ class KeyRing:
             key_id: hmac.digest(key, b"fingerprint", hashlib.sha256) for key_id, key in keys.items()
         }
         self._current = next(iter(self._ciphers), None)
+        current = next(iter(keys.values()), None)
+        self._reuse_key = hmac.digest(current, b"reuse", hashlib.sha256) if current else None
 
     def __bool__(self) -> bool:
         return self._current is not None
@@ -88,6 +91,12 @@ class KeyRing:
             f"{key_id}:{hmac.digest(key, text.encode(), hashlib.sha256).hex()[:32]}"
             for key_id, key in self._fingerprint_keys.items()
         ]
+
+    def reuse_digest(self, text: str) -> str | None:
+        """A keyed hash of `text` by the key that seals; None without one. A new key makes all of them new."""
+        if self._reuse_key is None:
+            return None
+        return hmac.digest(self._reuse_key, text.encode(), hashlib.sha256).hex()
 
     def encrypt(self, plaintext: bytes, associated: bytes) -> tuple[str, bytes]:
         assert self._current is not None
@@ -131,6 +140,10 @@ class Sealer:
         equal request look like another.
         """
         return self._ring.fingerprints(text) or [f"{_PLAIN}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"]
+
+    def reuse_digest(self, text: str) -> str:
+        """A name for what is equal to `text`, which tells nothing about it to a reader without the key."""
+        return self._ring.reuse_digest(text) or hashlib.sha256(f"reuse:{text}".encode()).hexdigest()
 
     def seal(self, plaintext: str, *, purpose: Purpose, job_id: str, owner: Owner) -> str:
         if not self._ring:

@@ -21,6 +21,7 @@ from .names import DEFAULT_QUEUE, ENV_PREFIX
 from .policy_file import PolicyFile, PolicyFileError
 from .private_hosts import AllowedHosts
 from .redis_url import check_redis_url, is_memory_url
+from .reuse import CachePolicy
 from .seal import KeyRing, Sealer
 
 
@@ -91,6 +92,10 @@ class QueueSettings(BaseSettings):
     #: Private hosts that may be named in URLs of messages and in `base_url`: names, `*.suffix`,
     #: addresses and networks.
     allowed_hosts: TextList = ()
+
+    #: What calls may ask of the cache of answers: in the policy file the table `[cache]` with `max_ttl`,
+    #: `max_bytes` (of one answer), `max_entries` (of one scope) and `scopes`; in the variable, JSON.
+    cache: CachePolicy = Field(default_factory=CachePolicy)
 
     #: How long a call may go without Redis before it fails with `QueueUnavailable`.
     redis_timeout: Duration = Field(default=timedelta(seconds=4), gt=timedelta(0))

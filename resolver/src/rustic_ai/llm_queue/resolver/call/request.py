@@ -11,8 +11,10 @@ from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.contract import check_json_value
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
+from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..chat_request import QUEUE_FIELDS, QueueChatCompletionRequest
 from ..properties import DEFAULT_MAX_RETRIES, Properties
 from .response_format import response_format_json
 from .toolset import tool_json, toolset_tools
@@ -28,7 +30,7 @@ _NOT_PARAMS = {
     "timeout",
     "max_retries",
     "deployment_id",
-}
+} | QUEUE_FIELDS
 
 
 def build_call(
@@ -60,6 +62,7 @@ def build_call(
             endpoint=_endpoint(properties),
             max_retries=_max_retries(properties, prompt),
             stream=stream,
+            reuse=_reuse(properties, prompt),
         )
     except ValidationError as error:
         _refuse("; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()))
@@ -151,6 +154,18 @@ def _endpoint(properties: Properties) -> Endpoint:
 def _max_retries(properties: Properties, prompt: ChatCompletionRequest) -> int:
     asked = prompt.max_retries if prompt.max_retries is not None else properties.max_retries
     return DEFAULT_MAX_RETRIES if asked is None else asked
+
+
+def _reuse(properties: Properties, prompt: ChatCompletionRequest) -> ReuseOptions | None:
+    asked = {name: queue_field(properties, prompt, name) for name in ReuseOptions.model_fields}
+    options = ReuseOptions(**asked)
+    return options if options.asked else None
+
+
+def queue_field(properties: Properties, prompt: ChatCompletionRequest, name: str) -> Any:
+    """What the request says of one of the queue's own fields, else the property."""
+    said = getattr(prompt, name, None) if isinstance(prompt, QueueChatCompletionRequest) else None
+    return getattr(properties, name) if said is None else said
 
 
 def _model(prompt: ChatCompletionRequest, model: object) -> str | None:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
+
+from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
+
+
+class QueueChatCompletionRequest(ChatCompletionRequest):
+    """Core's request, with what the queue alone understands. A field that is None leaves it to the property.
+
+    Core's own class serves for every other call; a field that it does not know it would drop in silence.
+    """
+
+    #: Wait for the answer of an equal call that is under way.
+    single_flight: bool | None = None
+    #: Seconds for which the answer is kept for equal calls; 0 keeps none.
+    cache_ttl_s: Annotated[float, Field(ge=0, le=LONGEST_CACHE_TTL_S, allow_inf_nan=False)] | None = None
+    #: Which calls may share an answer.
+    cache_scope: CacheScope | None = None
+    #: `default`, `no-cache` (ask anew, keep the answer), `no-store` (take one, keep none) or `off`.
+    cache: CacheMode | None = None
+    #: Calls with different ones are never equal.
+    cache_key_extra: Annotated[str, Field(max_length=512)] | None = None
+
+
+#: The fields that core's request does not have; none of them is a parameter of the completion.
+QUEUE_FIELDS = QueueChatCompletionRequest.model_fields.keys() - ChatCompletionRequest.model_fields.keys()
