@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 
 from rustic_ai.llm_queue.resolver import JobCancelled, JobHandle, JobState, QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.tasks.ledger.ledger import _library
+from rustic_ai.llm_queue.tasks.ledger.library import library_name
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.llm import MakeLLM, ask
@@ -242,7 +242,7 @@ def test_the_functions_are_loaded_by_a_command_of_the_workers_role(acl_server: V
         }
         assert (run["agent"].exit_code, run["worker"].exit_code) == (1, 0)
         assert "may not load" in run["agent"].output
-        assert [one[1] for one in admin.function_list()] == [_library()[0]]
+        assert [one[1] for one in admin.function_list()] == [library_name()]
 
 
 def test_an_agent_that_speaks_celerys_control_language_is_not_heard(

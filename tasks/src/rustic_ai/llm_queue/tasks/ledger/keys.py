@@ -1,3 +1,5 @@
+"""Names of keys and channels. The constants are the Lua functions' too (`library.py`)."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,6 +18,7 @@ DEADLINES = f"{KEY_PREFIX}deadlines"
 DEAD = f"{KEY_PREFIX}dead"
 #: Jobs that were cancelled while they waited, of which no worker has told yet: a list.
 WITHDRAWN = f"{KEY_PREFIX}withdrawn"
+MOST_WITHDRAWN = 100_000
 #: Messages that no worker would take, the latest first: a list of JSON.
 QUARANTINE = f"{KEY_PREFIX}quarantine"
 #: Pub/sub channel on which running jobs are cancelled.
@@ -29,6 +32,8 @@ PARKED_PREFIX = f"{KEY_PREFIX}parked:"
 COSTS_PREFIX = f"{KEY_PREFIX}costs:"
 MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
 JOB_PREFIX = f"{KEY_PREFIX}job:"
+STREAM_PREFIX = f"{KEY_PREFIX}stream:"
+FRAMES_PREFIX = f"{KEY_PREFIX}frames:"
 #: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
 RESULT_PREFIX = "celery-task-meta-"
 
@@ -76,9 +81,9 @@ def minute_key(minute: int) -> str:
 
 def stream_log_key(job_id: str) -> str:
     """The log of a job's frames, a Redis Stream whose ids are `epoch-sequence`."""
-    return f"{KEY_PREFIX}stream:{job_id}"
+    return STREAM_PREFIX + job_id
 
 
 def stream_channel(job_id: str) -> str:
     """The pub/sub channel of a job's frames, each as `epoch-sequence:frame`."""
-    return f"{KEY_PREFIX}frames:{job_id}"
+    return FRAMES_PREFIX + job_id

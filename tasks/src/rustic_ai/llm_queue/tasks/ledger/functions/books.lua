@@ -1,0 +1,49 @@
+-- The books of a day: per organisation a hash of sums by guild, agent and model. Tenants choose these
+-- names, so their number is bounded: rows beyond it are booked under "other", and the sums stay exact.
+local DAY_MS, MOST_ROWS, MOST_ROWS_OF_ONE, MOST_ORGS = 86400000, 20000, 10000, 500
+local OTHER, OTHER_ROW = 'other', '["other","other","other"]'
+-- The throughput of each minute, by model, for dashboards: kept for a quarter of an hour.
+local MOST_MODELS, MINUTES_KEPT_MS = 200, 900000
+
+local function row_for(index, org, row)
+  local function has(one_org, one_row)
+    return redis.call('HEXISTS', index .. ':' .. one_org, 'jobs ' .. one_row) == 1
+  end
+  if not has(org, row) then
+    local rows, own = unpack(redis.call('HMGET', index, '', org))
+    if tonumber(rows or 0) >= MOST_ROWS or tonumber(own or 0) >= MOST_ROWS_OF_ONE then row = OTHER_ROW end
+    if not own and redis.call('HLEN', index) > MOST_ORGS then org, row = OTHER, OTHER_ROW end
+    if not has(org, row) then
+      redis.call('HINCRBY', index, '', 1)
+      redis.call('HINCRBY', index, org, 1)
+    end
+  end
+  return index .. ':' .. org, row
+end
+
+local function book_minute(minute, model, pico_usd, tokens)
+  local key = MINUTE_PREFIX .. minute
+  if redis.call('HEXISTS', key, 'jobs ' .. model) == 0 and redis.call('HLEN', key) >= 3 * MOST_MODELS then
+    model = OTHER
+  end
+  redis.call('HINCRBY', key, 'jobs ' .. model, 1)
+  redis.call('HINCRBY', key, 'tokens ' .. model, tokens)
+  redis.call('HINCRBY', key, 'pico_usd ' .. model, pico_usd == '' and 0 or pico_usd)
+  redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
+end
+
+-- pico_usd: '' where the model has no price
+local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms)
+  local day = math.floor(now / DAY_MS)
+  local index = COSTS_PREFIX .. day
+  local key, row = row_for(index, org, cjson.encode({guild, agent, model}))
+  redis.call('HINCRBY', key, 'jobs ' .. row, 1)
+  redis.call('HINCRBY', key, 'prompt_tokens ' .. row, prompt_tokens)
+  redis.call('HINCRBY', key, 'completion_tokens ' .. row, completion_tokens)
+  if pico_usd == '' then redis.call('HINCRBY', key, 'unpriced ' .. row, 1)
+  else redis.call('HINCRBY', key, 'pico_usd ' .. row, pico_usd) end
+  for _, one in ipairs({index, key}) do
+    redis.call('PEXPIREAT', one, (day + 1) * DAY_MS + tonumber(ttl_ms))
+  end
+  book_minute(math.floor(now / 60000), model, pico_usd, prompt_tokens + completion_tokens)
+end

@@ -1,0 +1,29 @@
+-- Dead jobs: those that ended because no attempt was left.
+
+-- A dead job starts anew under its own id. keys: job; returns 1 or 0
+local function replay(keys, args)
+  local id, record_ttl_ms = unpack(args)
+  local state, timeout_ms, request = fields(id, 'state', 'timeout_ms', 'request')
+  if not (state and FINAL[state] and request) then return 0 end
+  local now = now_ms()
+  redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now, 'deadline_ms', now + timeout_ms,
+    'handbacks', redis.call('HGET', keys[1], 'epoch'), 'attempts', '[]', 'attempts_begun', 0)
+  redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms',
+    'finished_epoch', 'told')
+  redis.call('PEXPIRE', keys[1], timeout_ms + record_ttl_ms)
+  redis.call('DEL', result_key(id), log_key(id))
+  redis.call('ZREM', DEAD, id)
+  redis.call('ZADD', DEADLINES, now + timeout_ms, id)
+  enqueue(id, now)
+  return 1
+end
+register_growing('replay', replay)
+
+-- Forgets a dead job and all that is left of it. keys: job; returns 1 or 0
+local function drop(keys, args)
+  local id = args[1]
+  local listed = redis.call('ZREM', DEAD, id)
+  if not FINAL[fields(id, 'state') or ''] then return listed end
+  return redis.call('DEL', keys[1], result_key(id), log_key(id)) > 0 and 1 or listed
+end
+register('drop', drop)

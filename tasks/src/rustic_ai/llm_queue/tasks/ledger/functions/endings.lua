@@ -1,0 +1,84 @@
+-- How a job ends: the holder finishes it, or it is concluded while no worker holds it.
+
+-- Every end goes through here: the state, Celery's result, the end of the stream and the publication
+-- of all that, in one step.
+local function settle(id, state, meta, result_ttl_ms, now)
+  local job = job_key(id)
+  -- The answer stays for as long as the caller's idempotency key stands for it.
+  local keep_until, mailbox = fields(id, 'keep_until_ms', 'mailbox')
+  if keep_until then result_ttl_ms = math.max(result_ttl_ms, keep_until - now) end
+  redis.call('HSET', job, 'state', state, 'ended_ms', now)
+  if state == 'answered' then redis.call('HDEL', job, 'request') end
+  redis.call('PEXPIRE', job, result_ttl_ms)
+  redis.call('ZREM', queued_beside(id), id)
+  redis.call('ZREM', LEASES, id)
+  redis.call('ZREM', DEADLINES, id)
+  redis.call('SET', result_key(id), meta, 'PX', result_ttl_ms)
+  redis.call('PUBLISH', result_key(id), meta)
+  -- A process that awaits many jobs listens on one channel for all of them. The prefix keeps a record
+  -- that was tampered with from naming any other channel.
+  if mailbox then redis.call('PUBLISH', result_key(mailbox), id .. ':' .. meta) end
+  end_stream(id, state, result_ttl_ms)
+end
+
+-- keys: job; meta: Celery's result; dead: '1' to list it as dead; then the arguments of `book`, if there
+-- is anything to book
+-- returns: 'done', 'already' (this very epoch ended it), or 'stale'
+local function finish(keys, args)
+  local id, epoch, state, meta, result_ttl_ms, attempts, dead = unpack(args)
+  if not holds(id, epoch) then
+    return fields(id, 'finished_epoch') == epoch and 'already' or 'stale'
+  end
+  local now = now_ms()
+  redis.call('HSET', keys[1], 'attempts', attempts, 'finished_epoch', epoch)
+  settle(id, state, meta, tonumber(result_ttl_ms), now)
+  if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
+  -- Books that cannot be written do not keep a job from ending.
+  if args[8] then pcall(book, now, unpack(args, 8)) end
+  return 'done'
+end
+register('finish', finish)
+
+-- Ends a job that no worker runs: expired, exhausted, unreadable, or lost for good.
+-- keys: job; seen_epoch: as the caller saw it; dead: '1' to list it as dead
+-- returns: 'done' or 'stale'
+local function conclude(keys, args)
+  local id, seen_epoch, state, meta, result_ttl_ms, dead = unpack(args)
+  local current_state, epoch = fields(id, 'state', 'epoch')
+  if not current_state or FINAL[current_state] or number(epoch, 0) ~= tonumber(seen_epoch) then
+    return 'stale'
+  end
+  local now = now_ms()
+  if current_state == 'running' then
+    local lease = redis.call('ZSCORE', LEASES, id)
+    if lease and tonumber(lease) > now then return 'stale' end
+  end
+  settle(id, state, meta, tonumber(result_ttl_ms), now)
+  if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
+  return 'done'
+end
+register('conclude', conclude)
+
+-- keys: job; meta: Celery's result; waiting_only: '1' to leave a running job alone
+-- returns: 'cancelled' (it waited), 'cancelling' (its worker is told), 'running' (left alone),
+-- 'ended' (before this), or 'missing'
+local function cancel(keys, args)
+  local id, by, meta, result_ttl_ms, waiting_only = unpack(args)
+  local state = redis.call('HGET', keys[1], 'state')
+  if not state then return 'missing' end
+  if FINAL[state] then return 'ended' end
+  if state == 'running' and waiting_only == '1' then return 'running' end
+  redis.call('HSETNX', keys[1], 'cancel_by', by)
+  if state == 'queued' then
+    settle(id, 'cancelled', meta, tonumber(result_ttl_ms), now_ms())
+    -- A worker reports it later, in its log and metrics. Agents' rights of an older release do not
+    -- cover this list; then it goes unreported.
+    redis.pcall('LPUSH', WITHDRAWN, id)
+    redis.pcall('LTRIM', WITHDRAWN, 0, MOST_WITHDRAWN - 1)
+    redis.pcall('PEXPIRE', WITHDRAWN, result_ttl_ms)
+    return 'cancelled'
+  end
+  redis.call('PUBLISH', CANCEL_CHANNEL, id)
+  return 'cancelling'
+end
+register('cancel', cancel)

@@ -1,0 +1,88 @@
+"""The ledger's Lua functions, which Redis runs one at a time: every change of a job's state is one of them.
+
+They are loaded as a function library, so that an ACL can allow exactly these (`+fcall`) and no script
+of any other user. The library's name holds a hash of its text: two releases run side by side on one
+server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from . import keys
+from .functions_missing import FunctionsMissing
+
+#: The parts, in the order in which each uses only what stands before it.
+_PARTS = ("records", "streams", "books", "endings", "submits", "claims", "parking", "repairs", "dead")
+
+
+@cache
+def library_name() -> str:
+    """The name of this release's library; a function is called `<library>_<function>`."""
+    return f"llmq_{hashlib.sha256(_body().encode()).hexdigest()[:12]}"
+
+
+@cache
+def library_source() -> str:
+    """The whole library, as `FUNCTION LOAD` takes it."""
+    name = library_name()
+    return f"#!lua name={name}\nlocal LIBRARY = '{name}'\n{_body()}"
+
+
+@cache
+def _body() -> str:
+    folder = resources.files(__package__) / "functions"
+    return "\n".join(
+        [_key_names(), *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)]
+    )
+
+
+def _key_names() -> str:
+    """The constants of `keys.py` as Lua locals of the same names."""
+    constants = {name: value for name, value in vars(keys).items() if name.isupper()}
+    return "".join(
+        f"local {name} = {value}\n" if isinstance(value, int) else f"local {name} = '{value}'\n"
+        for name, value in constants.items()
+        if isinstance(value, int | str)
+    )
+
+
+class FunctionLibrary:
+    """The functions as one Redis client calls them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
+        """Call a function on the keys `names`, and load the library first where it is missing.
+
+        Raises redis-py's `ConnectionError`, `TimeoutError` and `ResponseError`, and `FunctionsMissing`.
+        """
+        name = f"{library_name()}_{function}"
+        try:
+            return await self._redis.fcall(name, len(names), *names, *args)
+        except ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+        await self.load()
+        return await self._redis.fcall(name, len(names), *names, *args)
+
+    async def load(self) -> None:
+        """Load the functions into Redis; loading them twice does nothing.
+
+        Raises `FunctionsMissing` when they are not there and this user may not load them.
+        """
+        try:
+            await self._redis.function_load(library_source())
+        except NoPermissionError:
+            raise FunctionsMissing from None
+        except ResponseError as error:
+            if "already exists" not in str(error):
+                raise

@@ -1,0 +1,39 @@
+"""What the ledger's functions answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..contract import ContractViolation
+from ..job import JobRecord
+
+SubmitVerdict = Literal["created", "exists", "conflict"]
+ClaimVerdict = Literal["granted", "missing", "final", "withdrawn", "leased", "expired", "exhausted"]
+FinishVerdict = Literal["done", "already", "stale"]
+CancelVerdict = Literal["cancelled", "cancelling", "running", "ended", "missing"]
+HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
+EnterVerdict = Literal["entered", "parked", "stale"]
+StopReason = Literal["lost", "cancelled"]
+ReapVerdict = Literal["requeued", "cancelled", "lost", "expired", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim. `record` is there for granted, expired and exhausted."""
+
+    verdict: ClaimVerdict
+    now_ms: int
+    record: JobRecord | None = None
+    #: Why a granted record cannot be run: it does not validate. It is claimed all the same.
+    violation: ContractViolation | None = None
+    #: Known even where the record does not validate.
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The answer to a renewal: when it was, on Redis' clock, and the jobs to stop, and why."""
+
+    now_ms: int
+    stop: dict[str, StopReason]
