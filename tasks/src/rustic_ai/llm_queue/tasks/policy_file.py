@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 
 #: The settings that may stand in a policy file; a variable of the environment wins over the file.
 POLICY_FIELDS = frozenset(
@@ -18,24 +16,22 @@ class PolicyFileError(ValueError):
     """The policy file cannot be used."""
 
 
-class PolicyFile(PydanticBaseSettingsSource):
+class PolicyFile(TomlConfigSettingsSource):
     """The TOML file named by the setting `policy`: one file for agents and workers.
 
-    Settings that only workers have are passed over on the agents' side.
+    Settings that only workers have are passed over on the agents' side. Raises `PolicyFileError`
+    when it is called.
     """
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls)
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Required by the base class; `__call__` answers for all fields at once."""
-        return None, field_name, False
+        # The file's name is itself a setting: it is known only when the sources are called, in turn.
+        super().__init__(settings_cls, toml_file=None)
 
     def __call__(self) -> dict[str, Any]:
         path = self.current_state.get("policy")
         if not path:
             return {}
-        given = _read(Path(path))
+        given = self._given(Path(path))
         for name in given:
             if name not in POLICY_FIELDS:
                 raise PolicyFileError(
@@ -43,11 +39,10 @@ class PolicyFile(PydanticBaseSettingsSource):
                 )
         return {name: value for name, value in given.items() if name in self.settings_cls.model_fields}
 
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PolicyFileError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    except ValueError as error:
-        raise PolicyFileError(f"{str(path)!r} is not TOML: {error}") from None
+    def _given(self, path: Path) -> dict[str, Any]:
+        try:
+            return self._read_file(path)
+        except OSError as error:
+            raise PolicyFileError(f"cannot read {str(path)!r}: {error.strerror}") from None
+        except ValueError as error:
+            raise PolicyFileError(f"{str(path)!r} is not TOML: {error}") from None
