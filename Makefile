@@ -8,7 +8,7 @@ BOOTSTRAP ?= $(shell for p in python3 python python3.14 python3.13 python3.12 py
 	"$$p" -c 'import ensurepip, venv' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 LOCK := requirements.lock
 
-.PHONY: help setup demo docs screenshots test check audit format lock soak bench clean
+.PHONY: help setup demo docs screenshots test check audit format lock soak bench clean purge
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -69,5 +69,8 @@ docs: setup  ## the pages that are written from the code
 soak: setup  ## random faults for MINUTES (60), by SEED
 	cd tests && ../$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
 
-clean:  ## the environment and every cache
-	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean:  ## every cache; the environment stays
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+purge: clean  ## the environment and its tools, too
+	rm -rf $(VENV) .tools

@@ -9,7 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+
+from dockerfile_parse import DockerfileParser
+from dockerfile_parse.constants import COMMENT_INSTRUCTION
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,9 @@ class Instruction:
 
 def instructions(text: str) -> list[Instruction]:
     """All instructions of a Dockerfile, comments left out and continued lines joined."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    parts = [line.strip().partition(" ") for line in joined.splitlines() if line.strip()]
-    return [Instruction(word.upper(), rest.strip()) for word, _, rest in parts]
+    parser = DockerfileParser(fileobj=BytesIO(text.encode()))
+    found = [Instruction(one["instruction"], one["value"]) for one in parser.structure]
+    return [one for one in found if one.word != COMMENT_INSTRUCTION]
 
 
 def stages(text: str) -> list[list[Instruction]]:
