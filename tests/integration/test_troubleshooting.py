@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rustic_ai.llm_queue.worker.cli.exit_code import ExitCode
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.worker.pool.shutdown import EXIT_HARD_STOP
 from support.documents.readme import ROOT
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from rustic_ai.llm_queue.worker.cli.exit_code import ExitCode
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.worker.cli.main import commands
 from support.processes.command import LlmQueue
 from support.servers.ports import free_port

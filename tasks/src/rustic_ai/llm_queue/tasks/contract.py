@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 #: Version of everything that crosses Redis. A worker refuses a record of a newer one.
 WIRE_VERSION = 1
@@ -19,6 +19,7 @@ MAX_NESTING = 64
 LARGEST = 2**53
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 _VERSION = re.compile(r"[0-9]{1,9}")
+_LONGEST_NAMES = 500
 
 
 class Contract(BaseModel):
@@ -42,6 +43,24 @@ class ContractViolation(ValueError):
 
 class NewerVersion(ContractViolation):
     """A record written by a newer release: upgrade this side."""
+
+
+def field_names(error: ValidationError) -> str:
+    """The fields that did not validate, sorted, in at most 500 characters; never their values."""
+    return ", ".join(sorted({_path(item["loc"]) for item in _errors(error)}))[:_LONGEST_NAMES]
+
+
+def field_messages(error: ValidationError) -> str:
+    """Each field that did not validate, with what is wrong with it. A message may quote the value."""
+    return "; ".join(f"{_path(item['loc'])}: {item['msg']}" for item in _errors(error))
+
+
+def _errors(error: ValidationError) -> Sequence[Mapping[str, Any]]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def _path(location: Sequence[int | str]) -> str:
+    return ".".join(map(str, location))
 
 
 def check_version(version: object, *, what: str) -> None:

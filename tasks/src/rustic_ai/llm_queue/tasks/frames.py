@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from .contract import Contract, ContractViolation
+from .contract import Contract, ContractViolation, field_names
 from .error_kind import ErrorKind
 from .job import JobState
 from .owner import Owner
@@ -100,8 +100,7 @@ def open_frame(raw: str, at: FrameId, *, job_id: str, owner: Owner, sealer: Seal
     try:
         frame = _FRAME.validate_json(body)
     except ValidationError as error:
-        names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-        raise ContractViolation(f"a frame does not validate: {names[:500]}") from None
+        raise ContractViolation(f"a frame does not validate: {field_names(error)}") from None
     if (frame.epoch, frame.seq) != at:
         raise ContractViolation(f"the frame of place {frame.epoch}-{frame.seq} at {at}")
     return frame

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from .attempt import AttemptRecord
 from .call import CompletionCall
-from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version
+from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
 from .owner import Owner
 from .seal import Purpose, Sealer
 
@@ -22,7 +22,6 @@ PRIORITIES: tuple[Priority, ...] = (0, 3, 6, 9)
 #: Far more provider calls than any job's retries, fallbacks and reruns add up to.
 MAX_ATTEMPTS = 10_000
 #: Fields of somebody else's making may have names of any length.
-_LONGEST_NAMES = 500
 
 
 #: Far more claims than any job lives through.
@@ -172,8 +171,7 @@ def _nest(fields: Mapping[str, str]) -> dict[str, object]:
 
 def _names(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-        return names[:_LONGEST_NAMES]
+        return field_names(error)
     return "not JSON where JSON belongs"
 
 

@@ -68,6 +68,13 @@ def is_private_address(address: Address) -> bool:
     return not address.is_global or address.is_multicast or address in _CLOUD
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself. A name is judged by its form, not looked up."""
+    host = plain_host(host)
+    address = literal_address(host)
+    return address.is_loopback if address is not None else host == "localhost"
+
+
 def literal_address(host: str) -> Address | None:
     """The address that `host` is a spelling of, `127.1`, `0x7f000001` and `2130706433` among them."""
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .contract import WIRE_VERSION, ContractViolation, check_version
+from .contract import WIRE_VERSION, ContractViolation, check_version, field_names
 from .errors import JobFailed
 from .job import JobState
 from .outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed, Outcome
@@ -63,8 +63,7 @@ def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> Ou
     try:
         return OUTCOME.validate_json(body)
     except ValidationError as error:
-        names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-        raise ContractViolation(f"the stored result does not validate: {names[:500]}") from None
+        raise ContractViolation(f"the stored result does not validate: {field_names(error)}") from None
 
 
 def _celery_view(outcome: Outcome) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from typing import Any
 from celery import Celery
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
-from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Outcome
-from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
-from rustic_ai.llm_queue.tasks.result import encode_result
 
 from .admission.guild_limit import GuildShare
 from .celery_app.worker_check import check_models
@@ -111,12 +110,7 @@ class Runtime:
 
     async def cancel(self, job_id: str, *, by: str, waiting_only: bool = False) -> None:
         """Cancel a job by its id alone, on whichever worker it is."""
-        record = await self.ledger.record(job_id)
-        if record is None:
-            return
-        await self.ledger.cancel(
-            job_id, by=by, meta=self._cancelled_meta(job_id, record.job.owner, by), waiting_only=waiting_only
-        )
+        await cancel_job(self.ledger, self._sealer, job_id, by=by, waiting_only=waiting_only)
 
     async def check(self, models: Sequence[str]) -> dict[str, Any]:
         """What this worker says to who asks whether it could run jobs for these models."""
@@ -133,10 +127,6 @@ class Runtime:
             await client.aclose()
         if self._metrics is not None:
             await self._metrics.close()
-
-    def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
-        outcome = Cancelled(account=Account(), by=by)
-        return encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
 
 
 def _stop_reason() -> StopReason:

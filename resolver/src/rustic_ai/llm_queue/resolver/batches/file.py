@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall
-from rustic_ai.llm_queue.tasks.contract import check_json_value
+from rustic_ai.llm_queue.tasks.contract import check_json_value, field_messages
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..call.request import check_call
@@ -101,8 +101,7 @@ def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) ->
         check_json_value(params, field="body")
         call = CompletionCall(model=name.strip(), params=params)
     except ValidationError as error:
-        names = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise InvalidRequest(names) from None
+        raise InvalidRequest(field_messages(error)) from None
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
     check_call(call, settings)

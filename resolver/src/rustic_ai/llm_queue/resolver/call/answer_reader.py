@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from rustic_ai.core.guild.agent_ext.depends.llm.models import LLMMessage
 
+from rustic_ai.llm_queue.tasks.contract import field_names
 from rustic_ai.llm_queue.tasks.outcome import Answered, Outcome
 
 from ..response import QueueChatCompletionResponse
@@ -33,8 +34,8 @@ class Reading:
                 outcome, job_id=job_id, input_messages=self.input_messages
             )
         except ValidationError as error:
-            names = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-            raise _unreadable(f"The answer is not a chat completion: {names}", outcome, job_id) from None
+            complaint = f"The answer is not a chat completion: {field_names(error)}"
+            raise _unreadable(complaint, outcome, job_id) from None
         if self.schema is not None and (violation := schema_violation(response, self.schema)):
             raise _unreadable(f"The answer does not follow the schema: {violation}", outcome, job_id)
         return response

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, LLMMessage
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
-from rustic_ai.llm_queue.tasks.contract import check_json_value
+from rustic_ai.llm_queue.tasks.contract import check_json_value, field_messages
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
 from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
@@ -65,7 +65,7 @@ def build_call(
             reuse=_reuse(properties, prompt),
         )
     except ValidationError as error:
-        _refuse("; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()))
+        _refuse(field_messages(error))
     except ValueError as error:
         _refuse(str(error))
     check_call(call, settings)

@@ -6,23 +6,25 @@ from contextlib import contextmanager
 
 import click
 
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
+
 
 class CommandFailed(click.ClickException):
     """The command could not do what it was asked to; the exit codes are those `llm-queue --help` lists."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class Unreachable(CommandFailed):
     """Redis cannot be reached, or refuses."""
 
-    exit_code = 4
+    exit_code = ExitCode.REDIS
 
 
 class Interrupted(CommandFailed):
     """Ended by Ctrl-C."""
 
-    exit_code = 130
+    exit_code = ExitCode.INTERRUPTED
 
 
 @contextmanager

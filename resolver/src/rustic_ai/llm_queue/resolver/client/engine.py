@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
+from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.keys import result_key
 from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, FunctionsMissing, Ledger
-from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Outcome
+from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
-from rustic_ai.llm_queue.tasks.result import encode_result
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..streams.outcome_source import OutcomeSource
@@ -208,8 +208,7 @@ class Engine:
 
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
         """Cancel the job. Raises `QueueGone`."""
-        meta = self._cancelled_meta(job_id, owner, by)
-        return await self._bounded(self._ledger.cancel(job_id, by=by, meta=meta))
+        return await self._bounded(cancel_job(self._ledger, self._sealer, job_id, by=by, owner=owner))
 
     def abandon(self, job_id: str, owner: Owner) -> None:
         """Cancel the job in the background, for as long as Redis may be away."""
@@ -239,15 +238,10 @@ class Engine:
             raise _refused(error) from None
 
     async def _abandon(self, job_id: str, owner: Owner) -> None:
-        meta = self._cancelled_meta(job_id, owner, "caller")
         try:
-            await self._patient_ledger.cancel(job_id, by="caller", meta=meta)
+            await cancel_job(self._patient_ledger, self._sealer, job_id, by="caller", owner=owner)
         except OUTAGE_ERRORS:
             logger.error("Job %s could not be cancelled: its deadline will end it", job_id)
-
-    def _cancelled_meta(self, job_id: str, owner: Owner, by: str) -> str:
-        outcome = Cancelled(account=Account(), by=by)
-        return encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
 
     def _gone(self, error: Exception) -> QueueGone:
         return QueueGone(

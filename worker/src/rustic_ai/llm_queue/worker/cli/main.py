@@ -5,6 +5,7 @@ import sys
 import click
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 from .command_group import CommandGroup
@@ -19,7 +20,6 @@ from .commands.key import make_key
 from .commands.quarantine import quarantine
 from .commands.top import top
 from .commands.worker import worker
-from .exit_code import ExitCode
 from .redis_trouble import redis_trouble
 
 

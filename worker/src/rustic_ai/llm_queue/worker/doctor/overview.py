@@ -7,10 +7,9 @@ from typing import Any, cast
 from celery import Celery
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.job import PRIORITIES
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, MinuteRow
-from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
+from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
 _MOST_LOOKED_UP = 2_000
@@ -64,22 +63,18 @@ class Overview:
 async def look_at_queue(redis: Redis, queue: str) -> Overview:
     """Raises redis-py's `RedisError`."""
     pipe = redis.pipeline(transaction=False)
-    pipe.time()
     pipe.zcard(keys.LEASES)
     pipe.zcard(keys.DEAD)
-    pipe.llen(QUARANTINE_KEY)
+    pipe.llen(keys.QUARANTINE)
     pipe.zrange(keys.LEASES, 0, _MOST_LOOKED_UP - 1)
-    for priority in PRIORITIES:
-        pipe.zcard(keys.queued_key(queue, priority))
-        pipe.zrange(keys.queued_key(queue, priority), 0, 0)
-    (seconds, _), running, dead, quarantined, held, *waiting = await pipe.execute()
-    queues = []
-    for priority, depth, first in zip(PRIORITIES, waiting[::2], waiting[1::2], strict=True):
-        oldest_s = await _wait_s(redis, first, seconds)
-        if depth or not priority:
-            queues.append(QueueRow(queue, priority, depth, oldest_s))
-    models = await _models(redis, held)
-    return Overview(tuple(queues), models, running, dead, quarantined)
+    running, dead, quarantined, held = await pipe.execute()
+    oldest_s = await oldest_waits_s(redis, queue)
+    queues = tuple(
+        QueueRow(queue, one.priority, one.waiting, oldest_s.get(one.priority, 0.0))
+        for one in await queue_depths(redis, [queue])
+        if one.waiting or not one.priority
+    )
+    return Overview(queues, await _models(redis, held), running, dead, quarantined)
 
 
 def look_at_workers(app: Celery, timeout_s: float) -> tuple[WorkerRow, ...]:
@@ -97,13 +92,6 @@ def _worker(name: str, pool: dict[str, Any]) -> WorkerRow:
         loop_lag_s=float(pool.get("loop-lag-s", 0.0)),
         rss_bytes=int(pool.get("rss-bytes", 0)),
     )
-
-
-async def _wait_s(redis: Redis, first: list[str], now_s: int) -> float:
-    if not first:
-        return 0.0
-    created_ms = await redis.hget(keys.job_key(first[0]), "created_ms")
-    return max(now_s - int(created_ms) / 1000, 0.0) if created_ms else 0.0
 
 
 async def _models(redis: Redis, held: list[str]) -> tuple[ModelRow, ...]:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import cast
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.job import PRIORITIES
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import CostLedger
-from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
+from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from .finding import Finding, doubtful, good
@@ -40,17 +38,10 @@ async def seen_models(redis: Redis) -> list[str]:
 
 
 async def _waiting(redis: Redis, queue: str) -> Finding:
-    depth, oldest_ms = 0, None
-    seconds, _ = await redis.time()
-    for priority in PRIORITIES:
-        index = keys.queued_key(queue, priority)
-        depth += await redis.zcard(index)
-        for job_id in cast("list[str]", await redis.zrange(index, 0, 0)):
-            created_ms = int(await redis.hget(keys.job_key(job_id), "created_ms") or seconds * 1000)
-            oldest_ms = min(oldest_ms or created_ms, created_ms)
+    depth = sum(one.waiting for one in await queue_depths(redis, [queue]))
     if not depth:
         return good("queue", f"{queue!r} is empty")
-    wait_s = seconds - (oldest_ms or 0) / 1000
+    wait_s = max((await oldest_waits_s(redis, queue)).values(), default=0.0)
     says = f"{depth} jobs wait in {queue!r}, the oldest for {wait_s:.0f} s"
     if wait_s > _MOST_WAIT_S:
         return doubtful("queue", says, "start more workers, or raise LLM_QUEUE_CONCURRENCY")
@@ -68,7 +59,7 @@ async def _dead(redis: Redis) -> Finding:
 
 
 async def _quarantine(redis: Redis) -> Finding:
-    if not (count := await redis.llen(QUARANTINE_KEY)):
+    if not (count := await redis.llen(keys.QUARANTINE)):
         return good("quarantine", "empty")
     mend = "somebody else writes to the queue's lists: look with `llm-queue quarantine list`"
     return doubtful("quarantine", f"{count} messages that no worker would take", mend)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,6 +12,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
+from rustic_ai.llm_queue.tasks.private_hosts import is_loopback
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from .finding import Finding, bad, doubtful, good
@@ -137,7 +137,7 @@ async def _login(redis: Redis, url: str) -> Finding:
     except RedisError:
         user = ""
     parts = urlsplit(url)
-    if parts.password or _is_loopback(parts.hostname or ""):
+    if parts.password or is_loopback(parts.hostname or ""):
         # Redis users of less than everything often may not even ask who they are.
         return good("login", f"user {user!r}" if user else "a user of few rights")
     return bad(
@@ -145,10 +145,3 @@ async def _login(redis: Redis, url: str) -> Finding:
         "no password, and Redis is not on this machine: whoever reaches it can read and forge jobs",
         "give agents and workers users of their own, as the ACL in docker/ does, and use rediss://",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in ("localhost", "")

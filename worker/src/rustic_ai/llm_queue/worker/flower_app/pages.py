@@ -12,8 +12,9 @@ from flower.views.tasks import TasksView, TaskView
 from flower.views.workers import WorkerView
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.ledger.depths import QueueDepth
+
 from .pool_figures import pool_figures
-from .queue_depths import QueueDepth
 
 #: Tornado takes an absolute path as it is, and finds the page that it extends among Flower's.
 _OURS = Path(__file__).with_name("templates")

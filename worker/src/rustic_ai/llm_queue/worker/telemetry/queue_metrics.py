@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import cast
 
 from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from rustic_ai.llm_queue.tasks.job import PRIORITIES, Priority
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
+from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -57,32 +55,12 @@ class QueueMetrics:
 
     async def _look(self) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        pipe.time()
-        pipe.llen(QUARANTINE_KEY)
+        pipe.llen(keys.QUARANTINE)
         pipe.zcard(keys.DEAD)
-        for priority in PRIORITIES:
-            index = keys.queued_key(self._queue, priority)
-            pipe.zcard(index)
-            pipe.zrange(index, 0, 0)
-        (seconds, microseconds), quarantined, dead, *rest = await pipe.execute()
+        quarantined, dead = await pipe.execute()
         self._quarantined.set(quarantined)
         self._dead.set(dead)
-        first: list[str] = []
-        for priority, depth, head in zip(PRIORITIES, rest[::2], rest[1::2], strict=True):
-            self._show_depth(priority, depth)
-            first += head
-        now_s = seconds + microseconds / 1e6
-        self._oldest_s.labels(self._queue).set(await self._longest_wait_s(first, now_s))
-
-    def _show_depth(self, priority: Priority, depth: int) -> None:
-        self._depth.labels(self._queue, str(priority)).set(depth)
-
-    async def _longest_wait_s(self, job_ids: list[str], now_s: float) -> float:
-        if not job_ids:
-            return 0.0
-        pipe = self._redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hget(keys.job_key(job_id), "created_ms")
-        created = cast("list[str | None]", await pipe.execute())
-        waits = [now_s - int(at) / 1000 for at in created if at is not None and at.isdecimal()]
-        return max([0.0, *waits])
+        for one in await queue_depths(self._redis, [self._queue]):
+            self._depth.labels(self._queue, str(one.priority)).set(one.waiting)
+        waits_s = (await oldest_waits_s(self._redis, self._queue)).values()
+        self._oldest_s.labels(self._queue).set(max(waits_s, default=0.0))

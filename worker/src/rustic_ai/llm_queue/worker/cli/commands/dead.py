@@ -8,6 +8,7 @@ import click
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.keys import result_key
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.view import JobIndex, ListedJob
@@ -15,7 +16,6 @@ from rustic_ai.llm_queue.tasks.outcome import Failed
 from rustic_ai.llm_queue.tasks.result import decode_result
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..exit_code import ExitCode
 from ..job_id import JOB_ID
 from ..job_table import job_json, job_table
 from ..output import json_option, out, print_json

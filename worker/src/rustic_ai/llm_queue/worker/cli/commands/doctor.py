@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from rich.table import Table
 from rich.text import Text
 
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app
@@ -19,7 +20,6 @@ from ...doctor.finding import Finding, bad, doubtful, good
 from ...doctor.queue_checks import check_queue, seen_models
 from ...doctor.redis_checks import check_server
 from ...doctor.worker_checks import ask_workers, check_workers
-from ..exit_code import ExitCode
 from ..output import json_option, notes, out, print_json
 from ..redis_session import on_redis
 from ..redis_trouble import redis_trouble

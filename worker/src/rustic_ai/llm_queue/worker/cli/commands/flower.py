@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 from typing import Any
 
 import click
+
+from rustic_ai.llm_queue.tasks.private_hosts import is_loopback
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -37,17 +38,10 @@ def flower(address: str | None, port: int | None, flower_args: tuple[str, ...]) 
     # Ours is the only way in.
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
     server = FlowerServer(settings, basic_auth, flower_args)
-    if not server.encrypted and not _is_loopback(settings.flower_address):
+    if not server.encrypted and not is_loopback(settings.flower_address):
         click.echo(
             f"Flower listens on {settings.flower_address} without TLS: whoever can listen in on the way "
             "learns its password.",
             err=True,
         )
     server.run()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

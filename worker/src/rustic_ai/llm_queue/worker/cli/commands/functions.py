@@ -5,10 +5,10 @@ import sys
 import click
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..exit_code import ExitCode
 from ..output import json_option, print_json
 from ..redis_session import on_redis
 
