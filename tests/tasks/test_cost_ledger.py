@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, CostRow
+from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled
@@ -73,7 +73,7 @@ async def finish(ledger: Ledger, job: Job, outcome: Answered, epoch: int = 1) ->
 
 
 async def todays(redis: Redis) -> list[CostRow]:
-    costs = CostLedger(redis)
+    costs = Books(redis)
     today = await costs.today()
     return await costs.rows(today - timedelta(days=1), today)
 
@@ -135,7 +135,7 @@ async def test_the_books_have_an_end(redis: Redis) -> None:
 async def test_rows_without_room_are_booked_under_other(redis: Redis) -> None:
     ledger = Ledger(redis, result_ttl=TTL)
     await finish(ledger, await running_job(ledger), answered(0.25))
-    today = await CostLedger(redis).today()
+    today = await Books(redis).today()
     index = keys.costs_key((today - today.fromordinal(719163)).days)
     assert await redis.hgetall(index) == {"": "1", "acme": "1"}
     await redis.hset(index, mapping={"acme": 10_000})
@@ -157,7 +157,7 @@ async def test_rows_without_room_are_booked_under_other(redis: Redis) -> None:
 
 async def test_books_that_cannot_be_written_keep_no_job_from_ending(redis: Redis) -> None:
     ledger = Ledger(redis, result_ttl=TTL)
-    today = await CostLedger(redis).today()
+    today = await Books(redis).today()
     for day in range(2):
         await redis.set(keys.costs_key((today - today.fromordinal(719163)).days + day), "not a hash", ex=60)
     job = await running_job(ledger)
@@ -178,7 +178,7 @@ async def test_the_pace_of_each_model(redis: Redis) -> None:
     ledger = Ledger(redis, result_ttl=TTL)
     for model, cost in (("gpt-4", 0.5), ("gpt-4", 0.25), ("claude", None)):
         await finish(ledger, await running_job(ledger), answered(cost, (10, 20), model=model))
-    pace = await CostLedger(redis).last_minute()
+    pace = await Books(redis).last_minute()
     assert set(pace) == {"claude", "gpt-4"}
     # Of the minute before this one and what has passed of this one.
     assert 1 <= pace["gpt-4"].jobs <= 2

@@ -31,6 +31,7 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
 from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
+from rustic_ai.llm_queue.tasks.usage import Usage
 from support.callers.json_values import JSON, OBJECT, paths, put
 
 NAME = st.text(min_size=1, max_size=20)
@@ -55,6 +56,13 @@ ATTEMPT = st.builds(
     backoff_s=st.none() | SECONDS,
 )
 ERROR = st.builds(ErrorEnvelope, kind=KIND, message=TEXT, retry_after_s=st.none() | SECONDS)
+USAGE = st.builds(
+    Usage,
+    prompt_tokens=st.none() | COUNT,
+    cached_tokens=st.none() | COUNT,
+    cost_usd=st.none() | SECONDS,
+    usage_estimated=st.booleans(),
+)
 ACCOUNT = st.builds(
     Account,
     attempts=st.lists(ATTEMPT, max_size=2).map(tuple),
@@ -78,6 +86,7 @@ JOB = st.builds(
 )
 MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
     Owner: OWNER,
+    Usage: USAGE,
     Endpoint: ENDPOINT,
     CompletionCall: st.builds(
         CompletionCall,

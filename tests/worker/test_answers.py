@@ -51,7 +51,11 @@ async def test_reasoning(bench: Bench, name: str, sink: NotedSink | None) -> Non
     answer = await bench.run("hello #think", MODELS[name], sink=sink)
     message = answer.response["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("42", "first this then that")
-    assert (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens) == (10, 9, 2)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.cached_tokens) == (
+        10,
+        9,
+        2,
+    )
     if sink is not None:
         assert sink.text(part="reasoning_content") == "first this then that"
 

@@ -8,6 +8,7 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, DeadlinePassed
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from support.processes.wait import async_wait_until
@@ -29,8 +30,8 @@ async def test_one_post_where_nothing_fails(bench: Bench, name: str) -> None:
     assert request.provider == name
     assert content(answer) == request.text
     assert answer.model == MODELS[name]
-    assert answer.prompt_tokens
-    assert answer.completion_tokens
+    assert answer.usage.prompt_tokens
+    assert answer.usage.completion_tokens
     assert [(one.number, one.status) for one in answer.attempts] == [(1, "ok")]
 
 
@@ -69,6 +70,29 @@ async def test_every_attempt_is_on_record_before_its_post(bench: Bench) -> None:
     assert journal.begun == [2, 3]
     assert journal.seen == [1, 2]
     assert [len(ended) for ended in journal.ended] == [1, 2]
+
+
+async def test_a_model_that_is_refused_is_not_called_and_the_next_one_is(bench: Bench) -> None:
+    full = ErrorEnvelope(kind=ErrorKind.RATE_LIMIT, message="full")
+    journal = NotedJournal(closed={MODELS["openai"]: full})
+    answer = await bench.run("hello #full", MODELS["openai"], MODELS["anthropic"], journal=journal)
+    assert (answer.model, kinds(answer)) == (MODELS["anthropic"], ["ok"])
+    assert [one.provider for one in bench.stub.requests("full")] == ["anthropic"]
+    assert journal.asked == [MODELS["openai"], MODELS["anthropic"]]
+
+
+async def test_the_last_models_refusal_is_the_jobs_failure(bench: Bench) -> None:
+    full = ErrorEnvelope(kind=ErrorKind.RATE_LIMIT, message="full")
+    journal = NotedJournal(closed={MODELS["openai"]: full})
+    assert await bench.failure("hello #none", journal=journal) == full
+    assert not bench.stub.requests("none")
+
+
+async def test_each_try_asks_to_be_let_through(bench: Bench) -> None:
+    bench.stub.plan("again", Step(status=500))
+    journal = NotedJournal()
+    await bench.run("hello #again", journal=journal)
+    assert journal.asked == [MODELS["openai"]] * 2
 
 
 async def test_a_lost_lease_ends_the_attempts(bench: Bench) -> None:
@@ -179,7 +203,7 @@ async def test_a_cancel_closes_the_connection_and_stays_on_record(
     else:
         await async_wait_until(lambda: bench.stub.open_calls, 10)
     assert log.call_under_way
-    assert log.streamed_bytes > 0 or not streamed
+    assert not streamed or (log.partial is not None and log.partial.text_bytes > 0)
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await job

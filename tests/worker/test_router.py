@@ -79,15 +79,15 @@ async def test_a_request_may_name_a_model_of_the_config(bench: Bench, name: str,
     assert content(answer) == request.text
     assert sink.text() == (request.text if streamed else "")
     assert answer.model == name
-    assert answer.cost_usd is not None
+    assert answer.usage.cost_usd is not None
 
 
 async def test_a_price_of_the_file_goes_before_the_maps_and_stays_with_its_name(bench: Bench) -> None:
     bench.stub.plan("*", Step(prompt_tokens=10, completion_tokens=4, times=None))
     priced, plain = await bench.run("hello", "priced"), await bench.run("hello", "smart")
-    assert priced.cost_usd == 6.0
-    assert plain.cost_usd is not None
-    assert plain.cost_usd < 0.01
+    assert priced.usage.cost_usd == 6.0
+    assert plain.usage.cost_usd is not None
+    assert plain.usage.cost_usd < 0.01
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -29,7 +29,7 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
-from rustic_ai.llm_queue.worker.jobs.held_job import HeldJob, StopReason
+from rustic_ai.llm_queue.worker.jobs.execution import Execution, StopReason
 from rustic_ai.llm_queue.worker.jobs.streaming.frame_buffer import FrameBuffer
 from rustic_ai.llm_queue.worker.jobs.streaming.publisher import StreamPublisher
 from rustic_ai.llm_queue.worker.provider.failures.classify import StreamTooLarge
@@ -74,17 +74,19 @@ class Bench:
             request="",
             fingerprints="plain:1",
         )
-        self.held = HeldJob(self.job.id)
+        self.execution = Execution(self.job.id, worker="w")
 
     async def claim(self) -> None:
         await self.ledger.submit(self.job)
         claim = await self.ledger.claim(
             self.job.id, worker="w", token="t", lease=timedelta(seconds=60), most_losses=1
         )
-        self.held.epoch = claim.epoch
+        self.execution.claimed(claim)
 
     def publisher(self) -> StreamPublisher:
-        return StreamPublisher(self.job, self.held, ledger=self.ledger, sealer=SEALER, settings=self.settings)
+        return StreamPublisher(
+            self.job, self.execution, ledger=self.ledger, sealer=SEALER, settings=self.settings
+        )
 
     async def frames(self) -> list[Frame]:
         entries = await self.ledger.frames(self.job.id, after=START, most=10_000)
@@ -208,7 +210,7 @@ async def test_a_worker_that_lost_its_lease_stops(redis: Redis) -> None:
     await at.ledger.hand_back(at.job.id, 1, begun=1, ended=(), call_under_way=True)
     async with at.publisher() as publisher:
         await publisher.chunk(chunk("a"))
-        await async_wait_until(lambda: at.held.stop_reason is StopReason.LOST, 5, "the stop")
+        await async_wait_until(lambda: at.execution.stop_reason is StopReason.LOST, 5, "the stop")
     assert await at.texts() == []
 
 
@@ -239,7 +241,7 @@ async def test_a_full_redis_ends_the_frames_and_not_the_work(own_valkey: ValkeyS
             await redis.config_set("maxmemory", "0")
             await publisher.chunk(chunk("c" * 300_000))
         assert await at.texts() == ["a"], "a text with a hole in it is worse than one that stops"
-        assert at.held.stop_reason is None
+        assert at.execution.stop_reason is None
 
 
 async def test_a_redis_that_stands_still_holds_up_the_stream_and_nothing_else(

@@ -40,8 +40,15 @@ class NotedJournal:
     refuse: Exception | None = None
     begun: list[int] = field(default_factory=list)
     ended: list[tuple[AttemptRecord, ...]] = field(default_factory=list)
+    #: Models no call may be sent to, and the models that were asked for.
+    closed: dict[str, ErrorEnvelope] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
     #: Requests the provider had seen when each attempt was put on record.
     seen: list[int] = field(default_factory=list)
+
+    async def admit(self, model: str, ended: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
+        self.asked.append(model)
+        return self.closed.get(model)
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         if self.refuse is not None:

@@ -2,24 +2,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from .attempt import AttemptRecord
 from .contract import Contract
 from .errors import ErrorEnvelope
 from .reuse import Cached
-
-#: Costs are kept to the picodollar (10^-12 USD): a token may cost a few nanodollars, and whole numbers
-#: add up exactly.
-PICO = 12
+from .usage import Usage, UsDollars
 
 
-def _to_the_picodollar(cost_usd: float) -> float:
-    # What a response says it cost is what the books have of it: these are kept in whole picodollars.
-    return round(cost_usd, PICO)
-
-
-class Account(Contract):
+class Account(Usage):
     """What a job took: shown to operators, so it holds no text of the caller's."""
 
     attempts: tuple[AttemptRecord, ...] = ()
@@ -28,15 +20,6 @@ class Account(Contract):
     #: Seconds between the last claim and the end.
     run_time_s: float = 0.0
     worker: str | None = None
-    #: USD by LiteLLM's price map, to the picodollar; None when the model has no price there.
-    cost_usd: Annotated[float, AfterValidator(_to_the_picodollar)] | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    #: The stream was cut off before the provider had counted: prompt and completion tokens, and so the
-    #: cost, are reckoned from the length of the texts.
-    usage_estimated: bool = False
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
     #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it;
@@ -45,7 +28,7 @@ class Account(Contract):
     #: Seconds since the answer came from the provider.
     cache_age_s: float | None = None
     #: USD that the provider's call cost the job that made it, and did not cost this one.
-    saved_usd: Annotated[float, AfterValidator(_to_the_picodollar)] | None = None
+    saved_usd: UsDollars | None = None
 
 
 class Answered(Contract):

@@ -6,26 +6,24 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from celery import Celery
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
 
-from .admission.guild_limit import GuildShare
-from .celery_app.worker_check import check_models
+from .admission.guild_limit import GuildLimit
 from .jobs.announcer import Announcer
+from .jobs.execution import Execution, StopReason
 from .jobs.executor import Executor
-from .jobs.held_job import HeldJob, StopReason
 from .jobs.leases import CancelListener, Leases
 from .jobs.observers import Observer, Observers
 from .jobs.reaper import Reaper
 from .jobs.settlement import Settlement
 from .pool.loop import Service
 from .pool.pool_task import CancelReason, cancel_reason
+from .provider.model_check import check_models
 from .provider.provider import Provider
 from .settings import WorkerSettings
 from .telemetry.job_log import JobLog
@@ -39,7 +37,9 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """Everything a worker process shares between its jobs; lives on the pool's event loop."""
 
-    def __init__(self, app: Celery, settings: WorkerSettings, *, worker: str) -> None:
+    def __init__(self, settings: WorkerSettings, *, worker: str, observers: Sequence[Observer] = ()) -> None:
+        """`observers` are notified beside the worker's own: its log, metrics and traces."""
+        self._worker = worker
         outage_s = settings.outage.total_seconds()
         self._sealer = settings.sealer()
         self._redis: Redis = connect(settings.redis_url, outage_s=outage_s)
@@ -54,13 +54,14 @@ class Runtime:
         self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
         self._metrics = Metrics(settings) if settings.metrics_port else None
         self._tracing = Tracing.of_environment(worker)
-        told: list[Observer] = [
-            JobLog(),
-            app.tasks[TASK_NAME].accounts,
-            *(self._metrics.observers if self._metrics else ()),
-            *([self._tracing.observer] if self._tracing else ()),
-        ]
-        self._observers = Observers(told)
+        self._observers = Observers(
+            [
+                JobLog(),
+                *observers,
+                *(self._metrics.observers if self._metrics else ()),
+                *([self._tracing.observer] if self._tracing else ()),
+            ]
+        )
         settlement = Settlement(self.ledger, self._sealer, self._observers)
         announcer = Announcer(self.ledger)
         self.reaper = Reaper(
@@ -75,15 +76,14 @@ class Runtime:
         most = settings.max_running_per_guild
         self._executor = Executor(
             settings=settings,
-            worker=worker,
             ledger=self.ledger,
             sealer=self._sealer,
             leases=self.leases,
             settlement=settlement,
             announcer=announcer,
             provider=self._provider,
-            share=GuildShare(self.ledger, announcer, most) if most is not None else None,
             observers=self._observers,
+            gates=[GuildLimit(self.ledger, announcer.announce, most)] if most is not None else [],
         )
 
     def services(self, pool: PoolFigures) -> list[Service]:
@@ -97,12 +97,12 @@ class Runtime:
 
     async def run_job(self, job_id: str) -> Outcome | None:
         """Run the job to its end. The caller's cancellation stops the work, never the settling."""
-        held = HeldJob(job_id)
-        life = asyncio.create_task(self._executor.execute(held))
+        execution = Execution(job_id, worker=self._worker)
+        life = asyncio.create_task(self._executor.execute(execution))
         try:
             return await asyncio.shield(life)
         except asyncio.CancelledError:
-            held.stop(_stop_reason())
+            execution.stop(_stop_reason())
             await asyncio.wait([life])
             if life.exception() is not None:
                 logger.error("Job %s could not be settled", job_id, exc_info=life.exception())
@@ -113,7 +113,7 @@ class Runtime:
         await cancel_job(self.ledger, self._sealer, job_id, by=by, waiting_only=waiting_only)
 
     async def check(self, models: Sequence[str]) -> dict[str, Any]:
-        """What this worker says to who asks whether it could run jobs for these models."""
+        """What keeps this worker from running jobs for these models; its keys and its clock."""
         skew_s = time.time() - await self.ledger.now_ms() / 1000
         return {
             "sealing_keys": self._sealer.key_ids,

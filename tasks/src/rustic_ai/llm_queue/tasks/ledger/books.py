@@ -42,7 +42,7 @@ class MinuteRow:
     cost_usd: float
 
 
-class CostLedger:
+class Books:
     """The books of what jobs cost, to read; they are written in the step that ends a job.
 
     Every method raises redis-py's `RedisError`.

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..outcome import PICO, Answered, Outcome
+from ..outcome import Answered, Outcome
 from ..owner import Owner
+from ..usage import PICO
 
 
 @dataclass(frozen=True)

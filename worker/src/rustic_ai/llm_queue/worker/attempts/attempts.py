@@ -11,8 +11,8 @@ from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.usage import Usage
 
-from ..provider.cost import Usage
 from ..provider.failures.classify import PolicyViolation, ProviderFault
 from ..provider.provider import Completion, Provider
 from ..provider.targets.credentials import Target
@@ -26,6 +26,9 @@ logger = get_logger(__name__)
 
 class Journal(Protocol):
     """The ledger, as far as attempts are concerned."""
+
+    async def admit(self, model: str, ended: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
+        """Ask for room for a call of `model`. The error of a call that may not go, None for one that may."""
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         """Put attempt `number` on record, before its POST. Raises when this worker lost the job."""
@@ -49,24 +52,6 @@ class Answer:
     response: dict[str, Any] = field(repr=False)
     attempts: tuple[AttemptRecord, ...]
     usage: Usage
-    #: USD by LiteLLM's price map; None when the model has no price there.
-    cost_usd: float | None
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        return self.usage.prompt_tokens
-
-    @property
-    def completion_tokens(self) -> int | None:
-        return self.usage.completion_tokens
-
-    @property
-    def cached_tokens(self) -> int | None:
-        return self.usage.cached_tokens
-
-    @property
-    def reasoning_tokens(self) -> int | None:
-        return self.usage.reasoning_tokens
 
 
 class AttemptsFailed(Exception):
@@ -129,6 +114,10 @@ class _Run:
         self._check_policy()
         self._resume()
         while True:
+            refusal = await self._journal.admit(self._plan.model, self._log.records)
+            if refusal is not None:
+                self._fall_back(refusal)
+                continue
             result = await self._attempt(self._plan.model)
             if isinstance(result, Completion):
                 return Answer(
@@ -136,7 +125,6 @@ class _Run:
                     response=result.response,
                     attempts=self._log.records,
                     usage=result.usage,
-                    cost_usd=result.cost_usd,
                 )
             await self._prepare_next(result)
 
@@ -163,7 +151,7 @@ class _Run:
         if started_s >= self._deadline_s:
             # Redis took so long to put it on record: a call may be sent before its timeout is looked at.
             raise DeadlinePassed
-        log.model, log.usage, log.streamed_bytes = model, Usage(), 0
+        log.model, log.partial = model, None
         target: Target | None = None
         try:
             async with asyncio.timeout_at(self._deadline_s) as deadline:
@@ -204,9 +192,8 @@ class _Run:
 
     async def _post_for_stream(self, target: Target, sink: ChunkSink) -> Completion:
         async with self._provider.stream(self._call, target) as stream:
+            self._log.partial = stream.assembler
             async for chunk in stream.chunks():
-                self._log.usage = Usage.of(stream.assembler.usage)
-                self._log.streamed_bytes = stream.assembler.text_bytes
                 await self._emit(sink, chunk)
             return self._provider.completion_of(stream, target)
 
@@ -262,6 +249,11 @@ class _Run:
             raise DeadlinePassed
         await self._journal.begin(self._log.begun + 1, self._log.records)
         self._log.begun += 1
+
+    def _fall_back(self, refusal: ErrorEnvelope) -> None:
+        """Go on with the next model: this one's call may not be made. Raises `AttemptsFailed`."""
+        if not self._plan.fall_back():
+            raise AttemptsFailed(refusal, self._log.records)
 
     def _note_pause(self, decision: Decision) -> None:
         last = self._log.records[-1]

@@ -5,15 +5,31 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.usage import Usage
 
-from ..provider.cost import Usage
+from ..provider.cost import cost_usd
 
 if TYPE_CHECKING:
+    from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
+
     from ..provider.targets.credentials import Target
+
+_BYTES_PER_TOKEN = 4
 
 
 class AttemptLog:
     """What is known of a job's provider calls, readable at any moment, also after a cancel."""
+
+    __slots__ = (
+        "_records",
+        "begun",
+        "call_under_way",
+        "ended_ns",
+        "epoch",
+        "model",
+        "partial",
+        "target",
+    )
 
     def __init__(self, *, epoch: int, begun: int, ended: Sequence[AttemptRecord] = ()) -> None:
         """`begun` counts the first call of this claim too; `ended` are known from earlier claims."""
@@ -22,14 +38,11 @@ class AttemptLog:
         self.begun = begun
         #: A request has been sent and its answer is not all here.
         self.call_under_way = False
-        #: The model of the latest attempt.
+        #: The model of the latest attempt, and where it went.
         self.model: str | None = None
-        #: What the provider has counted of a stream under way or cut short.
-        self.usage = Usage()
-        #: Bytes of text that stream has brought.
-        self.streamed_bytes = 0
-        #: Where it came from.
         self.target: Target | None = None
+        #: What the latest attempt's stream has brought so far; None without a stream.
+        self.partial: AnswerAssembler | None = None
         #: Unix time in nanoseconds at which attempts of this claim ended, by number.
         self.ended_ns: dict[int, int] = {}
         self._records = [record for record in ended if record.number < begun]
@@ -65,3 +78,34 @@ class AttemptLog:
         """Attempts that began before this claim and of which nothing is known: lost with their worker."""
         known = {record.number for record in self._records}
         return [number for number in range(1, self.begun) if number not in known]
+
+    def unanswered_usage(self, *, estimated_prompt_tokens: int) -> Usage:
+        """What the latest attempt has used, although it brought no answer.
+
+        A provider bills for the text it has sent, but counts it only at a stream's end, which a
+        stream that was cut off does not reach: its tokens are reckoned from the length of its text.
+        """
+        if self.partial is None:
+            return Usage()
+        counted, streamed_bytes = Usage.of(self.partial.usage), self.partial.text_bytes
+        if not streamed_bytes:
+            return counted
+        prompt_tokens = counted.prompt_tokens or estimated_prompt_tokens
+        completion_tokens = max(counted.completion_tokens or 0, -(-streamed_bytes // _BYTES_PER_TOKEN))
+        return counted.model_copy(
+            update={
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": completion_tokens,
+                "cost_usd": self._cost_usd(prompt_tokens, completion_tokens),
+                "usage_estimated": True,
+            }
+        )
+
+    def _cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        target = self.target
+        if target is None:
+            return None
+        counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+        return cost_usd(
+            str(target.options.get("model", target.model)), target.provider, counts, target.prices
+        )

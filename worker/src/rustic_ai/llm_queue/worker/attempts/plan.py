@@ -49,6 +49,13 @@ class AttemptPlan:
             self._move_to(self._position + 1)
         return decision
 
+    def fall_back(self) -> bool:
+        """Go on with the next model, without a call of this one. False when there is none."""
+        if self._position + 1 >= len(self._models):
+            return False
+        self._move_to(self._position + 1)
+        return True
+
     def resume(self, records: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
         """Come to where earlier claims were. Returns the last error when they left nothing to try.
 

@@ -37,7 +37,8 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
             load_litellm(settings)
             from ..runtime import Runtime
 
-            runtime = Runtime(app, settings, worker=worker.hostname)
+            accounts = app.tasks[TASK_NAME].accounts
+            runtime = Runtime(settings, worker=worker.hostname, observers=[accounts])
             app.tasks[TASK_NAME].runtime = runtime
             for service in runtime.services(worker.pool):
                 worker.pool.add_service(service)

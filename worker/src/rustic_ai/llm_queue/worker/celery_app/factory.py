@@ -9,6 +9,7 @@ from ..telemetry.log_format import LogFormat
 from .boot import add_steps
 from .bulk_pop import take_in_batches
 from .event_batching import gather_events
+from .log_signals import watch_loggers
 from .result_reader import result_backend
 from .task import RunJob
 
@@ -32,7 +33,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
             CANCEL_TIMEOUT_CONF: (settings.hard_stop - settings.drain).total_seconds(),
         },
     )
-    LogFormat(settings).watch(app)
+    watch_loggers(app, LogFormat(settings))
     app.register_task(RunJob())
     add_steps(app, settings)
     take_in_batches(app)

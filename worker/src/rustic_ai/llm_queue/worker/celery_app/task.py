@@ -29,7 +29,7 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
     """
 
     name = TASK_NAME
-    Request = "rustic_ai.llm_queue.worker.celery_app.request:JobRequest"
+    Request = "rustic_ai.llm_queue.worker.celery_app.wakeup_request:WakeupRequest"
     ignore_result = True
     throws = (JobFailed,)
     #: Set by the worker once its pool runs.

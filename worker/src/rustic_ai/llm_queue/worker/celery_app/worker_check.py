@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.worker.control import inspect_command
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
-
-if TYPE_CHECKING:
-    from ..provider.provider import Provider
 
 #: The name of Celery's remote command.
 WORKER_CHECK = "llm_queue_check"
@@ -26,23 +21,3 @@ def answer_check(state: Any, models: Sequence[str] | None = None, **_: Any) -> d
     runtime = state.app.tasks[TASK_NAME].runtime
     report = runtime.check(list(models or ())[:100])
     return dict(state.consumer.pool.run(report).result(_ANSWER_S))
-
-
-async def check_models(provider: Provider, models: Sequence[str]) -> dict[str, str | None]:
-    """What would keep a job for each model from being sent, None where nothing would."""
-    return {model: await _trouble(provider, model) for model in models}
-
-
-async def _trouble(provider: Provider, model: str) -> str | None:
-    from ..provider.failures.classify import NoCredential
-
-    call = CompletionCall(model=model, params={"messages": [{"role": "user", "content": "?"}]})
-    try:
-        provider.check(call)
-        await provider.target(call, model)
-    except (PolicyViolation, NoCredential) as refusal:
-        return str(refusal)
-    except Exception as error:
-        # LiteLLM's, for a model of its config that cannot be picked now.
-        return type(error).__name__
-    return None

@@ -8,7 +8,7 @@ from celery import Celery
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, MinuteRow
+from rustic_ai.llm_queue.tasks.ledger.books import Books, MinuteRow
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
@@ -99,7 +99,7 @@ async def _models(redis: Redis, held: list[str]) -> tuple[ModelRow, ...]:
     for job_id in held:
         pipe.hget(keys.job_key(job_id), "model")
     running = Counter(filter(None, cast("list[str | None]", await pipe.execute())))
-    pace = await CostLedger(redis).last_minute()
+    pace = await Books(redis).last_minute()
     rows = [
         ModelRow(model, running[model], one.jobs, one.tokens, one.cost_usd)
         for model in running.keys() | pace.keys()

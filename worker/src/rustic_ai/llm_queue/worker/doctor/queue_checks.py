@@ -5,7 +5,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.books import CostLedger
+from rustic_ai.llm_queue.tasks.ledger.books import Books
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
@@ -28,7 +28,7 @@ async def check_queue(redis: Redis, settings: QueueSettings) -> list[Finding]:
 
 async def seen_models(redis: Redis) -> list[str]:
     """The models of the books of the last week, and of the latest dead jobs."""
-    ledger = CostLedger(redis)
+    ledger = Books(redis)
     today = await ledger.today()
     models = {row.model for row in await ledger.rows(today - _SEEN_FOR, today)}
     for job_id in await redis.zrange(keys.DEAD, -_LATEST_DEAD, -1):

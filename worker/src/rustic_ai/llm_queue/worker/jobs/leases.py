@@ -10,7 +10,7 @@ from rustic_ai.llm_queue.tasks.ledger.keys import CANCEL_CHANNEL
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
-from .held_job import HeldJob, StopReason
+from .execution import Execution, StopReason
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +23,10 @@ class Leases:
     def __init__(self, ledger: Ledger, *, lease: timedelta, beat: timedelta) -> None:
         self._ledger = ledger
         self._lease, self._beat_s = lease, beat.total_seconds()
-        self._held: dict[str, HeldJob] = {}
+        self._held: dict[str, Execution] = {}
         self.lost = 0
-        #: Longest time between two renewals that is no interruption. Whoever was interrupted with
-        #: us by less than this still has a lease, and time to renew it.
+        #: Longest time between two renewals that is no interruption. A worker that was interrupted
+        #: together with this one, for less, still has its leases, and time to renew them.
         self.longest_gap = beat + lease / 6
         #: The latest renewal, and the first since which none was interrupted, on Redis' clock: it
         #: also shows when this process, or all of the machine, stood still.
@@ -43,22 +43,22 @@ class Leases:
             return None
         return self._renewed_ms
 
-    def hold(self, job: HeldJob) -> None:
+    def hold(self, execution: Execution) -> None:
         """Renew the job's lease until `let_go`."""
-        if earlier := self._held.get(job.job_id):
+        if earlier := self._held.get(execution.job_id):
             # This worker had it before, lost it, and has claimed it anew.
             self._lose(earlier)
-        self._held[job.job_id] = job
+        self._held[execution.job_id] = execution
 
-    def let_go(self, job: HeldJob) -> None:
-        """Renew the job's lease no more."""
-        if self._held.get(job.job_id) is job:
-            del self._held[job.job_id]
+    def let_go(self, execution: Execution) -> None:
+        """Renew the job's lease no more; safe when it is not held."""
+        if self._held.get(execution.job_id) is execution:
+            del self._held[execution.job_id]
 
     def stop(self, job_id: str, reason: StopReason) -> None:
         """Stop the job if it is one of ours."""
-        if job := self._held.get(job_id):
-            job.stop(reason)
+        if execution := self._held.get(job_id):
+            execution.stop(reason)
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -72,22 +72,22 @@ class Leases:
             await asyncio.sleep(max(self._beat_s - (clock() - before), 0))
 
     async def _renew(self) -> None:
-        held = {job.job_id: job.epoch for job in self._held.values()}
+        held = {job_id: execution.epoch for job_id, execution in self._held.items()}
         renewal = await self._ledger.renew(held, lease=self._lease)
         self._note(renewal.now_ms)
         for job_id, reason in renewal.stop.items():
-            job = self._held.get(job_id)
-            if job is None or job.epoch != held[job_id]:
+            execution = self._held.get(job_id)
+            if execution is None or execution.epoch != held[job_id]:
                 continue
             if reason == "lost":
-                self._lose(job)
+                self._lose(execution)
             else:
-                job.stop(StopReason(reason))
+                execution.stop(StopReason(reason))
 
-    def _lose(self, job: HeldJob) -> None:
+    def _lose(self, execution: Execution) -> None:
         self.lost += 1
-        logger.warning("Job %s is no longer this claim's; its call is stopped", job.job_id)
-        job.stop(StopReason.LOST)
+        logger.warning("Job %s is no longer this claim's; its call is stopped", execution.job_id)
+        execution.stop(StopReason.LOST)
 
     def _note(self, now_ms: int) -> None:
         if self._renewed_ms is None or now_ms - self._renewed_ms > _ms(self.longest_gap):
@@ -96,7 +96,7 @@ class Leases:
 
 
 class CancelListener:
-    """Hears of cancelled jobs at once; without it a running one would go on until the next beat."""
+    """Is told of cancelled jobs at once; without it a running one would go on until the next beat."""
 
     def __init__(self, redis: Redis, leases: Leases) -> None:
         self._redis, self._leases = redis, leases

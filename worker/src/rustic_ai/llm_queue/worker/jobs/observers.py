@@ -2,20 +2,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
-from .job_run import JobRun
+if TYPE_CHECKING:
+    # It imports LiteLLM, and some observers are made before LiteLLM's environment is.
+    from .execution import Execution
 
 logger = logging.getLogger(__name__)
 
 
-class Observer(Protocol):
-    """Learns how jobs end on this worker. Called on the event loop, so it may not block."""
+class Observer:
+    """Is notified of how jobs end on this worker. Called on the event loop, so it may not block.
 
-    def run_ended(self, run: JobRun) -> None:
+    Each method does nothing here: an observer overrides those it needs.
+    """
+
+    def run_ended(self, execution: Execution) -> None:
         """This worker's run of a job is over; without an outcome the job is not."""
 
     def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
@@ -31,19 +36,19 @@ class Observers:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = observers
 
-    def run_ended(self, run: JobRun) -> None:
-        """Tell of a run that is over, however that came."""
-        self._tell(lambda observer: observer.run_ended(run))
+    def run_ended(self, execution: Execution) -> None:
+        """Notify of a run that is over, however it ended."""
+        self._notify(lambda observer: observer.run_ended(execution))
 
     def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
-        """Tell of a job that this worker ended and nobody ran."""
-        self._tell(lambda observer: observer.concluded(job_id, record, outcome))
+        """Notify of a job that this worker ended and nobody ran."""
+        self._notify(lambda observer: observer.concluded(job_id, record, outcome))
 
     def avoided(self, verdict: str) -> None:
-        """Tell of a second run that was avoided."""
-        self._tell(lambda observer: observer.avoided(verdict))
+        """Notify of a second run that was avoided."""
+        self._notify(lambda observer: observer.avoided(verdict))
 
-    def _tell(self, news: Callable[[Observer], None]) -> None:
+    def _notify(self, news: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
                 news(observer)

@@ -20,7 +20,7 @@ from kombu.asynchronous import Hub
 from vine import promise
 
 from .loop import LoopThread, Service
-from .pool_task import CancelReason, Ending, RunningJob
+from .pool_task import CancelReason, Ending, PoolTask
 from .process_memory import rss_bytes
 
 logger = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         self._thread = LoopThread()
         self._ids = itertools.count(1)
         # Both belong to the main thread.
-        self._jobs: dict[int, RunningJob] = {}
-        self._waiting: deque[RunningJob] = deque()
-        self._ended: deque[tuple[RunningJob, Ending]] = deque()
+        self._tasks: dict[int, PoolTask] = {}
+        self._waiting: deque[PoolTask] = deque()
+        self._ended: deque[tuple[PoolTask, Ending]] = deque()
         self._hub: Hub | None = None
         self._report_promise = promise(self._report_ended)
         self._total = 0
@@ -79,7 +79,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     @property
     def in_flight(self) -> int:
-        return len(self._jobs)
+        return len(self._tasks)
 
     @property
     def loop_lag_s(self) -> float:
@@ -100,22 +100,22 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> RunningJob:
-        job = RunningJob(self, next(self._ids), target, args, kwargs or {}, options)
+    ) -> PoolTask:
+        task = PoolTask(self, next(self._ids), target, args, kwargs or {}, options)
         if not self._thread.running:
             # A signal's handler stopped the pool while Celery was about to hand this over.
-            logger.warning("Task %s came after the pool had stopped", job.task_id)
-        elif len(self._jobs) < self.limit:
-            self._begin(job)
+            logger.warning("Task %s came after the pool had stopped", task.task_id)
+        elif len(self._tasks) < self.limit:
+            self._begin(task)
         else:
-            self._waiting.append(job)
-        return job
+            self._waiting.append(task)
+        return task
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
         """Cancel the task that was accepted under this `pid`; one that has ended is left alone."""
-        job = self._jobs.get(pid)
-        if job is not None:
-            job.cancel(_reason(job))
+        task = self._tasks.get(pid)
+        if task is not None:
+            task.cancel(_reason(task))
 
     def grow(self, n: int = 1) -> None:
         self.limit += n
@@ -152,7 +152,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
         info.update(
             {
                 "max-concurrency": self.limit,
-                "in-flight": len(self._jobs),
+                "in-flight": len(self._tasks),
                 "waiting": len(self._waiting),
                 "total": self._total,
                 "loop-lag-s": round(self._thread.lag_s, 4),
@@ -163,27 +163,27 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     # A job's way, all on the main thread
 
-    def _begin(self, job: RunningJob) -> None:
-        self._jobs[job.pid] = job
+    def _begin(self, task: PoolTask) -> None:
+        self._tasks[task.pid] = task
         self._total += 1
-        job.accept()
-        self._thread.loop.call_soon_threadsafe(job.start)
+        task.accept()
+        self._thread.loop.call_soon_threadsafe(task.start)
 
     def _begin_waiting(self) -> None:
-        while self._waiting and len(self._jobs) < self.limit:
+        while self._waiting and len(self._tasks) < self.limit:
             self._begin(self._waiting.popleft())
 
-    def withdraw(self, job: RunningJob) -> None:
+    def withdraw(self, task: PoolTask) -> None:
         """Take back a job that still waits for its turn: Celery terminated it."""
-        if job in self._waiting:
-            self._waiting.remove(job)
+        if task in self._waiting:
+            self._waiting.remove(task)
             # Celery is told that it was accepted and has ended, but it never runs.
-            job.cancel(_reason(job))
-            self._begin(job)
+            task.cancel(_reason(task))
+            self._begin(task)
 
-    def ended(self, job: RunningJob, ending: Ending) -> None:
-        """Called on the event loop when a job's tracer has returned."""
-        self._ended.append((job, ending))
+    def ended(self, task: PoolTask, ending: Ending) -> None:
+        """Called on the event loop when a task's tracer has returned."""
+        self._ended.append((task, ending))
         if self._hub is not None:
             self._hub.call_soon(self._report_promise)
         else:
@@ -192,19 +192,19 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     def _report_ended(self) -> None:
         while self._ended:
-            job, ending = self._ended.popleft()
-            self._jobs.pop(job.pid, None)
+            task, ending = self._ended.popleft()
+            self._tasks.pop(task.pid, None)
             try:
-                job.report(ending)
+                task.report(ending)
             except (Exception, SystemExit):
-                logger.exception("The end of task %s could not be reported", job.task_id)
+                logger.exception("The end of task %s could not be reported", task.task_id)
         self._begin_waiting()
 
     # Shutdown
 
     def _drain(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while (self._jobs or self._ended) and time.monotonic() < deadline:
+        while (self._tasks or self._ended) and time.monotonic() < deadline:
             if self._hurried or worker_state.should_terminate not in (None, False):
                 return
             self._turn_hub()
@@ -212,16 +212,16 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     def _cancel_all(self) -> None:
         self._waiting.clear()
-        if self._jobs:
-            logger.warning("Cancelling %d tasks that still run", len(self._jobs))
-        for job in list(self._jobs.values()):
-            job.cancel(CancelReason.SHUTDOWN)
+        if self._tasks:
+            logger.warning("Cancelling %d tasks that still run", len(self._tasks))
+        for task in list(self._tasks.values()):
+            task.cancel(CancelReason.SHUTDOWN)
         deadline = time.monotonic() + self.cancel_timeout_s
-        while (self._jobs or self._ended) and time.monotonic() < deadline:
+        while (self._tasks or self._ended) and time.monotonic() < deadline:
             self._turn_hub()
             time.sleep(_POLL_S)
-        if self._jobs:
-            logger.error("%d tasks did not end when cancelled", len(self._jobs))
+        if self._tasks:
+            logger.error("%d tasks did not end when cancelled", len(self._tasks))
         self._thread.stop()
 
     def _turn_hub(self) -> None:
@@ -236,6 +236,6 @@ class AsyncPool(BasePool):  # type: ignore[misc]  # celery is untyped
                 logger.exception("A callback failed during shutdown")
 
 
-def _reason(job: RunningJob) -> CancelReason:
+def _reason(task: PoolTask) -> CancelReason:
     # Celery terminates what runs when it is told to quit, too; only a revoke is on its list.
-    return CancelReason.REVOKED if job.task_id in worker_state.revoked else CancelReason.SHUTDOWN
+    return CancelReason.REVOKED if task.task_id in worker_state.revoked else CancelReason.SHUTDOWN

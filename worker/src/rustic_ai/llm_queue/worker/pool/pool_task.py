@@ -17,7 +17,7 @@ from .bridge import run_in_greenlet
 
 #: What Celery hands over for later, of all its options.
 _KEPT = ("accept_callback", "timeout_callback", "callback", "error_callback", "timeout")
-_current: ContextVar[RunningJob] = ContextVar("running_job")
+_current: ContextVar[PoolTask] = ContextVar("pool_task")
 
 
 class CancelReason(StrEnum):
@@ -30,29 +30,29 @@ class CancelReason(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job's tracer came back: with Celery's own verdict, or with an exception."""
+    """How a task's tracer came back: with Celery's own verdict, or with an exception."""
 
     verdict: Any = None
     error: BaseException | None = None
 
 
-class JobOwner(Protocol):
-    """The pool, as a job sees it."""
+class TaskOwner(Protocol):
+    """The pool, as a task sees it."""
 
     loop: Any
 
-    def ended(self, job: RunningJob, ending: Ending) -> None: ...
+    def ended(self, task: PoolTask, ending: Ending) -> None: ...
 
-    def withdraw(self, job: RunningJob) -> None: ...
+    def withdraw(self, task: PoolTask) -> None: ...
 
 
 def cancel_reason() -> CancelReason | None:
     """Why the job this code runs for was cancelled; None if it was not, or outside a job."""
-    job = _current.get(None)
-    return job.reason if job is not None else None
+    task = _current.get(None)
+    return task.reason if task is not None else None
 
 
-class RunningJob:
+class PoolTask:
     """One task Celery handed to the pool.
 
     Celery keeps it as the apply result, so `terminate` is Celery's.
@@ -72,7 +72,7 @@ class RunningJob:
 
     def __init__(
         self,
-        owner: JobOwner,
+        owner: TaskOwner,
         pid: int,
         target: Callable[..., Any],
         args: Sequence[Any],
@@ -168,6 +168,6 @@ class RunningJob:
 
 def mark_revoked() -> None:
     """Make Celery report the current job as revoked; its own work has ended already."""
-    job = _current.get(None)
-    if job is not None:
-        job.reason = job.reason or CancelReason.REVOKED
+    task = _current.get(None)
+    if task is not None:
+        task.reason = task.reason or CancelReason.REVOKED

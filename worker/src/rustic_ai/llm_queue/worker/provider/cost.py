@@ -1,37 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import litellm
 
 from .litellm_api import seam
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens as the provider counted them; None where it did not say."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-    @classmethod
-    def of(cls, usage: Mapping[str, Any] | None) -> Usage:
-        """Read OpenAI's `usage` object."""
-        if not usage:
-            return cls()
-        prompt = usage.get("prompt_tokens_details") or {}
-        completion = usage.get("completion_tokens_details") or {}
-        return cls(
-            prompt_tokens=usage.get("prompt_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
-            cached_tokens=prompt.get("cached_tokens"),
-            reasoning_tokens=completion.get("reasoning_tokens"),
-        )
-
 
 _PRICES = ("input_cost_per_token", "output_cost_per_token", "input_cost_per_second", "output_cost_per_second",
            "input_cost_per_character", "output_cost_per_character", "tiered_pricing")  # fmt: skip

@@ -15,12 +15,13 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.limits import bounded
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..pool.inline_executor import in_place
 from ..settings import WorkerSettings
 from .answers.answer_form import plain_response
 from .answers.stream_chunks import ChunkReader
-from .cost import Usage, cost_usd
+from .cost import cost_usd
 from .failures.classify import (
     MalformedAnswer,
     ProviderFault,
@@ -47,7 +48,6 @@ class Completion:
 
     response: dict[str, Any] = field(repr=False)
     usage: Usage
-    cost_usd: float | None
 
 
 class Provider:
@@ -144,7 +144,7 @@ class Provider:
         usage = response.get("usage")
         name = str(target.options.get("model", target.model))
         cost = cost_usd(name, target.provider, usage, target.prices)
-        return Completion(response, Usage.of(usage), cost)
+        return Completion(response, Usage.of(usage, cost_usd=cost))
 
     def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
         params = bounded(checked_parameters(call.params), self._settings)

@@ -2,38 +2,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
+from ..jobs.observers import Observer
+
 if TYPE_CHECKING:
-    from ..jobs.job_run import JobRun
+    from ..jobs.execution import Execution
 
 #: Jobs of which Celery may never report the end are forgotten beyond this.
 _MOST = 10_000
 
 
-class JobAccounts:
+class JobAccounts(Observer):
     """What the jobs that ended here took, kept until Celery reports their end.
 
-    An `Observer` on the event loop; `take` is for the main thread.
+    It observes on the event loop; `take` is for the main thread.
     """
 
     def __init__(self) -> None:
         self._accounts: dict[str, dict[str, Any]] = {}
 
-    def run_ended(self, run: JobRun) -> None:
+    def run_ended(self, execution: Execution) -> None:
         """Keep what the run took, if the job ended with it."""
-        if run.outcome is None:
+        if execution.outcome is None:
             return
         if len(self._accounts) >= _MOST:
             self._accounts.pop(next(iter(self._accounts)))
-        self._accounts[run.job_id] = account_view(run.outcome)
-
-    def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
-        """Nothing ran, so there is nothing to tell."""
-
-    def avoided(self, verdict: str) -> None:
-        """Nothing ran, so there is nothing to tell."""
+        self._accounts[execution.job_id] = account_view(execution.outcome)
 
     def take(self, job_id: str) -> dict[str, Any] | None:
         """What the job took; None when it is not known, or was taken before."""

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Answered, Failed, Outcome
 
-from ..jobs.job_run import JobRun
+from ..jobs.observers import Observer
+
+if TYPE_CHECKING:
+    from ..jobs.execution import Execution
 
 logger = logging.getLogger(__name__)
 
@@ -14,18 +17,15 @@ logger = logging.getLogger(__name__)
 FACTS = "job"
 
 
-class JobLog:
+class JobLog(Observer):
     """Writes one line a job at INFO, when it ends."""
 
-    def run_ended(self, run: JobRun) -> None:
-        if run.outcome is not None:
-            _write(run.job_id, run.record, run.outcome)
+    def run_ended(self, execution: Execution) -> None:
+        if execution.outcome is not None:
+            _write(execution.job_id, execution.record, execution.outcome)
 
     def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
         _write(job_id, record, outcome)
-
-    def avoided(self, verdict: str) -> None:
-        """Nothing has ended."""
 
 
 def model_of(record: JobRecord | None, outcome: Outcome) -> str | None:

@@ -7,7 +7,8 @@ from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 
-from ..jobs.job_run import JobRun
+from ..jobs.execution import Execution
+from ..jobs.observers import Observer
 from .bounded_labels import OTHER, BoundedLabels
 from .job_log import model_of
 
@@ -24,8 +25,8 @@ _WAIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 _FIRST_TOKEN_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 60)
 
 
-class JobMetrics:
-    """Counts what this worker's jobs came to: an `Observer`."""
+class JobMetrics(Observer):
+    """Counts how this worker's jobs ended, and what they took."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, of no use
@@ -95,17 +96,17 @@ class JobMetrics:
             # There from the start: a counter's first increase is not seen otherwise.
             self._avoided.labels(verdict)
 
-    def run_ended(self, run: JobRun) -> None:
-        org = run.record.job.owner.org if run.record else OTHER
-        self._count_attempts(run, org)
-        if run.outcome is None:
+    def run_ended(self, execution: Execution) -> None:
+        org = execution.record.job.owner.org if execution.record else OTHER
+        self._count_attempts(execution, org)
+        if execution.outcome is None:
             return
-        model = self._ended(run.record, run.outcome, org)
-        account = run.outcome.account
+        model = self._ended(execution.record, execution.outcome, org)
+        account = execution.outcome.account
         self._run_s.labels(model).observe(account.run_time_s)
         self._wait_s.observe(account.queue_wait_s)
-        if run.first_token_s is not None:
-            self._first_token_s.labels(model).observe(run.first_token_s)
+        if execution.first_token_s is not None:
+            self._first_token_s.labels(model).observe(execution.first_token_s)
 
     def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
         self._ended(record, outcome, record.job.owner.org if record else OTHER)
@@ -138,10 +139,10 @@ class JobMetrics:
         payer = self._orgs.value(owner.org, owner.org), self._guilds.value(owner.guild, owner.org)
         return payer if self._payers.admits((model, *payer), owner.org) else (OTHER, OTHER)
 
-    def _count_attempts(self, run: JobRun, org: str) -> None:
+    def _count_attempts(self, execution: Execution, org: str) -> None:
         before: AttemptRecord | None = None
-        new = {attempt.number for attempt in run.new_attempts}
-        for attempt in run.log.records:
+        new = {attempt.number for attempt in execution.new_attempts}
+        for attempt in execution.attempts.records:
             if attempt.number in new:
                 self._attempts.labels(self._models.value(attempt.model, org), attempt.status).inc()
                 if before is not None and before.status == "failed":

@@ -8,11 +8,13 @@ from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Answered, Expired, Failed, Outcome
 
+from ..jobs.observers import Observer
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from ..jobs.job_run import JobRun
+    from ..jobs.execution import Execution
 
 _NANO = 1_000_000_000
 #: LiteLLM's names where the GenAI conventions have another.
@@ -41,41 +43,35 @@ _PARAMETERS = {
 }
 
 
-class JobSpans:
+class JobSpans(Observer):
     """Makes spans of what a worker's jobs were: one for the run, one for each provider call in it.
 
-    An `Observer`: spans are made when a run is over, with the times at which things were. They carry
+    Spans are made when a run is over, with the times at which things were. They carry
     names and numbers, by OpenTelemetry's conventions for messaging and generative AI, and no text.
     """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def run_ended(self, run: JobRun) -> None:
-        if run.record is None:
+    def run_ended(self, execution: Execution) -> None:
+        if execution.record is None:
             return
         from opentelemetry.trace import SpanKind, set_span_in_context
 
-        parent = self._parent(run.record.job.traceparent)
-        queue = run.record.job.queue
+        parent = self._parent(execution.record.job.traceparent)
+        queue = execution.record.job.queue
         span = self._tracer.start_span(
             f"process {queue}",
             context=parent,
             kind=SpanKind.CONSUMER,
-            start_time=run.began_ns,
-            attributes=_run_attributes(run, run.record),
+            start_time=execution.began_ns,
+            attributes=_run_attributes(execution, execution.record),
         )
-        for attempt in run.new_attempts:
-            self._attempt(run, attempt, set_span_in_context(span, parent))
-        if run.outcome is not None:
-            _fail(span, _error(run.outcome))
+        for attempt in execution.new_attempts:
+            self._attempt(execution, attempt, set_span_in_context(span, parent))
+        if execution.outcome is not None:
+            _fail(span, _error(execution.outcome))
         span.end(time.time_ns())
-
-    def concluded(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
-        """Nobody ran it, so there is nothing to show."""
-
-    def avoided(self, verdict: str) -> None:
-        """Nobody ran it, so there is nothing to show."""
 
     def _parent(self, traceparent: str) -> Context:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -83,44 +79,44 @@ class JobSpans:
         # An empty one, or one that is none, makes the span a trace's first.
         return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
 
-    def _attempt(self, run: JobRun, attempt: AttemptRecord, parent: Context) -> None:
+    def _attempt(self, execution: Execution, attempt: AttemptRecord, parent: Context) -> None:
         from opentelemetry.trace import SpanKind
 
-        ended_ns = run.log.ended_ns.get(attempt.number)
+        ended_ns = execution.attempts.ended_ns.get(attempt.number)
         if ended_ns is None or attempt.run_time_s is None:
             # Lost with another worker: nothing is known of its times.
             return
         # Its run time is rounded, and of another clock: it did not begin before its job.
-        began_ns = max(run.began_ns, ended_ns - round(attempt.run_time_s * _NANO))
+        began_ns = max(execution.began_ns, ended_ns - round(attempt.run_time_s * _NANO))
         span = self._tracer.start_span(
             f"chat {attempt.model}",
             context=parent,
             kind=SpanKind.CLIENT,
             start_time=began_ns,
-            attributes=_attempt_attributes(run, attempt),
+            attributes=_attempt_attributes(execution, attempt),
         )
-        if run.first_token_ns is not None and began_ns <= run.first_token_ns <= ended_ns:
-            waited_s = (run.first_token_ns - began_ns) / _NANO
+        if execution.first_token_ns is not None and began_ns <= execution.first_token_ns <= ended_ns:
+            waited_s = (execution.first_token_ns - began_ns) / _NANO
             span.set_attribute("gen_ai.response.time_to_first_chunk", waited_s)
         _fail(span, attempt.error.value if attempt.error else None)
         span.end(ended_ns)
 
 
-def _run_attributes(run: JobRun, record: JobRecord) -> dict[str, Any]:
-    job, outcome = record.job, run.outcome
+def _run_attributes(execution: Execution, record: JobRecord) -> dict[str, Any]:
+    job, outcome = record.job, execution.outcome
     attributes = {
         "messaging.system": "celery",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
         "messaging.destination.name": job.queue,
-        "messaging.message.id": run.job_id,
+        "messaging.message.id": execution.job_id,
         "gen_ai.request.model": job.model,
         "gen_ai.agent.id": job.owner.agent,
         "llm_queue.org": job.owner.org,
         "llm_queue.guild": job.owner.guild,
-        "llm_queue.worker": run.worker,
+        "llm_queue.worker": execution.worker,
         "llm_queue.outcome": outcome.kind if outcome else "given back",
-        "llm_queue.attempts": len(run.log.records),
+        "llm_queue.attempts": len(execution.attempts.records),
     }
     if outcome is not None:
         attributes["llm_queue.queue_wait_s"] = outcome.account.queue_wait_s
@@ -129,7 +125,7 @@ def _run_attributes(run: JobRun, record: JobRecord) -> dict[str, Any]:
     return attributes
 
 
-def _attempt_attributes(run: JobRun, attempt: AttemptRecord) -> dict[str, Any]:
+def _attempt_attributes(execution: Execution, attempt: AttemptRecord) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": _provider(attempt.model),
@@ -137,14 +133,14 @@ def _attempt_attributes(run: JobRun, attempt: AttemptRecord) -> dict[str, Any]:
         "llm_queue.attempt": attempt.number,
         "llm_queue.attempt.status": attempt.status,
     }
-    if run.call is not None:
-        attributes |= _parameters(run.call.params)
-        if run.call.stream:
+    if execution.call is not None:
+        attributes |= _parameters(execution.call.params)
+        if execution.call.stream:
             attributes["gen_ai.request.stream"] = True
     if attempt.provider_status is not None:
         attributes["http.response.status_code"] = attempt.provider_status
-    if isinstance(run.outcome, Answered) and attempt.status == "ok":
-        attributes |= _answer_attributes(run.outcome)
+    if isinstance(execution.outcome, Answered) and attempt.status == "ok":
+        attributes |= _answer_attributes(execution.outcome)
     return attributes
 
 

@@ -6,8 +6,6 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import Celery, signals
-
 from rustic_ai.llm_queue.tasks.redaction import redact
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
 
@@ -46,21 +44,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class LogFormat:
-    """Gives the handlers that Celery set up the format and the level of the settings, and no secret."""
+    """Gives a logger's handlers the format and the level of the settings, and no secret."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._scrubber = Scrubber.of_environment(os.environ)
 
-    def watch(self, app: Celery) -> None:
-        """Act whenever Celery has set its loggers up."""
-        # Celery's signals hold their receivers weakly.
-        app.llm_queue_log_format = self
-        signals.after_setup_logger.connect(self.set_up)
-        signals.after_setup_task_logger.connect(self.set_up)
-
     def set_up(self, logger: logging.Logger, **_: Any) -> None:
-        """Celery's signal: the root logger, or that of its tasks, has its handlers."""
+        """Format a logger that has its handlers: a receiver of Celery's signals."""
         if "log_level" in self._settings.model_fields_set:
             # Celery's own argument is there too; a setting that somebody made shall not be in vain.
             logger.setLevel(min(logger.level, logging.getLevelNamesMapping()[self._settings.log_level]))

@@ -10,7 +10,7 @@ import click
 from redis.asyncio import Redis
 from rich.table import Table
 
-from rustic_ai.llm_queue.tasks.ledger.books import CostLedger, CostRow
+from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..output import json_option, out, print_json
@@ -76,7 +76,7 @@ def costs(
 
 
 async def _read(redis: Redis, first: date | None, last: date | None) -> tuple[date, date, list[CostRow]]:
-    ledger = CostLedger(redis)
+    ledger = Books(redis)
     last = last or await ledger.today()
     first = first or last - timedelta(days=29)
     if first > last:

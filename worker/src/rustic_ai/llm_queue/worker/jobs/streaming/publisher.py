@@ -15,7 +15,7 @@ from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from ...settings import WorkerSettings
-from ..held_job import HeldJob, StopReason
+from ..execution import Execution, StopReason
 from .frame_buffer import FrameBuffer
 
 logger = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ class StreamPublisher:
     """
 
     def __init__(
-        self, job: Job, held: HeldJob, *, ledger: Ledger, sealer: Sealer, settings: WorkerSettings
+        self, job: Job, execution: Execution, *, ledger: Ledger, sealer: Sealer, settings: WorkerSettings
     ) -> None:
-        self._job, self._held = job, held
+        self._job, self._execution = job, execution
         self._ledger, self._sealer = ledger, sealer
         self._flush_s = settings.stream_flush.total_seconds()
         self._flush_bytes = settings.stream_flush_bytes
@@ -77,6 +77,7 @@ class StreamPublisher:
 
     async def chunk(self, chunk: dict[str, Any]) -> None:
         """Take one chunk; waits while too much is waiting for Redis. Raises `StreamTooLarge`."""
+        self._execution.note_chunk(chunk)
         if self._sent_bytes > self._max_bytes:
             from ...provider.failures.classify import StreamTooLarge
 
@@ -125,7 +126,7 @@ class StreamPublisher:
         self._due.set()
 
     def _take(self) -> ChunksFrame | RestartFrame:
-        epoch, seq = self._held.epoch, self._seq + 1
+        epoch, seq = self._execution.epoch, self._seq + 1
         frame: ChunksFrame | RestartFrame
         if self._restart is not None:
             reason, model = self._restart
@@ -153,7 +154,7 @@ class StreamPublisher:
             return
         if not held:
             self._mute()
-            self._held.stop(StopReason.LOST)
+            self._execution.stop(StopReason.LOST)
 
     def _mute(self) -> None:
         self.muted = True

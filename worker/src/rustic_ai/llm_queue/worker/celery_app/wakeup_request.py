@@ -8,7 +8,7 @@ from celery.worker.request import Request
 _LAST_EVENTS = frozenset({"task-succeeded", "task-failed", "task-revoked"})
 
 
-class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
+class WakeupRequest(Request):  # type: ignore[misc]  # celery is untyped
     """A wake-up as Celery's worker holds it, whose last event also says what the job took."""
 
     def acknowledge(self) -> None:
