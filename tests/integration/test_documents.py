@@ -13,9 +13,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionResp
 
 from rustic_ai.llm_queue import resolver
 from rustic_ai.llm_queue.resolver import Properties, QueueChatCompletionResponse, QueueError
-from rustic_ai.llm_queue.resolver.call.failure import BY_KIND as EXCEPTIONS
-from rustic_ai.llm_queue.worker.attempts.retry import BY_KIND as DECISIONS
-from rustic_ai.llm_queue.worker.attempts.retry import Next
+from rustic_ai.llm_queue.resolver.exceptions import BY_KIND as EXCEPTIONS
+from rustic_ai.llm_queue.tasks.error_kind import Next
 from rustic_ai.llm_queue.worker.cli.main import commands
 from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
 from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
@@ -66,7 +65,7 @@ def test_the_table_of_exceptions_is_whole() -> None:
 def test_what_the_worker_did_first_is_what_it_does(decision: Next) -> None:
     did = {codes(cells[0])[0]: cells[3] for cells in table("Exception")}
     for kind, exception in EXCEPTIONS.items():
-        if DECISIONS[kind] is decision:
+        if kind.follows is decision:
             words = did[exception.__name__]
             assert ("retried" in words) == (decision is Next.RETRY), kind
             assert ("fell back" in words) == (decision is not Next.GIVE_UP), kind

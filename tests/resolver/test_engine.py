@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rustic_ai.llm_queue.resolver.client.engine import Engine, QueueGone, SubmitConflict, WaitTimeout
+from rustic_ai.llm_queue.resolver.client.engine import Engine
+from rustic_ai.llm_queue.resolver.client.errors import QueueGone, SubmitConflict, WaitTimeout
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Outcome

@@ -11,8 +11,9 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAP
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionError, ResponseCodes, UserMessage
 
 from rustic_ai.llm_queue.resolver import exceptions
-from rustic_ai.llm_queue.resolver.call.failure import BY_KIND, to_exception
+from rustic_ai.llm_queue.resolver.call.failure import to_exception
 from rustic_ai.llm_queue.resolver.exceptions import (
+    BY_KIND,
     APIConnectionError,
     APITimeoutError,
     BadRequestError,

@@ -22,7 +22,7 @@ from rustic_ai.llm_queue.resolver import (
     RateLimitError,
     ResponseProcessingError,
 )
-from rustic_ai.llm_queue.resolver.client.engine import QueueGone
+from rustic_ai.llm_queue.resolver.client.errors import QueueGone
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered
 from rustic_ai.llm_queue.tasks.owner import Owner

@@ -21,7 +21,7 @@ from rustic_ai.llm_queue.resolver import (
     QueueLLMResolver,
     RateLimitError,
 )
-from rustic_ai.llm_queue.resolver.call.failure import BY_KIND
+from rustic_ai.llm_queue.resolver.exceptions import BY_KIND
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue, memory_queue
 from rustic_ai.llm_queue.resolver.testing.process_queue import close_memory_queues
 from rustic_ai.llm_queue.tasks.redis_client import connect

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rustic_ai.llm_queue.resolver.call.answer_reader import Reading
+from rustic_ai.llm_queue.resolver.call.answer_reader import AnswerReader
 from rustic_ai.llm_queue.resolver.exceptions import JobCancelled, StreamExpired, StreamRestarted
 from rustic_ai.llm_queue.resolver.streams.answer import StreamedAnswer
 from rustic_ai.llm_queue.resolver.streams.order import Chunks, EndSeen, FrameOrder, OrderEvent, Restarted
@@ -58,7 +58,7 @@ def answered(chunks: list[dict[str, Any]]) -> Answered:
 
 
 def reader(**options: Any) -> StreamedAnswer:
-    return StreamedAnswer(JOB, "m", Reading(), **options)
+    return StreamedAnswer(JOB, "m", AnswerReader().read, **options)
 
 
 @dataclass

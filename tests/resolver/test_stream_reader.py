@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, UserMessage
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueUnavailable, StreamExpired
+from rustic_ai.llm_queue.resolver.call import open_stream
+from rustic_ai.llm_queue.resolver.client.stream_reader import Inbox
 from rustic_ai.llm_queue.resolver.properties import Properties
-from rustic_ai.llm_queue.resolver.streams import open_stream
-from rustic_ai.llm_queue.resolver.streams.reader import Inbox
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame, FrameId, seal_frame
 from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger import keys

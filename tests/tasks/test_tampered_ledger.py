@@ -86,7 +86,7 @@ async def test_a_tampered_record_keeps_no_other_job_from_being_reaped(
 
 async def test_a_record_names_no_channel_but_one_for_results(ledger: Ledger, redis: Redis) -> None:
     job = await submitted(ledger)
-    await redis.hset(keys.job_key(job.id), "mailbox", "/0.celery.pidbox")
+    await redis.hset(keys.job_key(job.id), "reply_channel", "/0.celery.pidbox")
     claim = await ledger.claim(job.id, worker="w", token="t", lease=LEASE, most_losses=2)
     async with redis.pubsub() as pubsub:
         await pubsub.psubscribe("*celery.pidbox")

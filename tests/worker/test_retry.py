@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.worker.attempts.retry import BY_KIND, Backoff, Decision, Next, decide
+from rustic_ai.llm_queue.worker.attempts.retry import Backoff, Decision, decide
 from rustic_ai.llm_queue.worker.provider.failures.retry_after import retry_after_s
 
 BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
-RETRIED = sorted(kind for kind, following in BY_KIND.items() if following is Next.RETRY)
+RETRIED = sorted(kind for kind in ErrorKind if kind.follows is Next.RETRY)
 
 kinds = st.sampled_from(sorted(ErrorKind))
 chances = st.floats(0, 1, exclude_max=True)
@@ -47,7 +47,7 @@ def _decide(
 
 
 def test_every_kind_is_decided() -> None:
-    assert set(BY_KIND) == set(ErrorKind)
+    assert {type(kind.follows) for kind in ErrorKind} == {Next}
 
 
 @pytest.mark.parametrize(

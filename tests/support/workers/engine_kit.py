@@ -53,15 +53,19 @@ async def worker_hands(url: str) -> AsyncIterator[Callable[[str, str], Any]]:
 
     async def answer(job_id: str, text: str) -> None:
         outcome = Answered(account=Account(), model="gpt-4", response={"text": text})
-        meta = encode_result(outcome, job_id=job_id, owner=OWNER, sealer=PLAIN)
-        claim = await ledger.claim(
-            job_id, worker="w", token=uuid.uuid4().hex, lease=timedelta(seconds=15), most_losses=0
-        )
-        assert claim.verdict == "granted"
-        assert await ledger.finish(job_id, claim.epoch, JobState.ANSWERED, meta, attempts=()) == "done"
+        await _settle(ledger, job_id, outcome, OWNER)
 
     yield answer
     await redis.aclose()
+
+
+async def _settle(ledger: Ledger, job_id: str, outcome: Answered, owner: Owner) -> None:
+    meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=PLAIN)
+    claim = await ledger.claim(
+        job_id, worker="w", token=uuid.uuid4().hex, lease=timedelta(seconds=15), most_losses=0
+    )
+    assert claim.verdict == "granted"
+    assert await ledger.finish(job_id, claim.epoch, JobState.ANSWERED, meta, attempts=()) == "done"
 
 
 def answer_now(url: str, job_id: str, text: str) -> None:
@@ -70,6 +74,23 @@ def answer_now(url: str, job_id: str, text: str) -> None:
             await answer(job_id, text)
 
     asyncio.run(go())
+
+
+def settle_now(url: str, job_id: str, outcome: Answered, owner: Owner) -> None:
+    """Claim a queued job and end it, as a worker does."""
+
+    async def go() -> None:
+        async with Redis.from_url(url, decode_responses=True) as redis:
+            await _settle(Ledger(redis, result_ttl=TTL), job_id, outcome, owner)
+
+    asyncio.run(go())
+
+
+def waiting_job(valkey: ValkeyServer) -> str | None:
+    """The id of a job that waits in the queue, if there is one."""
+    with valkey.client() as client:
+        ids: list[str] = client.zrange(keys.queued_key("llm", 0), 0, 0)
+    return ids[0] if ids else None
 
 
 def queued(valkey: ValkeyServer, job: Job) -> bool:

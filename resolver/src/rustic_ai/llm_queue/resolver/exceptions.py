@@ -44,13 +44,16 @@ import openai
 from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAPIError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind as ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import Account
 
 if TYPE_CHECKING:
     from .response import QueueChatCompletionResponse
 
-#: Where a response has to come from that never came over HTTP.
+#: The class of each kind of failure that a worker reports. Filled by the classes, which name their kind.
+BY_KIND: dict[ErrorKind, type[QueueError]] = {}
+
+#: The URL of a response that never came over HTTP.
 _NO_URL = "https://llm-queue.invalid/v1/chat/completions"
 
 
@@ -76,6 +79,14 @@ class QueueError(CoreAPIError):
     type: Any
     #: A phrase that callers look for, put before a message without it.
     says: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, kind: ErrorKind | None = None) -> None:
+        """Args:
+        kind: the kind of failure that is raised as this class.
+        """
+        super().__init_subclass__()
+        if kind is not None:
+            BY_KIND[kind] = cls
 
     def __init__(
         self,
@@ -131,30 +142,30 @@ class QueueError(CoreAPIError):
         return f"{type(self).__name__}({self.message!r}, {', '.join(facts)})"
 
 
-class BadRequestError(QueueError, openai.BadRequestError):
+class BadRequestError(QueueError, openai.BadRequestError, kind=ErrorKind.BAD_REQUEST):
     """The provider refused the request."""
 
     status_code = 400
 
 
-class ContextWindowExceededError(BadRequestError):
+class ContextWindowExceededError(BadRequestError, kind=ErrorKind.CONTEXT_WINDOW):
     """The prompt is longer than the model's context length."""
 
     status_code = 1001
     says = "context length"
 
 
-class ContentPolicyViolationError(BadRequestError):
+class ContentPolicyViolationError(BadRequestError, kind=ErrorKind.CONTENT_POLICY):
     """The provider's content policy refused the request."""
 
     status_code = 1002
 
 
-class LimitExceeded(BadRequestError):
+class LimitExceeded(BadRequestError, kind=ErrorKind.LIMIT_EXCEEDED):
     """The request goes beyond a limit the workers set."""
 
 
-class StreamTooLarge(LimitExceeded):
+class StreamTooLarge(LimitExceeded, kind=ErrorKind.STREAM_TOO_LARGE):
     """The answer grew beyond what a stream may hold."""
 
 
@@ -162,31 +173,31 @@ class InvalidRequest(BadRequestError, ValueError):
     """The request cannot be sent. Nothing was queued."""
 
 
-class AuthenticationError(QueueError, openai.AuthenticationError):
+class AuthenticationError(QueueError, openai.AuthenticationError, kind=ErrorKind.AUTHENTICATION):
     """The provider did not accept the key."""
 
     status_code = 401
 
 
-class CredentialRequired(AuthenticationError):
+class CredentialRequired(AuthenticationError, kind=ErrorKind.CREDENTIAL_REQUIRED):
     """The worker has no key for this provider or endpoint."""
 
 
-class PermissionDeniedError(QueueError, openai.PermissionDeniedError):
+class PermissionDeniedError(QueueError, openai.PermissionDeniedError, kind=ErrorKind.PERMISSION_DENIED):
     """The provider denied the permission."""
 
     status_code = 403
 
 
-class ModelNotAllowed(PermissionDeniedError):
+class ModelNotAllowed(PermissionDeniedError, kind=ErrorKind.MODEL_NOT_ALLOWED):
     """The workers' policy does not allow this model."""
 
 
-class EndpointNotAllowed(PermissionDeniedError):
+class EndpointNotAllowed(PermissionDeniedError, kind=ErrorKind.ENDPOINT_NOT_ALLOWED):
     """The workers' policy does not allow this base URL."""
 
 
-class NotFoundError(QueueError, openai.NotFoundError):
+class NotFoundError(QueueError, openai.NotFoundError, kind=ErrorKind.NOT_FOUND):
     """The provider knows no such model or resource."""
 
     status_code = 404
@@ -210,7 +221,7 @@ class StreamExpired(NotFoundError):
         self.result = result
 
 
-class ConflictError(QueueError, openai.ConflictError):
+class ConflictError(QueueError, openai.ConflictError, kind=ErrorKind.CONFLICT):
     """The provider reported a conflict."""
 
     status_code = 409
@@ -226,44 +237,44 @@ class JobCancelled(QueueError, openai.APIStatusError):
     status_code = 409
 
 
-class UnprocessableEntityError(QueueError, openai.UnprocessableEntityError):
+class UnprocessableEntityError(QueueError, openai.UnprocessableEntityError, kind=ErrorKind.UNPROCESSABLE):
     """The provider could not process the request."""
 
     status_code = 422
 
 
-class RateLimitError(QueueError, openai.RateLimitError):
+class RateLimitError(QueueError, openai.RateLimitError, kind=ErrorKind.RATE_LIMIT):
     """The provider's rate limit was hit."""
 
     status_code = 429
     says = "rate limit"
 
 
-class InternalServerError(QueueError, openai.InternalServerError):
+class InternalServerError(QueueError, openai.InternalServerError, kind=ErrorKind.INTERNAL_SERVER):
     """The provider failed."""
 
     status_code = 500
 
 
-class ResponseProcessingError(InternalServerError):
+class ResponseProcessingError(InternalServerError, kind=ErrorKind.RESPONSE_PROCESSING):
     """The provider's answer could not be understood."""
 
     status_code = 1005
 
 
-class WorkerLost(InternalServerError):
+class WorkerLost(InternalServerError, kind=ErrorKind.WORKER_LOST):
     """The worker was lost, and no try is left."""
 
 
-class WorkerFault(InternalServerError):
+class WorkerFault(InternalServerError, kind=ErrorKind.WORKER_FAULT):
     """The worker failed: an error of its own, not of the provider's."""
 
 
-class InvalidRecord(InternalServerError):
+class InvalidRecord(InternalServerError, kind=ErrorKind.INVALID_RECORD):
     """The job's record on Redis cannot be read."""
 
 
-class APIConnectionError(QueueError, openai.APIConnectionError):
+class APIConnectionError(QueueError, openai.APIConnectionError, kind=ErrorKind.CONNECTION):
     """The provider could not be reached."""
 
     status_code = 1003
@@ -277,7 +288,7 @@ class StreamRestarted(APIConnectionError):
     """The answer began anew after its first words, and this reader refuses that."""
 
 
-class APITimeoutError(APIConnectionError, openai.APITimeoutError):
+class APITimeoutError(APIConnectionError, openai.APITimeoutError, kind=ErrorKind.TIMEOUT):
     """The provider did not answer in time."""
 
     status_code = 1004
@@ -287,5 +298,5 @@ class JobTimeout(APITimeoutError):
     """The call's timeout passed before an answer came."""
 
 
-class StreamIdle(APITimeoutError):
+class StreamIdle(APITimeoutError, kind=ErrorKind.STREAM_IDLE):
     """The provider's stream stood still for too long."""

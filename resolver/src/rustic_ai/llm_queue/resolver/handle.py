@@ -3,18 +3,23 @@ from __future__ import annotations
 import math
 import time
 
-from rustic_ai.llm_queue.tasks.job import JobRecord, JobState
+from rustic_ai.llm_queue.tasks.job import JobRecord
+from rustic_ai.llm_queue.tasks.job import JobState as JobState
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from .call.answer_reader import Reading
+from .call.answer_reader import AnswerReader
+from .call.client_errors import client_errors
+from .call.open_stream import OpenStream, open_known
 from .call.submission import overdue
-from .client.port import EnginePort, engine_for
+from .client.errors import WaitTimeout
+from .client.port import EnginePort
+from .engines import engine_for
+from .exceptions import JobNotFound
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, StreamOptions
 from .streams.answer import OnRestart
-from .streams.open_stream import OpenStream, open_known
 
 
 class JobHandle:
@@ -31,17 +36,17 @@ class JobHandle:
         settings: QueueSettings,
         *,
         ends_at: float | None = None,
-        reading: Reading | None = None,
+        answer_reader: AnswerReader | None = None,
     ) -> None:
         """Args:
         ends_at: the deadline on this process's monotonic clock, where it is known.
-        reading: how to read the answer, where the submitter said so.
+        answer_reader: how to read the answer, where the submitter said so.
         """
         self._id = job_id
         self._owner = owner
         self._settings = settings
         self._ends_at = ends_at
-        self._reading = reading or Reading()
+        self._answer_reader = answer_reader or AnswerReader()
 
     @property
     def id(self) -> str:
@@ -134,7 +139,7 @@ class JobHandle:
         return await open_known(
             engine,
             record,
-            self._reading,
+            self._answer_reader,
             ends_at=time.monotonic() + wait_s,
             join_s=self._settings.redis_timeout.total_seconds(),
         )
@@ -143,29 +148,22 @@ class JobHandle:
         return (await self._record(engine)).state
 
     async def answer(self, engine: EnginePort, timeout_s: float | None = None) -> QueueChatCompletionResponse:
-        """`result`, for who runs on the engine's loop."""
+        """`result`, on the engine's loop."""
         record = await self._record(engine)
         if record.state.final:
             outcome = await self._ended(engine)
         else:
             outcome = await self._wait(engine, record, timeout_s)
-        return self._reading.read(outcome, self._id, record.job.model)
+        return self._answer_reader.read(outcome, self._id, record.job.model)
 
     async def _ended(self, engine: EnginePort) -> Outcome:
-        from .client.engine import QueueGone
-        from .exceptions import JobNotFound, QueueUnavailable
-
-        try:
+        with client_errors(job_id=self._id):
             outcome = await engine.stored_outcome(self._id, self._owner)
-        except QueueGone as error:
-            raise QueueUnavailable(str(error), job_id=self._id) from None
         if outcome is None:
             raise JobNotFound("The job's result is no longer kept.", job_id=self._id)
         return outcome
 
     async def _wait(self, engine: EnginePort, record: JobRecord, timeout_s: float | None) -> Outcome:
-        from .client.engine import WaitTimeout
-
         longest_s = await self._longest_wait_s(engine, record)
         wait_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
         try:
@@ -176,37 +174,22 @@ class JobHandle:
             raise await overdue(engine, record.job, record.job.timeout_ms / 1000) from None
 
     async def _cancel(self, engine: EnginePort) -> bool:
-        from .client.engine import QueueGone
-        from .exceptions import QueueUnavailable
-
         await self._record(engine)
-        try:
+        with client_errors(job_id=self._id):
             verdict = await engine.cancel(self._id, self._owner)
-        except QueueGone as error:
-            raise QueueUnavailable(str(error), job_id=self._id) from None
         return verdict in ("cancelled", "cancelling")
 
     async def _record(self, engine: EnginePort) -> JobRecord:
-        from .client.engine import QueueGone
-        from .exceptions import JobNotFound, QueueUnavailable
-
-        try:
+        with client_errors(job_id=self._id):
             record = await engine.record(self._id)
-        except QueueGone as error:
-            raise QueueUnavailable(str(error), job_id=self._id) from None
         # Another's job is not told apart from none.
         if record is None or record.job.owner != self._owner:
             raise JobNotFound(job_id=self._id)
         return record
 
     async def _longest_wait_s(self, engine: EnginePort, record: JobRecord) -> float:
-        from .client.engine import QueueGone
-        from .exceptions import QueueUnavailable
-
         if self._ends_at is None:
-            try:
+            with client_errors(job_id=self._id):
                 # The record's deadline is on Redis' clock, which need not agree with ours.
                 self._ends_at = time.monotonic() + await engine.left_s(record)
-            except QueueGone as error:
-                raise QueueUnavailable(str(error), job_id=self._id) from None
         return self._ends_at - time.monotonic()

@@ -14,14 +14,15 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from .batches.batch import Batch, KeyOf, OnProgress, Requests
 from .batches.item import BatchItem
 from .batches.run import BatchRun
-from .call.submission import Question
-from .client.port import EnginePort, engine_for
+from .call.open_stream import open_new
+from .call.submission import Submission
+from .client.port import EnginePort
+from .engines import engine_for
 from .handle import JobHandle
 from .properties import Properties
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, Opening, StreamOptions
 from .streams.answer import OnRestart
-from .streams.open_stream import open_new
 
 #: Enough to keep a provider busy, few enough not to run into its limits at once.
 DEFAULT_IN_FLIGHT = 16
@@ -50,15 +51,15 @@ class QueueLLM(LLM):
         Raises `InvalidRequest` before anything is queued; `JobTimeout`, `QueueUnavailable`, or the
         provider's error as a `QueueError`.
         """
-        question, engine = self._pose(prompt, model), self._engine()
-        return engine.call(lambda: question.answer(engine))
+        submission, engine = self._submission(prompt, model), self._engine()
+        return engine.call(lambda: submission.answer(engine))
 
     async def async_completion(
         self, prompt: ChatCompletionRequest, model: str | None = None
     ) -> QueueChatCompletionResponse:
         """`completion`, from an event loop. Cancelling the wait cancels the job."""
-        question, engine = self._pose(prompt, model), self._engine()
-        return await engine.acall(lambda: question.answer(engine))
+        submission, engine = self._submission(prompt, model), self._engine()
+        return await engine.acall(lambda: submission.answer(engine))
 
     def stream(
         self,
@@ -79,9 +80,9 @@ class QueueLLM(LLM):
 
         Raises `InvalidRequest` before anything is queued.
         """
-        question, engine = self._pose(prompt, model, stream=True), self._engine()
+        submission, engine = self._submission(prompt, model, stream=True), self._engine()
         options = StreamOptions(detach=detach, on_restart=on_restart, refuse_restarts=refuse_restarts)
-        return CompletionStream(engine, self._opening(question, engine), options)
+        return CompletionStream(engine, self._opening(submission, engine), options)
 
     def async_stream(
         self,
@@ -93,9 +94,9 @@ class QueueLLM(LLM):
         refuse_restarts: bool = False,
     ) -> AsyncCompletionStream:
         """`stream`, from an event loop: `async with ... as stream: async for chunk in stream: ...`."""
-        question, engine = self._pose(prompt, model, stream=True), self._engine()
+        submission, engine = self._submission(prompt, model, stream=True), self._engine()
         options = StreamOptions(detach=detach, on_restart=on_restart, refuse_restarts=refuse_restarts)
-        return AsyncCompletionStream(engine, self._opening(question, engine), options)
+        return AsyncCompletionStream(engine, self._opening(submission, engine), options)
 
     def submit(
         self,
@@ -112,10 +113,10 @@ class QueueLLM(LLM):
             idempotency_key: makes a repeated submit the same job. Raises `IdempotencyConflict` when
                 it came with another request before.
         """
-        question, engine = self._pose(prompt, model, stream=stream), self._engine()
-        ends_at = time.monotonic() + question.timeout_s
-        job_id = engine.call(lambda: question.submit(engine, idempotency_key))
-        return self._handle(question, job_id, ends_at)
+        submission, engine = self._submission(prompt, model, stream=stream), self._engine()
+        ends_at = time.monotonic() + submission.timeout_s
+        job_id = engine.call(lambda: submission.submit(engine, idempotency_key))
+        return self._handle(submission, job_id, ends_at)
 
     async def async_submit(
         self,
@@ -126,10 +127,10 @@ class QueueLLM(LLM):
         stream: bool = False,
     ) -> JobHandle:
         """`submit`, from an event loop."""
-        question, engine = self._pose(prompt, model, stream=stream), self._engine()
-        ends_at = time.monotonic() + question.timeout_s
-        job_id = await engine.acall(lambda: question.submit(engine, idempotency_key))
-        return self._handle(question, job_id, ends_at)
+        submission, engine = self._submission(prompt, model, stream=stream), self._engine()
+        ends_at = time.monotonic() + submission.timeout_s
+        job_id = await engine.acall(lambda: submission.submit(engine, idempotency_key))
+        return self._handle(submission, job_id, ends_at)
 
     def batch(
         self,
@@ -189,8 +190,12 @@ class QueueLLM(LLM):
     def __repr__(self) -> str:
         return f"QueueLLM(model={self.model!r}, owner={str(self._owner)!r})"
 
-    def _pose(self, prompt: ChatCompletionRequest, model: str | None, *, stream: bool = False) -> Question:
-        return Question.pose(self._properties, self._settings, self._owner, prompt, model, stream=stream)
+    def _submission(
+        self, prompt: ChatCompletionRequest, model: str | None, *, stream: bool = False
+    ) -> Submission:
+        return Submission.of_prompt(
+            self._properties, self._settings, self._owner, prompt, model, stream=stream
+        )
 
     def _batch(
         self,
@@ -207,7 +212,7 @@ class QueueLLM(LLM):
         return Batch(
             engine,
             BatchRun(engine, self._settings),
-            lambda request: self._pose(request, model),
+            lambda request: self._submission(request, model),
             requests,
             max_in_flight=max_in_flight,
             key_of=(lambda index, _: f"{key}:{index}") if isinstance(key, str) else key,
@@ -215,20 +220,20 @@ class QueueLLM(LLM):
             on_progress=on_progress,
         )
 
-    def _opening(self, question: Question, engine: EnginePort) -> Opening:
+    def _opening(self, submission: Submission, engine: EnginePort) -> Opening:
         join_s = self._settings.redis_timeout.total_seconds()
-        return lambda: open_new(engine, question, join_s=join_s)
+        return lambda: open_new(engine, submission, join_s=join_s)
 
     def _engine(self) -> EnginePort:
         return engine_for(self._settings)
 
-    def _handle(self, question: Question, job_id: str, ends_at: float) -> JobHandle:
+    def _handle(self, submission: Submission, job_id: str, ends_at: float) -> JobHandle:
         # An idempotency key may have led to an older job, with a deadline of its own.
-        mine = job_id == question.job.id
+        mine = job_id == submission.job.id
         return JobHandle(
             job_id,
             self._owner,
             self._settings,
             ends_at=ends_at if mine else None,
-            reading=question.reading,
+            answer_reader=submission.answer_reader,
         )

@@ -25,8 +25,8 @@ from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
-from .call.toolset import AnyToolset
 from .configuration_error import ConfigurationError
+from .toolset import AnyToolset
 
 DEFAULT_TIMEOUT_S = 600.0
 DEFAULT_MAX_RETRIES = 2

@@ -8,11 +8,11 @@ from rustic_ai.core.guild.agent_ext.depends.llm import LLM
 
 from rustic_ai.llm_queue.tasks.owner import Owner
 
-from .agents.guild_messages import follow_messages
 from .call.answer_schema import require_validator
-from .call.toolset import toolset_tools
+from .call.guild_messages import follow_messages
 from .llm import QueueLLM
 from .properties import Properties
+from .toolset import toolset_tools
 
 
 class QueueLLMResolver(DependencyResolver[LLM]):

@@ -14,7 +14,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     LLMMessage,
 )
 
-from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.attempt import AttemptRecord as AttemptRecord
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.reuse import Cached
 

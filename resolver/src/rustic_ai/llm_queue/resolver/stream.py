@@ -7,11 +7,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from .call.open_stream import OpenStream
 from .chunk import ChatCompletionChunk
 from .client.port import EnginePort
 from .response import QueueChatCompletionResponse
 from .streams.answer import OnRestart, StreamedAnswer
-from .streams.open_stream import OpenStream
 from .streams.source import StreamEvent
 
 #: Subscribes and, for a new job, submits it; on the engine's event loop.
@@ -85,7 +85,7 @@ class _Stream:
         self._answer = StreamedAnswer(
             opened.job.id,
             opened.job.model,
-            opened.reading,
+            opened.answer_reader.read,
             on_restart=self._options.on_restart,
             refuse_restarts=self._options.refuse_restarts,
             skip_past=self._options.skip_past,

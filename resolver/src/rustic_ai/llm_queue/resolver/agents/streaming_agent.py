@@ -17,6 +17,7 @@ from rustic_ai.core.guild.dsl import BaseAgentProps
 from rustic_ai.core.messaging import Priority
 from rustic_ai.core.utils import GemstoneGenerator, GemstoneID
 
+from ..exceptions import QueueError
 from ..llm import QueueLLM
 from ..stream import CompletionStream
 from .text_updates import UPDATE_FORMAT, TextUpdates
@@ -51,8 +52,6 @@ class StreamingLLMAgent(Agent[StreamingLLMAgentConfig]):
     @agent.processor(ChatCompletionRequest, depends_on=["llm"])
     def answer(self, ctx: agent.ProcessContext[ChatCompletionRequest], llm: LLM) -> None:
         """Begin to answer, and be ready for the next message."""
-        from ..exceptions import QueueError
-
         if not isinstance(llm, QueueLLM):
             raise TypeError(f"give this agent's llm as a QueueLLMResolver; it is a {type(llm).__name__}")
         try:
@@ -82,8 +81,6 @@ class StreamingLLMAgent(Agent[StreamingLLMAgentConfig]):
         return request.model_copy(update={"messages": [SystemMessage(content=prompt), *request.messages]})
 
     def _write(self, ctx: agent.ProcessContext[ChatCompletionRequest], stream: CompletionStream) -> None:
-        from ..exceptions import QueueError
-
         try:
             with ExitStack() as leaving:
                 # Should the guild be gone, leaving the stream cancels the job.
@@ -118,7 +115,7 @@ def _send_update(ctx: agent.ProcessContext[ChatCompletionRequest], update: dict[
         ctx.send_dict(update, format=UPDATE_FORMAT)
 
 
-def _send_error(ctx: agent.ProcessContext[ChatCompletionRequest], error: Any) -> None:
+def _send_error(ctx: agent.ProcessContext[ChatCompletionRequest], error: QueueError) -> None:
     ctx.send_error(
         ChatCompletionError(
             status_code=ResponseCodes(error.status_code),

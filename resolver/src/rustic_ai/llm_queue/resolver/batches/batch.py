@@ -14,7 +14,7 @@ from collections.abc import (
 
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
-from ..call.submission import Question
+from ..call.submission import Submission
 from ..client.port import EnginePort
 from .item import BatchItem, BatchProgress
 from .run import BatchRun
@@ -33,7 +33,7 @@ class Batch[T]:
         self,
         engine: EnginePort,
         run: BatchRun[T],
-        pose: Callable[[T], Question],
+        submission_of: Callable[[T], Submission],
         requests: Iterable[T] | AsyncIterable[T],
         *,
         max_in_flight: int,
@@ -41,7 +41,7 @@ class Batch[T]:
         as_completed: bool,
         on_progress: OnProgress | None,
     ) -> None:
-        self._engine, self._run, self._pose, self._requests = engine, run, pose, requests
+        self._engine, self._run, self._submission, self._requests = engine, run, submission_of, requests
         self._most, self._key_of, self._as_completed = max_in_flight, key_of, as_completed
         self._on_progress = on_progress
         self._started = self._done = self._failed = 0
@@ -96,13 +96,13 @@ class Batch[T]:
         index = self._started
         self._started += 1
         try:
-            question = self._pose(request)
+            submission = self._submission(request)
             key = self._key_of(index, request) if self._key_of else None
         except Exception as error:
             # One request that cannot be sent keeps no other from it.
             failed = BatchItem(index, request, error=error)
             return lambda: self._run.put(failed)
-        return lambda: self._run.start(index, request, question, key)
+        return lambda: self._run.start(index, request, submission, key)
 
     def _ended(self, item: BatchItem[T]) -> Iterator[BatchItem[T]]:
         self._done += 1

@@ -5,8 +5,9 @@ import time
 
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..call.submission import Question
+from ..call.submission import Submission
 from ..client.port import EnginePort
+from ..exceptions import IdempotencyConflict, QueueError, QueueUnavailable
 from ..handle import JobHandle
 from ..response import QueueChatCompletionResponse
 from .item import BatchItem
@@ -23,9 +24,9 @@ class BatchRun[T]:
         self._under_way: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Queue[BatchItem[T]] = asyncio.Queue()
 
-    async def start(self, index: int, request: T, question: Question, key: str | None) -> None:
+    async def start(self, index: int, request: T, submission: Submission, key: str | None) -> None:
         """Send a request on its way."""
-        task = asyncio.create_task(self._carry(index, request, question, key))
+        task = asyncio.create_task(self._carry(index, request, submission, key))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
@@ -44,34 +45,32 @@ class BatchRun[T]:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _carry(self, index: int, request: T, question: Question, key: str | None) -> None:
+    async def _carry(self, index: int, request: T, submission: Submission, key: str | None) -> None:
         try:
             if key is None:
-                response = await question.answer(self._engine)
+                response = await submission.answer(self._engine)
             else:
-                response = await self._answer_once(question, key)
+                response = await self._answer_once(submission, key)
         except Exception as error:
             self._ended.put_nowait(BatchItem(index, request, error=error))
         else:
             self._ended.put_nowait(BatchItem(index, request, response=response))
 
-    async def _answer_once(self, question: Question, key: str) -> QueueChatCompletionResponse:
+    async def _answer_once(self, submission: Submission, key: str) -> QueueChatCompletionResponse:
         """The answer of the job that an earlier run made under this key, or of a new one.
 
         A job that ended without an answer is no reason not to ask again, under a key that follows.
         """
-        from ..exceptions import IdempotencyConflict, QueueError, QueueUnavailable
-
         for turn in range(_MOST_TURNS):
-            ends_at = time.monotonic() + question.timeout_s
-            job_id = await question.submit(self._engine, f"{key}#{turn}" if turn else key)
-            mine = job_id == question.job.id
+            ends_at = time.monotonic() + submission.timeout_s
+            job_id = await submission.submit(self._engine, f"{key}#{turn}" if turn else key)
+            mine = job_id == submission.job.id
             handle = JobHandle(
                 job_id,
-                question.job.owner,
+                submission.job.owner,
                 self._settings,
                 ends_at=ends_at if mine else None,
-                reading=question.reading,
+                answer_reader=submission.answer_reader,
             )
             try:
                 return await handle.answer(self._engine)

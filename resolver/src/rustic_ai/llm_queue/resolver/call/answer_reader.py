@@ -10,12 +10,14 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import LLMMessage
 from rustic_ai.llm_queue.tasks.contract import field_names
 from rustic_ai.llm_queue.tasks.outcome import Answered, Outcome
 
+from ..exceptions import ResponseProcessingError
 from ..response import QueueChatCompletionResponse
 from .answer_schema import schema_violation
+from .failure import to_exception
 
 
 @dataclass(frozen=True)
-class Reading:
+class AnswerReader:
     """What it takes to make a response of an outcome, beside the outcome itself."""
 
     #: What the response names as its prompt; None where that is not known.
@@ -26,8 +28,6 @@ class Reading:
     def read(self, outcome: Outcome, job_id: str, model: str) -> QueueChatCompletionResponse:
         """The answer, or the exception that fits how else the job ended."""
         if not isinstance(outcome, Answered):
-            from .failure import to_exception
-
             raise to_exception(outcome, job_id=job_id, model=model)
         try:
             response = QueueChatCompletionResponse.from_outcome(
@@ -42,7 +42,5 @@ class Reading:
 
 
 def _unreadable(message: str, outcome: Answered, job_id: str) -> Exception:
-    from ..exceptions import ResponseProcessingError
-
     attempts = outcome.account.attempts
     return ResponseProcessingError(message, job_id=job_id, model=outcome.model, attempts=attempts)

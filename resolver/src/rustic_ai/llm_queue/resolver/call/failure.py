@@ -2,62 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import Cancelled, Expired, Failed
 
-from ..exceptions import (
-    APIConnectionError,
-    APITimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    ConflictError,
-    ContentPolicyViolationError,
-    ContextWindowExceededError,
-    CredentialRequired,
-    EndpointNotAllowed,
-    InternalServerError,
-    InvalidRecord,
-    JobCancelled,
-    JobTimeout,
-    LimitExceeded,
-    ModelNotAllowed,
-    NotFoundError,
-    PermissionDeniedError,
-    QueueError,
-    RateLimitError,
-    ResponseProcessingError,
-    StreamIdle,
-    StreamTooLarge,
-    UnprocessableEntityError,
-    WorkerFault,
-    WorkerLost,
-)
-
-#: The class for each reason a worker gives.
-BY_KIND: dict[ErrorKind, type[QueueError]] = {
-    ErrorKind.BAD_REQUEST: BadRequestError,
-    ErrorKind.AUTHENTICATION: AuthenticationError,
-    ErrorKind.PERMISSION_DENIED: PermissionDeniedError,
-    ErrorKind.NOT_FOUND: NotFoundError,
-    ErrorKind.CONFLICT: ConflictError,
-    ErrorKind.UNPROCESSABLE: UnprocessableEntityError,
-    ErrorKind.RATE_LIMIT: RateLimitError,
-    ErrorKind.INTERNAL_SERVER: InternalServerError,
-    ErrorKind.CONTEXT_WINDOW: ContextWindowExceededError,
-    ErrorKind.CONTENT_POLICY: ContentPolicyViolationError,
-    ErrorKind.CONNECTION: APIConnectionError,
-    ErrorKind.TIMEOUT: APITimeoutError,
-    ErrorKind.RESPONSE_PROCESSING: ResponseProcessingError,
-    ErrorKind.WORKER_LOST: WorkerLost,
-    ErrorKind.WORKER_FAULT: WorkerFault,
-    ErrorKind.STREAM_IDLE: StreamIdle,
-    ErrorKind.STREAM_TOO_LARGE: StreamTooLarge,
-    ErrorKind.MODEL_NOT_ALLOWED: ModelNotAllowed,
-    ErrorKind.ENDPOINT_NOT_ALLOWED: EndpointNotAllowed,
-    ErrorKind.CREDENTIAL_REQUIRED: CredentialRequired,
-    ErrorKind.LIMIT_EXCEEDED: LimitExceeded,
-    ErrorKind.INVALID_RECORD: InvalidRecord,
-}
+from ..exceptions import BY_KIND, JobCancelled, JobTimeout, QueueError
 
 
 def to_exception(outcome: Failed | Cancelled | Expired, *, job_id: str, model: str) -> QueueError:

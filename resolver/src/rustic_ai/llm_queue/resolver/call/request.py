@@ -15,9 +15,10 @@ from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..chat_request import QUEUE_FIELDS, QueueChatCompletionRequest
+from ..exceptions import BY_KIND, InvalidRequest
 from ..properties import DEFAULT_MAX_RETRIES, Properties
+from ..toolset import tool_json, toolset_tools
 from .response_format import response_format_json
-from .toolset import tool_json, toolset_tools
 
 #: Properties that are chat completion parameters by the same name.
 _PARAMS = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "max_tokens")
@@ -201,15 +202,11 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse(message: str) -> Never:
-    from ..exceptions import InvalidRequest
-
     raise InvalidRequest(message)
 
 
 def _refuse_as(violation: PolicyViolation) -> Never:
     """What the worker would answer, without asking it."""
-    from .failure import BY_KIND
-
     if violation.kind is ErrorKind.BAD_REQUEST:
         _refuse(str(violation))
     raise BY_KIND[violation.kind](str(violation), kind=violation.kind) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .toolset import find_class
+from ..toolset import find_class
 
 _WRAPPED = {"json_schema": "json_schema", "json_object": None, "text": None}
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")

@@ -18,11 +18,14 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.seal import Sealer
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..client.errors import QueueGone, WaitTimeout
 from ..client.port import EnginePort
+from ..exceptions import InvalidRequest, JobTimeout, QueueError
 from ..properties import Properties
 from ..response import QueueChatCompletionResponse
-from .answer_reader import Reading
+from .answer_reader import AnswerReader
 from .answer_schema import schema_of
+from .client_errors import client_errors
 from .request import build_call, estimated_tokens, input_messages, timeout_s
 from .tracing import SubmitSpan
 
@@ -31,16 +34,16 @@ _LAST_LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
-class Question:
+class Submission:
     """A prompt made into a job, and what its caller needs to read the answer."""
 
     job: Job
     timeout_s: float
-    reading: Reading
+    answer_reader: AnswerReader
     span: SubmitSpan
 
     @classmethod
-    def pose(
+    def of_prompt(
         cls,
         properties: Properties,
         settings: QueueSettings,
@@ -49,7 +52,7 @@ class Question:
         model: str | None,
         *,
         stream: bool = False,
-    ) -> Question:
+    ) -> Submission:
         """Raises `InvalidRequest`."""
         call = build_call(properties, prompt, model, settings=settings, stream=stream)
         schema = schema_of(call) if properties.enable_json_schema_validation else None
@@ -58,7 +61,7 @@ class Question:
             settings,
             owner,
             timeout_s=timeout_s(properties, prompt, settings),
-            reading=Reading(tuple(input_messages(properties, prompt)), schema),
+            answer_reader=AnswerReader(tuple(input_messages(properties, prompt)), schema),
             priority=properties.priority,
             on_worker_loss=properties.on_worker_loss,
             stream_ttl_s=properties.stream_ttl_s,
@@ -72,11 +75,11 @@ class Question:
         owner: Owner,
         *,
         timeout_s: float,
-        reading: Reading | None = None,
+        answer_reader: AnswerReader | None = None,
         priority: Priority = 0,
         on_worker_loss: OnWorkerLoss = "retry",
         stream_ttl_s: float | None = None,
-    ) -> Question:
+    ) -> Submission:
         """A call that has been checked, made into a job."""
         if call.stream and stream_ttl_s is None:
             stream_ttl_s = settings.stream_ttl.total_seconds()
@@ -98,7 +101,7 @@ class Question:
             request=sealed,
             fingerprints=fingerprints,
         )
-        return cls(job, timeout_s, reading or Reading(), span)
+        return cls(job, timeout_s, answer_reader or AnswerReader(), span)
 
     async def answer(self, engine: EnginePort) -> QueueChatCompletionResponse:
         """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
@@ -109,11 +112,9 @@ class Question:
         with engine.expecting(self.job.id):
             await self.submit_by(ends_at, engine)
             outcome = await self._outcome(ends_at, engine)
-        return self.reading.read(outcome, self.job.id, self.job.model)
+        return self.answer_reader.read(outcome, self.job.id, self.job.model)
 
     async def _outcome(self, ends_at: float, engine: EnginePort) -> Outcome:
-        from ..client.engine import WaitTimeout
-
         try:
             left_s = max(0.0, ends_at - time.monotonic())
             return await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
@@ -127,8 +128,6 @@ class Question:
 
     async def submit_by(self, ends_at: float, engine: EnginePort) -> None:
         """`submit` before the deadline on this process's monotonic clock. Raises `JobTimeout`."""
-        from ..exceptions import JobTimeout
-
         try:
             async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                 await self.submit(engine)
@@ -138,29 +137,21 @@ class Question:
 
     async def submit(self, engine: EnginePort, idempotency_key: str | None = None) -> str:
         """Queue the job. Returns the id of the job that stands for it."""
-        from ..client.engine import QueueGone, SubmitConflict
-        from ..exceptions import IdempotencyConflict, QueueUnavailable
-
         name = None if idempotency_key is None else _idempotency_name(self.job.owner, idempotency_key)
-        failure: Exception | None = None
+        failure: QueueError | None = None
         try:
-            return await engine.submit(self.job, name)
-        except QueueGone as error:
+            # With the job's id, because it may have been written all the same; it is then cancelled.
+            with client_errors(job_id=self.job.id, model=self.job.model):
+                return await engine.submit(self.job, name)
+        except QueueError as error:
             failure = error
-            # The id, because the job may have been written all the same; it is then cancelled.
-            raise QueueUnavailable(str(error), job_id=self.job.id, model=self.job.model) from None
-        except SubmitConflict as error:
-            failure = error
-            raise IdempotencyConflict(str(error), model=self.job.model) from None
+            raise
         finally:
             self.span.end(failure)
 
 
 async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:
     """The `JobTimeout` for a job whose deadline has passed, saying how far it came."""
-    from ..client.engine import QueueGone
-    from ..exceptions import JobTimeout
-
     attempts: tuple[AttemptRecord, ...] = ()
     try:
         async with asyncio.timeout(_LAST_LOOK_S):
@@ -181,8 +172,6 @@ async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:
 def _idempotency_name(owner: Owner, key: str) -> str:
     """Where the ledger keeps the caller's key: one agent's is nothing to another's."""
     if not isinstance(key, str) or not key:
-        from ..exceptions import InvalidRequest
-
         raise InvalidRequest("idempotency_key: give a text that is not empty, or None")
     hashes = (
         hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

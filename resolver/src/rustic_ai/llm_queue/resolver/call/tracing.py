@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rustic_ai.llm_queue.tasks.owner import Owner
 
-from ..agents.guild_messages import context_of
-
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Span
+from .guild_messages import context_of
 
 _SCOPE = "rustic_ai.llm_queue"
 #: The attribute in which Rustic keeps a processor's span in its context.
@@ -34,8 +34,6 @@ class SubmitSpan:
         Without an OpenTelemetry SDK in this process there is no span, and the message's trace context
         goes on to the worker as it is.
         """
-        from opentelemetry import trace
-
         attributes = {
             "messaging.system": "celery",
             "messaging.operation.name": "send",
@@ -51,8 +49,6 @@ class SubmitSpan:
 
     def end(self, error: BaseException | None = None) -> None:
         """The job is queued, or is not. Ending it twice is safe."""
-        from opentelemetry.trace import StatusCode
-
         if not self.span.is_recording():
             return
         if error is not None:
@@ -62,9 +58,6 @@ class SubmitSpan:
 
 
 def _caller(owner: Owner) -> Context | None:
-    from opentelemetry import trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
     if trace.get_current_span().get_span_context().is_valid:
         return None  # the current one it is
     context = context_of(owner)
@@ -81,9 +74,6 @@ def _caller(owner: Owner) -> Context | None:
 
 
 def _traceparent(span: Span) -> str:
-    from opentelemetry import trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent", "")

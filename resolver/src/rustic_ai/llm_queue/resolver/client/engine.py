@@ -23,13 +23,14 @@ from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..streams.outcome_source import OutcomeSource
-from ..streams.reader import StreamReader
 from ..streams.source import StreamSource
+from .errors import QueueGone, SubmitConflict, WaitTimeout
 from .loop import BackgroundLoop
-from .outage_timeout import Patience
+from .outage_timeout import OutageTimeout
+from .outcome_source import OutcomeSource
 from .outcomes import Outcomes
-from .resubmit import Keeper
+from .resubmit import Resubmit
+from .stream_reader import StreamReader
 from .subscriptions import Subscriptions
 from .waiter import ResultWaiter
 
@@ -40,18 +41,6 @@ _ABANDON_FOR_S = 120.0
 #: How long a process that ends still tries, and what it takes until it is known what to cancel.
 _LAST_CHORES_S = 2.0
 _CANCELLED_CALLS_S = 0.02
-
-
-class QueueGone(Exception):
-    """Redis cannot be reached, or refuses: the message says which and what to do."""
-
-
-class WaitTimeout(Exception):
-    """The deadline passed before the job ended."""
-
-
-class SubmitConflict(Exception):
-    """The idempotency key stands for another request."""
 
 
 class Engine:
@@ -77,13 +66,13 @@ class Engine:
         patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
         # The subscriptions make their connection anew by themselves, to say that something was missed.
         waiting = connect(settings.redis_url, outage_s=0)
-        self._patience = Patience(self._redis_timeout_s)
+        self._outage_timeout = OutageTimeout(self._redis_timeout_s)
         self._clients = (self._redis, patient, waiting)
         self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
         self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
-        mailbox = str(uuid.uuid4())
-        self._subscriptions = Subscriptions(waiting, always=result_key(mailbox))
-        self._waiter = ResultWaiter(self._subscriptions, waiting, mailbox)
+        reply_channel = str(uuid.uuid4())
+        self._subscriptions = Subscriptions(waiting, always=result_key(reply_channel))
+        self._waiter = ResultWaiter(self._subscriptions, waiting, reply_channel)
         self._outcomes = Outcomes(self._redis, self._sealer, redis_timeout_s=self._redis_timeout_s)
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -146,10 +135,10 @@ class Engine:
             job,
             idempotency_key=idempotency_key,
             idempotency_ttl=self.settings.idempotency_ttl,
-            mailbox=self._waiter.mailbox(job.id),
+            reply_channel=self._waiter.reply_channel(job.id),
         )
         try:
-            verdict, job_id = await self._patience.wait(written)
+            verdict, job_id = await self._outage_timeout.wait(written)
         except OUTAGE_ERRORS as error:
             # It may have been written all the same, and nobody will wait for it.
             self._chore(self._abandon(job.id, job.owner))
@@ -177,8 +166,8 @@ class Engine:
         watching = self._waiter.watch(job_id, expected=job is not None)
         try:
             async with asyncio.timeout(deadline_s) as deadline, watching as watch:
-                keeper = self._keeper(job, deadline.when())
-                return await self._outcomes.follow(watch, job_id, owner, keeper)
+                resubmit = self._resubmit(job, deadline.when())
+                return await self._outcomes.follow(watch, job_id, owner, resubmit)
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
@@ -203,7 +192,7 @@ class Engine:
             sealer=self._sealer,
             fetch_outcome=lambda: self._outcomes.now(job.id, job.owner),
             ended=ended,
-            keeper=self._keeper(job, keep_until) if keep_until is not None else None,
+            resubmit=self._resubmit(job, keep_until) if keep_until is not None else None,
         )
 
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:
@@ -223,15 +212,17 @@ class Engine:
         """The job as it stands; None when it is not known (any more). Raises `QueueGone`."""
         return await self._bounded(self._ledger.record(job_id))
 
-    def _keeper(self, job: Job | None, ends_at: float | None) -> Keeper | None:
+    def _resubmit(self, job: Job | None, ends_at: float | None) -> Resubmit | None:
         if job is None:
             return None
-        mailbox = self._waiter.mailbox(job.id)
-        return Keeper(job, ends_at=ends_at, mailbox=mailbox, redis=self._redis, ledger=self._ledger)
+        reply_channel = self._waiter.reply_channel(job.id)
+        return Resubmit(
+            job, ends_at=ends_at, reply_channel=reply_channel, redis=self._redis, ledger=self._ledger
+        )
 
     async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:
-            return await self._patience.wait(step)
+            return await self._outage_timeout.wait(step)
         except OUTAGE_ERRORS as error:
             raise self._gone(error) from None
         except ResponseError as error:

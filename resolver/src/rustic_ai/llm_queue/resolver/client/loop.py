@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
-from .loop_call import Crossing, as_coroutine
+from .loop_call import LoopCall, as_coroutine
 from .loop_inbox import LoopInbox
 
 
@@ -46,7 +46,7 @@ class BackgroundLoop:
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the loop and wait, from any event loop. Cancelling this cancels that."""
-        return await Crossing(coro_fn, self._inbox).result()
+        return await LoopCall(coro_fn, self._inbox).result()
 
     @property
     def running(self) -> bool:

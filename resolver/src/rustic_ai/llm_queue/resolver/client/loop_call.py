@@ -11,7 +11,7 @@ from .loop_inbox import LoopInbox
 _here = threading.local()
 
 
-class Crossing[T]:
+class LoopCall[T]:
     """A coroutine that runs on one event loop for a caller on another.
 
     Does what `asyncio.run_coroutine_threadsafe` and `wrap_future` do together, at less than half the cost

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-class Patience:
+class OutageTimeout:
     """Bounds how long a command waits for a Redis that answers nobody.
 
     The time runs from the last answer anybody had: thousands of calls that wait for their turn
@@ -22,14 +22,14 @@ class Patience:
     async def wait[T](self, step: Coroutine[Any, Any, T]) -> T:
         """The result of `step`. Raises `TimeoutError` after `timeout_s` without any answer."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(None) as patience:
-            self._waiting[patience] = loop.time()
+        async with asyncio.timeout(None) as outage_timeout:
+            self._waiting[outage_timeout] = loop.time()
             if self._look is None:
                 self._look = loop.call_later(self.timeout_s, self._end_the_overdue)
             try:
                 result = await step
             finally:
-                del self._waiting[patience]
+                del self._waiting[outage_timeout]
         self._heard_at = loop.time()
         return result
 
@@ -37,10 +37,10 @@ class Patience:
         # One timer for all that wait: thousands of them are begun and answered between two looks.
         loop = asyncio.get_running_loop()
         now, self._look = loop.time(), None
-        for patience, began_at in self._waiting.items():
+        for outage_timeout, began_at in self._waiting.items():
             ends_at = max(began_at, self._heard_at) + self.timeout_s
             if ends_at > now:
                 self._look = loop.call_at(ends_at, self._end_the_overdue)
                 return
-            if not patience.expired():
-                patience.reschedule(now)
+            if not outage_timeout.expired():
+                outage_timeout.reschedule(now)

@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.result import decode_result
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
-from .resubmit import Keeper
+from .resubmit import Resubmit
 from .waiter import Watch
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Outcomes:
         raw = cast("str | None", await self._redis.get(keys.result_key(job_id)))
         return None if raw is None else self._open(raw, job_id, owner)
 
-    async def follow(self, watch: Watch, job_id: str, owner: Owner, keeper: Keeper | None) -> Outcome:
+    async def follow(self, watch: Watch, job_id: str, owner: Owner, resubmit: Resubmit | None) -> Outcome:
         """Wait for the outcome, through any outage of Redis."""
         outcome = None
         if not watch.from_the_start:
@@ -42,8 +42,8 @@ class Outcomes:
             news = await watch.next()
             if news is not None:
                 outcome = await self._heard(news, job_id, owner)
-            elif keeper is not None:
-                await keeper.submit_if_lost()
+            elif resubmit is not None:
+                await resubmit.submit_if_lost()
         return outcome
 
     async def _after_subscribing(self, watch: Watch, job_id: str, owner: Owner) -> Outcome | None:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 0.5
 
 
-class Keeper:
+class Resubmit:
     """Keeps a job whose caller waits for it, and submits it again should Redis have lost it."""
 
     def __init__(
@@ -23,16 +23,16 @@ class Keeper:
         job: Job,
         *,
         ends_at: float | None,
-        mailbox: str | None,
+        reply_channel: str | None,
         redis: Redis,
         ledger: Ledger,
     ) -> None:
         """Args:
         ends_at: the caller's deadline in the time of the running loop.
-        mailbox: where its result is to be sent, if anywhere.
+        reply_channel: where its result is to be sent, if anywhere.
         """
         self._job = job
-        self._ends_at, self._mailbox = ends_at, mailbox
+        self._ends_at, self._reply_channel = ends_at, reply_channel
         self._redis, self._ledger = redis, ledger
 
     async def submit_if_lost(self) -> None:
@@ -54,4 +54,4 @@ class Keeper:
         generation = self._job.generation + 1
         self._job = self._job.model_copy(update={"generation": generation, "timeout_ms": timeout_ms})
         logger.warning("Redis has lost job %s, which is submitted again", self._job.id)
-        await self._ledger.submit(self._job, mailbox=self._mailbox)
+        await self._ledger.submit(self._job, reply_channel=self._reply_channel)

@@ -59,13 +59,13 @@ class ResultWaiter:
     pending key is read again.
     """
 
-    def __init__(self, subscriptions: Subscriptions, redis: Redis, mailbox: str) -> None:
+    def __init__(self, subscriptions: Subscriptions, redis: Redis, reply_channel: str) -> None:
         """Args:
-        mailbox: what the subscriptions always listen on is the `result_key` of this.
+        reply_channel: what the subscriptions always listen on is the `result_key` of this.
         """
         self._subscriptions = subscriptions
         self._redis = redis
-        self._mailbox = mailbox
+        self._reply_channel = reply_channel
         self._joined, self._rejoined = asyncio.Event(), asyncio.Event()
         self._expected: dict[str, Watch] = {}
         self._watches: dict[str, set[Watch]] = {}
@@ -73,7 +73,7 @@ class ResultWaiter:
 
     @contextmanager
     def expecting(self, job_id: str) -> Iterator[None]:
-        """Listen for the result of a job that is about to be submitted with its `mailbox`."""
+        """Listen for the result of a job that is about to be submitted with its `reply_channel`."""
         self._start()
         self._subscriptions.listen_always(self)
         self._expected[job_id] = Watch(self._joined, self._rejoined)
@@ -82,9 +82,9 @@ class ResultWaiter:
         finally:
             del self._expected[job_id]
 
-    def mailbox(self, job_id: str) -> str | None:
+    def reply_channel(self, job_id: str) -> str | None:
         """Where the result of an expected job is to be sent; None for any other."""
-        return self._mailbox if job_id in self._expected else None
+        return self._reply_channel if job_id in self._expected else None
 
     @asynccontextmanager
     async def watch(self, job_id: str, *, expected: bool = False) -> AsyncIterator[Watch]:
@@ -108,7 +108,7 @@ class ResultWaiter:
                 del self._watches[job_id]
 
     def joined(self) -> None:
-        """The mailbox is open, for the first time or anew."""
+        """The reply_channel is open, for the first time or anew."""
         if self._joined.is_set():
             self._rejoined.set()
         self._joined.set()

@@ -6,14 +6,16 @@ from typing import Any
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 from rustic_ai.llm_queue.tasks.outcome import Answered, Outcome
 
-from ..call.answer_reader import Reading
 from ..chunk import ChatCompletionChunk
+from ..exceptions import StreamExpired, StreamRestarted
 from ..response import QueueChatCompletionResponse
 from .order import Chunks, Restarted
 from .source import CaughtUp, Ended, Gone, StreamEvent
 from .tail import missing_chunk
 
 OnRestart = Callable[[Restarted], None]
+#: Makes a response of an outcome, a job's id and the model that was asked for; raises how else it ended.
+ReadAnswer = Callable[[Outcome, str, str], QueueChatCompletionResponse]
 
 
 class StreamedAnswer:
@@ -26,7 +28,7 @@ class StreamedAnswer:
         self,
         job_id: str,
         model: str,
-        reading: Reading,
+        read: ReadAnswer,
         *,
         on_restart: OnRestart | None = None,
         refuse_restarts: bool = False,
@@ -35,7 +37,7 @@ class StreamedAnswer:
         """Args:
         skip_past: what was there before the reader joined counts for `text`, and is not yielded.
         """
-        self._job_id, self._model, self._reading = job_id, model, reading
+        self._job_id, self._model, self._read = job_id, model, read
         self._on_restart = on_restart
         self._refuse_restarts = refuse_restarts
         self._silent = skip_past
@@ -85,13 +87,11 @@ class StreamedAnswer:
         if self._on_restart is not None:
             self._on_restart(restarted)
         if self._refuse_restarts:
-            from ..exceptions import StreamRestarted
-
             raise StreamRestarted(kind=restarted.reason, job_id=self._job_id, model=restarted.model)
 
     def _end(self, outcome: Outcome) -> list[ChatCompletionChunk]:
         self.ended, self._silent = True, False
-        response = self._reading.read(outcome, self._job_id, self._model)
+        response = self._read(outcome, self._job_id, self._model)
         assert isinstance(outcome, Answered)
         chunk = missing_chunk(self._assembler, outcome.response)
         if chunk is None:
@@ -102,8 +102,6 @@ class StreamedAnswer:
         return self._add([chunk]) if chunk["choices"] or "usage" in chunk else []
 
     def _expire(self, outcome: Outcome | None) -> None:
-        from ..exceptions import StreamExpired
-
         self.ended = True
-        response = None if outcome is None else self._reading.read(outcome, self._job_id, self._model)
+        response = None if outcome is None else self._read(outcome, self._job_id, self._model)
         raise StreamExpired(job_id=self._job_id, model=self._model, result=response)

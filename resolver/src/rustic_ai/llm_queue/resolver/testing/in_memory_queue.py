@@ -9,7 +9,8 @@ from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
-from ..client.port import EnginePort, stand_in
+from ..client.port import EnginePort
+from ..client.stand_in import stand_in
 from .memory_engine import MemoryEngine
 from .reply import Content, Reply, ToolCalls, answered, failed
 

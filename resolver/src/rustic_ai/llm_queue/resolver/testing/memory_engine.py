@@ -13,6 +13,7 @@ from rustic_ai.llm_queue.tasks.outcome import Cancelled, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..client.errors import SubmitConflict, WaitTimeout
 from ..client.loop import BackgroundLoop
 from ..streams.source import StreamSource
 from .memory_job import MemoryJob
@@ -86,8 +87,6 @@ class MemoryEngine:
     async def outcome(
         self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
     ) -> Outcome:
-        from ..client.engine import WaitTimeout
-
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._by_id[job_id].ending()
@@ -135,8 +134,6 @@ class MemoryEngine:
         return None if job is None or isinstance(job.outcome, Cancelled) else job
 
     def _same(self, standing: MemoryJob, job: Job) -> str:
-        from ..client.engine import SubmitConflict
-
         known = standing.job
         if known.fingerprints != job.fingerprints:
             raise SubmitConflict(f"the idempotency key stands for another request, of job {known.id}")

@@ -24,27 +24,6 @@ ToolCalls = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Mapping[str, A
 #: A text, or the pieces in which a stream brings it.
 Content = str | Sequence[str]
 _WORD = re.compile(r"\s*\S+\s*")
-#: What a provider answers with when it fails so; other failures come without an answer of it.
-_STATUS = {
-    ErrorKind.BAD_REQUEST: 400,
-    ErrorKind.CONTEXT_WINDOW: 400,
-    ErrorKind.CONTENT_POLICY: 400,
-    ErrorKind.AUTHENTICATION: 401,
-    ErrorKind.PERMISSION_DENIED: 403,
-    ErrorKind.NOT_FOUND: 404,
-    ErrorKind.CONFLICT: 409,
-    ErrorKind.UNPROCESSABLE: 422,
-    ErrorKind.RATE_LIMIT: 429,
-    ErrorKind.INTERNAL_SERVER: 500,
-}
-#: Refused before any provider was asked.
-_NOTHING_SENT = {
-    ErrorKind.MODEL_NOT_ALLOWED,
-    ErrorKind.ENDPOINT_NOT_ALLOWED,
-    ErrorKind.CREDENTIAL_REQUIRED,
-    ErrorKind.LIMIT_EXCEEDED,
-    ErrorKind.INVALID_RECORD,
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +108,7 @@ def failed(
 ) -> Failed:
     """The outcome of a call that failed for good."""
     if provider_status is None:
-        provider_status = _STATUS.get(kind)
+        provider_status = kind.status
     attempt = _attempt(call.model, status="failed", error=kind, provider_status=provider_status)
     error = ErrorEnvelope(
         kind=kind,
@@ -138,7 +117,7 @@ def failed(
         provider_status=provider_status,
         retry_after_s=retry_after_s,
     )
-    attempts = () if kind in _NOTHING_SENT else (attempt,)
+    attempts = (attempt,) if kind.sent else ()
     return Failed(account=Account(attempts=attempts, worker=WORKER), error=error)
 
 

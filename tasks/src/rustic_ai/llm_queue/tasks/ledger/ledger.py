@@ -69,18 +69,18 @@ class Ledger:
         *,
         idempotency_key: str | None = None,
         idempotency_ttl: timedelta = timedelta(hours=24),
-        mailbox: str | None = None,
+        reply_channel: str | None = None,
     ) -> tuple[SubmitVerdict, str]:
         """Write a new job and wake a worker up for it.
 
         Args:
-            mailbox: the result is published on the `result_key` of this, too, as `job id:result`.
+            reply_channel: the result is published on the `result_key` of this, too, as `job id:result`.
 
         Returns the verdict and the id of the job that now stands for it.
         """
         names = [keys.job_key(job.id), *([idempotency_key] if idempotency_key else [])]
         record = [part for pair in job.to_hash().items() for part in pair]
-        record += ["mailbox", mailbox] if mailbox else []
+        record += ["reply_channel", reply_channel] if reply_channel else []
         head = [job.id, job.fingerprints, job.timeout_ms, self._ttl_ms, milliseconds(idempotency_ttl)]
         head += [keys.message_list(job.queue, job.priority), wakeup_message(job)]
         verdict, job_id = await self._library.call("submit", names, [*head, *record])

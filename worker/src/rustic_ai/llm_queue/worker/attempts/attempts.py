@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import CompletionCall
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.usage import Usage
@@ -19,7 +19,7 @@ from ..provider.targets.credentials import Target
 from ..settings import WorkerSettings
 from .log import AttemptLog
 from .plan import AttemptPlan
-from .retry import Backoff, Decision, Next
+from .retry import Backoff, Decision
 
 logger = get_logger(__name__)
 

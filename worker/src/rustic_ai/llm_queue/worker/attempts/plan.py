@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import CompletionCall
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 
-from .retry import Backoff, Decision, Next, decide
+from .retry import Backoff, Decision, decide
 
 #: Enough for the decision of which model is next, which is all that a replay asks.
 _AMPLE_TIME_S = float("inf")

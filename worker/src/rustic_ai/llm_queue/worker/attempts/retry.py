@@ -1,48 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-
-
-class Next(Enum):
-    """What follows a failed attempt."""
-
-    RETRY = "retry"
-    FALL_BACK = "fall back"
-    GIVE_UP = "give up"
-
-
-_K = ErrorKind
-#: What follows each kind of failure while tries are left. `FALL_BACK` means this model will not
-#: answer however often it is asked; `GIVE_UP` that no model would.
-BY_KIND: Mapping[ErrorKind, Next] = {
-    _K.RATE_LIMIT: Next.RETRY,
-    _K.INTERNAL_SERVER: Next.RETRY,
-    _K.CONNECTION: Next.RETRY,
-    _K.TIMEOUT: Next.RETRY,
-    _K.CONFLICT: Next.RETRY,
-    _K.RESPONSE_PROCESSING: Next.RETRY,
-    _K.STREAM_IDLE: Next.RETRY,
-    _K.CONTEXT_WINDOW: Next.FALL_BACK,
-    _K.CONTENT_POLICY: Next.FALL_BACK,
-    _K.BAD_REQUEST: Next.FALL_BACK,
-    _K.UNPROCESSABLE: Next.FALL_BACK,
-    _K.AUTHENTICATION: Next.FALL_BACK,
-    _K.PERMISSION_DENIED: Next.FALL_BACK,
-    _K.NOT_FOUND: Next.FALL_BACK,
-    _K.STREAM_TOO_LARGE: Next.GIVE_UP,
-    _K.WORKER_LOST: Next.GIVE_UP,
-    _K.WORKER_FAULT: Next.GIVE_UP,
-    _K.MODEL_NOT_ALLOWED: Next.GIVE_UP,
-    _K.ENDPOINT_NOT_ALLOWED: Next.GIVE_UP,
-    _K.CREDENTIAL_REQUIRED: Next.GIVE_UP,
-    _K.LIMIT_EXCEEDED: Next.GIVE_UP,
-    _K.INVALID_RECORD: Next.GIVE_UP,
-}
 
 #: Rate limits that no wait lifts: the account is out of credit.
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
@@ -93,7 +55,7 @@ def decide(
 ) -> Decision:
     """What follows the `failures`-th failure of a model, `remaining_s` seconds before the deadline."""
     elsewhere = Decision(Next.FALL_BACK if more_models else Next.GIVE_UP)
-    by_kind = BY_KIND[error.kind]
+    by_kind = error.kind.follows
     if by_kind is Next.GIVE_UP:
         return Decision(Next.GIVE_UP)
     spent = error.kind is ErrorKind.RATE_LIMIT and error.code in _SPENT

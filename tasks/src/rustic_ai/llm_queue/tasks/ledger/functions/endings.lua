@@ -5,7 +5,7 @@
 local function settle(id, state, meta, result_ttl_ms, now)
   local job = job_key(id)
   -- The answer stays for as long as the caller's idempotency key stands for it.
-  local keep_until, mailbox = fields(id, 'keep_until_ms', 'mailbox')
+  local keep_until, reply_channel = fields(id, 'keep_until_ms', 'reply_channel')
   if keep_until then result_ttl_ms = math.max(result_ttl_ms, keep_until - now) end
   redis.call('HSET', job, 'state', state, 'ended_ms', now)
   if state == 'answered' then redis.call('HDEL', job, 'request') end
@@ -17,7 +17,7 @@ local function settle(id, state, meta, result_ttl_ms, now)
   redis.call('PUBLISH', result_key(id), meta)
   -- A process that awaits many jobs listens on one channel for all of them. The prefix keeps a record
   -- that was tampered with from naming any other channel.
-  if mailbox then redis.call('PUBLISH', result_key(mailbox), id .. ':' .. meta) end
+  if reply_channel then redis.call('PUBLISH', result_key(reply_channel), id .. ':' .. meta) end
   end_stream(id, state, result_ttl_ms)
 end
 

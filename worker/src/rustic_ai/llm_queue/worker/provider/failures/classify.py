@@ -34,15 +34,10 @@ from .retry_after import retry_after_s
 K = ErrorKind
 #: A status that really came back says more than the class LiteLLM found for it.
 _BY_STATUS: Mapping[int, ErrorKind] = {
-    400: K.BAD_REQUEST,
-    401: K.AUTHENTICATION,
+    **ErrorKind.by_status(),
+    # 402: the account lacks credit, the request is fine.
     402: K.PERMISSION_DENIED,
-    403: K.PERMISSION_DENIED,
-    404: K.NOT_FOUND,
     408: K.TIMEOUT,
-    409: K.CONFLICT,
-    422: K.UNPROCESSABLE,
-    429: K.RATE_LIMIT,
     504: K.TIMEOUT,
 }
 _BY_CODE: Mapping[str, ErrorKind] = {

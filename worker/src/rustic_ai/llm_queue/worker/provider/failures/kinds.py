@@ -51,14 +51,9 @@ class NoCredential(Exception):
 
 
 K = ErrorKind
-#: An exception's kind is that of its class, or else of the nearest of its bases that stands here.
+#: The kinds of others' exceptions; ours name theirs. A class that is not listed has that of its nearest
+#: base that is.
 KINDS: Mapping[type[BaseException], ErrorKind] = {
-    ProviderFault: K.RESPONSE_PROCESSING,
-    MalformedAnswer: K.RESPONSE_PROCESSING,
-    StreamTruncated: K.RESPONSE_PROCESSING,
-    StreamIdle: K.STREAM_IDLE,
-    StreamTooLarge: K.STREAM_TOO_LARGE,
-    NoCredential: K.AUTHENTICATION,
     # LiteLLM
     litellm_exceptions.AuthenticationError: K.AUTHENTICATION,
     litellm_exceptions.NotFoundError: K.NOT_FOUND,
@@ -146,5 +141,8 @@ KINDS: Mapping[type[BaseException], ErrorKind] = {
 
 
 def kind_of(cls: type[BaseException]) -> ErrorKind:
-    """The kind of a class of exceptions, by its nearest base in `KINDS`."""
+    """The kind of a class of exceptions: its own, or that of its nearest base in `KINDS`."""
+    own = getattr(cls, "kind", None)
+    if isinstance(own, ErrorKind):
+        return own
     return next((KINDS[base] for base in cls.__mro__ if base in KINDS), ErrorKind.WORKER_FAULT)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
-from .source import CaughtUp, Ended, StreamEvent
+from ..streams.source import CaughtUp, Ended, StreamEvent
 
 if TYPE_CHECKING:
-    from ..client.port import EnginePort
+    from .port import EnginePort
 
 
 class OutcomeSource:

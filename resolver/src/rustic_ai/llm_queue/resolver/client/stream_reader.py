@@ -14,10 +14,10 @@ from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
-from ..client.resubmit import Keeper
-from ..client.subscriptions import Subscriptions
-from .order import EndSeen, FrameOrder, OrderEvent
-from .source import CaughtUp, Ended, Gone, StreamEvent
+from ..streams.order import EndSeen, FrameOrder, OrderEvent
+from ..streams.source import CaughtUp, Ended, Gone, StreamEvent
+from .resubmit import Resubmit
+from .subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
@@ -84,18 +84,18 @@ class StreamReader:
         sealer: Sealer,
         fetch_outcome: FetchOutcome,
         ended: bool = False,
-        keeper: Keeper | None = None,
+        resubmit: Resubmit | None = None,
     ) -> None:
         """Args:
         ended: the job has ended already, so that an empty log is one that is gone.
-        keeper: of a job that is this reader's own.
+        resubmit: of a job that is this reader's own.
         """
         self._job_id = job_id
         self._subscriptions = subscriptions
         self._ledger = ledger
         self._fetch_outcome = fetch_outcome
         self._ended = ended
-        self._keeper = keeper
+        self._resubmit = resubmit
         self._inbox = Inbox()
         self._order = FrameOrder(
             lambda raw, at: open_frame(raw, at, job_id=job_id, owner=owner, sealer=sealer)
@@ -196,8 +196,8 @@ class StreamReader:
         """Nothing was heard for long: it may have been lost."""
         if await self._read_log() or await self._end():
             return
-        if self._keeper is not None:
-            await self._keeper.submit_if_lost()
+        if self._resubmit is not None:
+            await self._resubmit.submit_if_lost()
         elif not await self._known():
             self._events.append(Gone())
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionTool
 from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, ToolSpec
 
-from ..configuration_error import ConfigurationError
+from .configuration_error import ConfigurationError
 
 
 class ToolsetClass(BaseModel):

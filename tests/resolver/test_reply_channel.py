@@ -37,7 +37,7 @@ def test_a_call_costs_redis_one_command_of_its_client(
         job = a_job()
         with own_valkey.client() as client, in_thread(partial(ask, own_engine, job)) as call:
             wait_until(partial(queued, own_valkey, job), 5, "the job to be queued")
-            wait_until(partial(subscribed, own_valkey, 1), 5, "the mailbox")
+            wait_until(partial(subscribed, own_valkey, 1), 5, "the reply channel")
             counts = client.info("commandstats")
             client.config_resetstat()
             answer_now(own_valkey.url, job.id, text)
@@ -47,12 +47,12 @@ def test_a_call_costs_redis_one_command_of_its_client(
     assert counts.keys().isdisjoint({"cmdstat_get", "cmdstat_subscribe", "cmdstat_unsubscribe"})
 
 
-def test_an_answer_that_the_mailbox_missed_is_found(
+def test_an_answer_that_the_reply_channel_missed_is_found(
     engine: Engine, valkey: ValkeyServer, redis_url: str
 ) -> None:
     job = a_job()
     with in_thread(lambda: ask(engine, job)) as call:
-        wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the mailbox")
+        wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the reply channel")
         valkey.cut_connections("pubsub")
         answer_now(redis_url, job.id, "missed")
     assert answer_text(call.result) == "missed"
@@ -63,8 +63,8 @@ def test_an_answer_that_was_not_published_is_found(
 ) -> None:
     job = a_job()
     with in_thread(lambda: ask(engine, job)) as call, valkey.client() as client:
-        wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the mailbox")
-        client.hdel(keys.job_key(job.id), "mailbox")
+        wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the reply channel")
+        client.hdel(keys.job_key(job.id), "reply_channel")
         answer_now(redis_url, job.id, "unheard")
     assert answer_text(call.result) == "unheard"
 
@@ -80,7 +80,7 @@ def test_a_call_whose_job_redis_has_lost_is_submitted_again(
         own_valkey.cut_connections("pubsub")
         wait_until(lambda: queued(own_valkey, job), 10, "the job to be there again")
         with own_valkey.client() as client:
-            assert client.hexists(keys.job_key(job.id), "mailbox")
+            assert client.hexists(keys.job_key(job.id), "reply_channel")
         answer_now(own_valkey.url, job.id, "once more")
     assert answer_text(call.result) == "once more"
 
@@ -99,9 +99,9 @@ def test_others_may_wait_for_the_job_of_a_call(engine: Engine, valkey: ValkeySer
 def test_forged_mail_does_not_end_a_call(engine: Engine, valkey: ValkeyServer, redis_url: str) -> None:
     job = a_job()
     with in_thread(lambda: ask(engine, job)) as call, valkey.client() as client:
-        wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the mailbox")
-        mailbox = client.hget(keys.job_key(job.id), "mailbox")
+        wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the reply channel")
+        reply_channel = client.hget(keys.job_key(job.id), "reply_channel")
         for forged in ("", ":", job.id, f"{job.id}:", f"{job.id}:{{}}", f"{uuid.uuid4()}:{{}}"):
-            assert client.publish(keys.result_key(mailbox), forged) == 1
+            assert client.publish(keys.result_key(reply_channel), forged) == 1
         answer_now(redis_url, job.id, "true")
     assert answer_text(call.result) == "true"

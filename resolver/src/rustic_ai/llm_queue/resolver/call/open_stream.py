@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 
-from ..call.answer_reader import Reading
-from ..call.submission import Question, overdue
 from ..client.port import EnginePort
-from .source import StreamEvent, StreamSource
+from ..exceptions import QueueUnavailable
+from ..streams.source import StreamEvent, StreamSource
+from .answer_reader import AnswerReader
+from .client_errors import client_errors
+from .submission import Submission, overdue
 
 #: What Redis has of a stream is still read when the deadline has passed.
 _LAST_READ_S = 0.5
@@ -26,7 +28,7 @@ class OpenStream:
     engine: EnginePort
     source: StreamSource
     job: Job
-    reading: Reading
+    answer_reader: AnswerReader
     #: The deadline on this process's monotonic clock; infinite for a job that has ended.
     ends_at: float
     #: The job is this reader's own: without the reader nobody wants its answer.
@@ -39,8 +41,6 @@ class OpenStream:
                 return await self.source.next(number)
         except TimeoutError:
             if self.ends_at == math.inf:
-                from ..exceptions import QueueUnavailable
-
                 raise QueueUnavailable(_UNREADABLE, job_id=self.job.id) from None
             error = await overdue(self.engine, self.job, self.job.timeout_ms / 1000)
             if self.own:
@@ -54,20 +54,16 @@ class OpenStream:
 
     async def cancel(self) -> bool:
         """Cancel the job. False when it had ended before. Raises `QueueUnavailable`."""
-        from ..client.engine import QueueGone
-        from ..exceptions import QueueUnavailable
-
         try:
-            verdict = await self.engine.cancel(self.job.id, self.job.owner)
-        except QueueGone as error:
+            with client_errors(job_id=self.job.id):
+                verdict = await self.engine.cancel(self.job.id, self.job.owner)
+        except QueueUnavailable:
             self.engine.abandon(self.job.id, self.job.owner)
-            raise QueueUnavailable(str(error), job_id=self.job.id) from None
+            raise
         return verdict in ("cancelled", "cancelling")
 
     async def close(self, *, cancel: bool) -> None:
         """Stop reading; with `cancel` the job ends, too, as soon as Redis can be told."""
-        from ..exceptions import QueueUnavailable
-
         try:
             if cancel and time.monotonic() >= self.ends_at:
                 # Its caller has waited long enough, and Redis may be away.
@@ -80,28 +76,27 @@ class OpenStream:
             await self.source.close()
 
 
-async def open_new(engine: EnginePort, question: Question, *, join_s: float) -> OpenStream:
+async def open_new(engine: EnginePort, submission: Submission, *, join_s: float) -> OpenStream:
     """Listen to a stream, and only then submit its job. Raises `QueueUnavailable`."""
-    source = engine.stream(question.job, keep_until=asyncio.get_running_loop().time() + question.timeout_s)
-    ends_at = time.monotonic() + question.timeout_s
+    keep_until = asyncio.get_running_loop().time() + submission.timeout_s
+    source = engine.stream(submission.job, keep_until=keep_until)
+    ends_at = time.monotonic() + submission.timeout_s
     try:
         if not await source.join(join_s):
-            from ..exceptions import QueueUnavailable
-
             raise QueueUnavailable(
                 f"Redis did not take the subscription to the stream within {join_s:g} s; "
                 "check LLM_QUEUE_REDIS_URL and that the server runs",
-                model=question.job.model,
+                model=submission.job.model,
             )
-        await question.submit_by(ends_at, engine)
+        await submission.submit_by(ends_at, engine)
     except BaseException:
         await source.close()
         raise
-    return OpenStream(engine, source, question.job, question.reading, ends_at, own=True)
+    return OpenStream(engine, source, submission.job, submission.answer_reader, ends_at, own=True)
 
 
 async def open_known(
-    engine: EnginePort, record: JobRecord, reading: Reading, *, ends_at: float, join_s: float
+    engine: EnginePort, record: JobRecord, answer_reader: AnswerReader, *, ends_at: float, join_s: float
 ) -> OpenStream:
     """Listen to the stream of a job that was submitted here or elsewhere."""
     source = engine.stream(record.job, ended=record.state.final)
@@ -110,4 +105,4 @@ async def open_known(
     except BaseException:
         await source.close()
         raise
-    return OpenStream(engine, source, record.job, reading, ends_at, own=False)
+    return OpenStream(engine, source, record.job, answer_reader, ends_at, own=False)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from ..configuration_error import ConfigurationError
+from ..exceptions import QueueError, QueueUnavailable
+from .command_failed import CommandFailed, Unreachable
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turns what the queue raises into one line and an exit code."""
+    # A command's output is its own: a library's warnings while it tries again are not.
+    logging.getLogger("rustic_ai").setLevel(logging.ERROR)
+    try:
+        yield
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    except QueueUnavailable as error:
+        raise Unreachable(str(error)) from None
+    except QueueError as error:
+        raise CommandFailed(str(error)) from None
