@@ -13,7 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import (
+from bench.contenders.contender import Contender, Sdk
+from bench.contenders.known import all_contenders, quick_contenders
+from bench.contenders.queue import Queue
+from bench.lab import BrokenContender, Stub
+from bench.measures import (
     backlog,
     growth,
     in_flight,
@@ -24,11 +28,9 @@ from bench import (
     start_up,
     stream_rate,
 )
-from bench.contenders import Contender, Queue, Sdk, all_contenders, quick_contenders
-from bench.figures import FULL, QUICK, Figures, Sizes
-from bench.lab import BrokenContender, Stub
-from bench.plot import draw
-from bench.report import Target, print_figures, print_targets, targets
+from bench.report.figures import FULL, QUICK, Figures, Sizes
+from bench.report.plot import draw
+from bench.report.report import Target, print_figures, print_targets, targets
 
 MEASURES: dict[str, Callable[[Sequence[Contender], Sizes], Figures]] = {
     "saturation": saturation.measure,

@@ -93,7 +93,7 @@ class DriverProcess:
     def __init__(self, kind: str, env: Mapping[str, str]) -> None:
         self._log = (scratch_dir("driver") / f"{kind}.log").open("w")
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "bench.drive", kind],
+            [sys.executable, "-m", "bench.clients.drive", kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from bench import stream_rate
-from bench.contenders import Contender, Queue, Sdk
-from bench.figures import FULL, QUICK, Figures, Meter, Sizes, Spread, alternating
+from bench.contenders.contender import Contender, Sdk
+from bench.contenders.queue import Queue
 from bench.lab import Stub
-from bench.report import print_figures
+from bench.measures import stream_rate
+from bench.report.figures import FULL, QUICK, Figures, Meter, Sizes, Spread, alternating
+from bench.report.report import print_figures
 
 _CHUNKS = 100
 #: A quick model: 100 words a second.

@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bench.contenders import Contender, Queue
-from bench.figures import Figures, Sizes, Spread, alternating
+from bench.contenders.contender import Contender
+from bench.contenders.queue import Queue
+from bench.report.figures import Figures, Sizes, Spread, alternating
 from support.processes.process import ChildProcess
 
 _IN_FLIGHT = 64

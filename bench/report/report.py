@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.figures import Figures
+from bench.report.figures import Figures
 
 SDK, ONE, TWO, PROXY = "LiteLLM SDK", "llm-queue, 1 worker", "llm-queue, 2 workers", "LiteLLM proxy"
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from redis import Redis
 
-from bench.contenders import Contender, Queue
-from bench.figures import Figures, Meter, Sizes
+from bench.contenders.contender import Contender
+from bench.contenders.queue import Queue
+from bench.report.figures import Figures, Meter, Sizes
 from support.processes.wait import wait_until
 
 _LONGEST_S = 600.0

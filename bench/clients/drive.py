@@ -1,4 +1,4 @@
-"""A client's process, driven by lines of JSON: `python -m bench.drive KIND`.
+"""A client's process, driven by lines of JSON: `python -m bench.clients.drive KIND`.
 
 {"op": "calls", "number": 100, "in_flight": 10, "prompt": "…"}    whole answers, in a closed loop
 {"op": "streams", "number": 10, "in_flight": 5, "prompt": "…"}    streamed ones
@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.callers import (
+from bench.clients.callers import (
     Caller,
     CeleryCaller,
     NothingCaller,

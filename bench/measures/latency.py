@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.contenders import Contender
-from bench.figures import Figures, Sizes, alternating, percentile
+from bench.contenders.contender import Contender
+from bench.report.figures import Figures, Sizes, alternating, percentile
 
 _IN_FLIGHT = (1, 10, 100)
 _SHARES = {"p50": 0.5, "p99": 0.99}

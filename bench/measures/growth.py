@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.contenders import Contender, Queue, Sdk
-from bench.figures import Figures, Meter, Sizes, alternating, exponent
+from bench.contenders.contender import Contender, Sdk
+from bench.contenders.queue import Queue
+from bench.report.figures import Figures, Meter, Sizes, alternating, exponent
 
 
 def measure(contenders: Sequence[Contender], sizes: Sizes) -> Figures:

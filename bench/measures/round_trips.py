@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.contenders import Contender, Queue
-from bench.figures import Figures, Sizes
+from bench.contenders.contender import Contender
+from bench.contenders.queue import Queue
+from bench.report.figures import Figures, Sizes
 from support.servers.valkey import ValkeyServer
 
 _IN_FLIGHT = 10

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from bench.contenders import Contender, Queue, TwoWorkers
-from bench.figures import Figures, Sizes, Spread
+from bench.contenders.contender import Contender
+from bench.contenders.queue import Queue, TwoWorkers
 from bench.lab import cpu_s_of
+from bench.report.figures import Figures, Sizes, Spread
 
 
 def measure(contenders: Sequence[Contender], sizes: Sizes) -> Figures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from bench.figures import Figures
+from bench.report.figures import Figures
 
 _WIDTH, _LABEL, _BAR, _STEP = 760, 190, 420, 26
 _PANELS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.contenders import Contender
-from bench.figures import Figures, Meter, Sizes, Spread, alternating, percentile
+from bench.contenders.contender import Contender
+from bench.report.figures import Figures, Meter, Sizes, Spread, alternating, percentile
 
 _CHUNKS = 200
 _IN_FLIGHT = 10

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.contenders import Contender
+from bench.contenders.contender import Contender
 from bench.lab import cpu_s_of
 
 #: By contender, then by figure.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.contenders import Contender
-from bench.figures import Figures, Sizes
+from bench.contenders.contender import Contender
 from bench.lab import use_of
+from bench.report.figures import Figures, Sizes
 
 _MB = 1e6
 

@@ -1,0 +1,1 @@
+"""What runs in a client's process."""

@@ -1,0 +1,1 @@
+"""Ways to make calls, each with servers of its own."""

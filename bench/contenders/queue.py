@@ -1,0 +1,28 @@
+"""This project."""
+
+from __future__ import annotations
+
+from bench.contenders.contender import CONCURRENCY
+from bench.contenders.on_redis import OnRedis
+from support.workers.worker import WorkerProcess
+
+
+class Queue(OnRedis):
+    name = "llm-queue, 1 worker"
+    driver_kind = "queue"
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {
+            "LLM_QUEUE_REDIS_URL": self.valkey.url,
+            "LLM_QUEUECONCURRENCY": CONCURRENCY,
+        }
+
+    def worker(self, number: int) -> WorkerProcess:
+        node = f"bench{number}@localhost"
+        command = ["-m", "rustic_ai.llm_queue.worker.cli", "worker", "--name", node, "--log-level", "INFO"]
+        return WorkerProcess(self.env(), command=command, nodename=node, ready_timeout_s=180)
+
+
+class TwoWorkers(Queue):
+    name = "llm-queue, 2 workers"
+    worker_count = 2
