@@ -1,7 +1,6 @@
 """A stream's log in the ledger: fenced, in order, with a TTL, ended with its job."""
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -37,12 +36,6 @@ pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines")
 
 META = '{"status":"SUCCESS"}'
 TTL = timedelta(minutes=10)
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture

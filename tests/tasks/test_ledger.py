@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,6 @@ from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Claim, Ledger
 from support.processes.wait import async_wait_until
-from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import TTL, a_job
 
 #: Most transitions leave a job in the middle of its life.
@@ -23,18 +21,6 @@ pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
 LEASE = timedelta(seconds=15)
 NO_LEASE = timedelta(0)
 META = json.dumps({"status": "SUCCESS"})
-
-
-@pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    client: Redis = Redis.from_url(valkey.url, decode_responses=True)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def ledger(redis: Redis) -> Ledger:
-    return Ledger(redis, result_ttl=TTL)
 
 
 async def claim(

@@ -1,7 +1,6 @@
 """A record that somebody has tampered with ends, and keeps no other job from its end."""
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -11,7 +10,6 @@ from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
-from support.servers.valkey import ValkeyServer
 
 #: What was tampered with may stay until the reaper finds it.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
@@ -19,17 +17,6 @@ pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
 LEASE = timedelta(seconds=15)
 GARBAGE = ["", "x", "-1", "1e999", "nan", "inf", "9" * 400, "0x10", "1.5", "[1]"]
 NUMBERS = ["deadline_ms", "created_ms", "epoch", "handbacks", "attempts_begun", "stream_ttl_s", "timeout_ms"]
-
-
-@pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(valkey.url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def ledger(redis: Redis) -> Ledger:
-    return Ledger(redis, result_ttl=timedelta(minutes=5))
 
 
 async def submitted(ledger: Ledger) -> Job:

@@ -1,7 +1,6 @@
 """A failure of the worker's own is named so, logged once, and neither retried nor billed again."""
 
 import logging
-import os
 from typing import Any
 
 import pytest
@@ -10,17 +9,9 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.worker.provider import provider as provider_module
 from rustic_ai.llm_queue.worker.provider.answers import stream_chunks
 from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path, seam
-from support.providers.provider import ProviderStub
 from support.workers.attempt_kit import MODELS, Bench, NotedSink
 
 CANARY = "canary words of an answer"
-
-
-@pytest.fixture
-def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in provider.env().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return Bench.over(provider)
 
 
 def _planted(*_: Any, **__: Any) -> Any:

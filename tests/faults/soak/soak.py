@@ -6,7 +6,6 @@ the same order. Exits with 1, and the violations, when a promise was broken.
 
 import argparse
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from faults.checker import Verdict, check
 from faults.history import Ending, History, WorkerFault
 from faults.nursery import Nursery
 from faults.scene import Scene
-from faults.soak_faults import RedisFaults, WorkerFaults
+from faults.soak.faults import RedisFaults, WorkerFaults
 from support.providers.provider import ProviderStub, Step
 from support.servers.proxy import TcpProxy
 from support.servers.valkey import ValkeyServer
@@ -222,7 +221,3 @@ def main() -> int:
     for violation in report.violations:
         print(violation)
     return 1 if report.violations else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """The loop of attempts: retries, fallbacks, deadlines, cancels, and what it leaves on record."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 
 import pytest
@@ -12,15 +11,8 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, DeadlinePassed
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from support.processes.wait import async_wait_until
-from support.providers.provider import ProviderStub, Step
+from support.providers.provider import Step
 from support.workers.attempt_kit import MODELS, Bench, NotedJournal, NotedSink, content, kinds
-
-
-@pytest.fixture
-def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in provider.env().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return Bench.over(provider)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -16,7 +16,7 @@ from support.processes.process import ChildProcess
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 MEMORY = {"LLM_QUEUE_REDIS_URL": "memory://?otherwise=Because+they+can."}
 LONGEST_S = 60
 

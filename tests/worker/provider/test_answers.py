@@ -1,12 +1,11 @@
 """An answer's every part comes through, streamed or not, from each provider's format."""
 
 import json
-import os
 from typing import Any
 
 import pytest
 
-from support.providers.provider import ProviderStub, Step, ToolCall
+from support.providers.provider import Step, ToolCall
 from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
 
 LIKE_OPENAI = ["openai", "azure", "huggingface"]
@@ -14,13 +13,6 @@ WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
 }
-
-
-@pytest.fixture
-def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in provider.env().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return Bench.over(provider)
 
 
 @pytest.fixture(params=["whole", "streamed"])

@@ -15,7 +15,7 @@ from rustic_ai.llm_queue.worker.broker.transport import broker_url, register_tra
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import WorkerProcess
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 def make_worker(
@@ -25,7 +25,7 @@ def make_worker(
     settings = {"POOL_APP_REDIS_URL": server.url, "PYTHONPATH": str(TESTS), **env}
     quiet = [] if gossip else ["--without-gossip"]
     arguments = [*quiet, "--without-mingle", "-E", *args]
-    return WorkerProcess(settings, app="worker.pool_app", args=arguments, log_path=log_path, cwd=TESTS)
+    return WorkerProcess(settings, app="worker.pool.pool_app", args=arguments, log_path=log_path, cwd=TESTS)
 
 
 class Jobs:

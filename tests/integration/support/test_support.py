@@ -27,7 +27,7 @@ from support.providers.provider import ProviderStub, Step, ToolCall, derived_ans
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import WorkerProcess
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 THROWAWAY_APP = """
 import os, time
 from celery import Celery

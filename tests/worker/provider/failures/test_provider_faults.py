@@ -39,13 +39,6 @@ FAULTS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.fixture
-def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in provider.env().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return Bench.over(provider)
-
-
 async def _all_providers(bench: Bench, step: Step, *, streamed: bool) -> dict[str, tuple[str, int, bool]]:
     """Of each provider: how the first attempt ended, how many POSTs it saw, whether the text is its own."""
 

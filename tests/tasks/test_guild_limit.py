@@ -1,7 +1,6 @@
 """How many calls a guild has under way at once, and what becomes of its further jobs."""
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,23 +10,11 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.ledger import EnterVerdict, Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
-from support.servers.valkey import ValkeyServer
 
 #: Jobs are left in the middle of their lives.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines", "llmq:queued:*")
 
 LEASE, PATIENCE = timedelta(seconds=15), timedelta(seconds=30)
-
-
-@pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(valkey.url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def ledger(redis: Redis) -> Ledger:
-    return Ledger(redis, result_ttl=timedelta(minutes=5))
 
 
 async def submitted(ledger: Ledger, guild: str = "g", **fields: Any) -> Job:

@@ -1,4 +1,4 @@
-"""A throwaway Celery app: `celery -A worker.pool_app worker`, with `tests/` on the path."""
+"""A throwaway Celery app: `celery -A worker.pool.pool_app worker`, with `tests/` on the path."""
 
 import asyncio
 import os

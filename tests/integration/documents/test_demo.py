@@ -19,7 +19,7 @@ from support.providers.provider import ProviderStub
 from support.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
-DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+DEMO = Path(__file__).parents[3] / "examples" / "demo.py"
 #: A worker alone takes 10 s of processor time to start.
 LONGEST_S = 240
 

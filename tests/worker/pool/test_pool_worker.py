@@ -16,7 +16,7 @@ from support.callers.malformed import (
 from support.processes.wait import wait_until
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import WorkerProcess
-from worker.pool_worker import Events, Jobs, make_worker
+from worker.pool.pool_worker import Events, Jobs, make_worker
 
 StartWorker = Callable[..., WorkerProcess]
 

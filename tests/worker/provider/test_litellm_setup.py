@@ -5,7 +5,6 @@ import copy
 import gc
 import json
 import logging
-import os
 import threading
 from typing import Any
 
@@ -16,18 +15,11 @@ from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, attempt_all
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from support.processes.wait import async_wait_until
-from support.providers.provider import API_KEY, ProviderStub, Step
+from support.providers.provider import API_KEY, Step
 from support.workers.attempt_kit import MODELS, Bench, NotedJournal, NotedSink
 
 PROMPT = "canary-of-the-prompt"
 ANSWER = "canary-of-the-answer"
-
-
-@pytest.fixture
-def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in provider.env().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return Bench.over(provider)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from faults.soak import soak
+from faults.soak.soak import soak
 
 
 @pytest.mark.timeout(300)

@@ -12,7 +12,7 @@ from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.worker.provider import provider as worker_provider
 from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path as lean_calls
 from rustic_ai.llm_queue.worker.provider.targets.credentials import Target
-from support.providers.provider import ProviderStub, Step, ToolCall
+from support.providers.provider import Step, ToolCall
 from support.providers.provider_plan import Fault
 from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
 
@@ -95,13 +95,6 @@ ENDPOINTS: dict[str, Endpoint] = {
 NEWER = {"reasoning": "openai/o3", "newest": "openai/gpt-5", "unheard of": "openai/my-model"}
 #: How a client calls itself and what it can read: not what it asks for.
 OF_THE_CLIENT = ("x-stainless", "user-agent", "accept", "host", "content-length", "connection")
-
-
-@pytest.fixture
-def bench(provider: ProviderStub, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in provider.env().items():
-        monkeypatch.setitem(os.environ, name, value)
-    return Bench.over(provider)
 
 
 @pytest.fixture

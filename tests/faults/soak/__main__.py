@@ -1,0 +1,5 @@
+import sys
+
+from faults.soak.soak import main
+
+sys.exit(main())
