@@ -93,3 +93,20 @@ def test_allowed_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
         AllowedEndpoint("openai", "https://a.example/v1"),
         AllowedEndpoint("hosted_vllm", "http://b:8000"),
     )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "openai=https://user:secret@host/v1",
+        "openai=ftp://user:secret@host",
+        "https://user:secret@host",
+        "openai=https://u:se/cret@host:x",
+        "openai=https://[user:secret@host",
+    ],
+)
+def test_an_endpoint_with_a_password_is_refused_and_not_quoted(entry: str) -> None:
+    with pytest.raises(SettingsError, match="LLM_QUEUE_ALLOWED_ENDPOINTS") as caught:
+        WorkerSettings(allowed_endpoints=entry)
+    assert "secret" not in str(caught.value)
+    assert "cret" not in str(caught.value)

@@ -1,5 +1,6 @@
 """URLs in messages that no worker shall fetch are refused before anything is queued."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -41,6 +42,21 @@ def image(url: str) -> ImageContentPart:
 )
 def test_public_urls_and_data_are_taken(url: str) -> None:
     assert build([image(url)])
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "data:image/png;base64," + base64.encodebytes(base64.b64decode(PNG)).decode(),
+        f" DATA:image/png;base64,{PNG[:40]}\r\n {PNG[40:]}\n",
+    ],
+)
+def test_wrapped_base64_goes_out_on_one_line(wrapped: str) -> None:
+    text = TextContentPart(text="data:image/png;base64,as it\nis")
+    (message,) = build([text, image(wrapped)]).params["messages"]
+    assert message["content"][0]["text"] == text.text
+    scheme, _, rest = message["content"][1]["image_url"]["url"].partition(":")
+    assert (scheme.lower(), rest) == ("data", f"image/png;base64,{PNG}")
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "sentinel")
 #: In place of Redis' URL: agents' calls stay in their own process, where a test answers them.
 MEMORY_URL = "memory://"
 _OTHERWISE = "otherwise"
-#: What a Sentinel URL may say of TLS, by redis-py's names; `tls=1` turns it on.
-_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+#: The files that TLS needs, by redis-py's names. A Sentinel URL turns TLS on with `tls=1`.
+_SENTINEL_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+#: What a `rediss://` URL takes: what redis-py, Celery's broker and its result backend all understand.
+_TLS_OPTIONS = _SENTINEL_TLS_OPTIONS | {"ssl_cert_reqs", "ssl_check_hostname"}
 #: The Sentinels' own user, which is not the master's.
 _SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
+_CHOICES = {
+    "ssl_cert_reqs": ("required", "optional", "none"),
+    "ssl_check_hostname": ("true", "false"),
+    "tls": ("0", "1"),
+}
+#: Options that an error may name: ours, and those that redis-py's and Celery's own pages name.
+_QUOTED = (
+    {"master", "tls", "db", "username", "password", "ssl", "protocol", "timeout", "max_connections"}
+    | {"socket_timeout", "socket_connect_timeout", "socket_keepalive", "retry_on_timeout", "retry_on_error"}
+    | {"health_check_interval", "client_name", "decode_responses", "virtual_host", "ssl_min_version"}
+    | _TLS_OPTIONS
+    | _SENTINEL_OPTIONS
+)
+_ESCAPE = "In a password write / ? # @ as %2F %3F %23 %40"
+_MOST_DIGITS = 9
+_MASK = "**"
+_SECRET_OPTION = re.compile(r"([?&;][^?=&;]*(?:password|passwd|pwd|secret|token|key)=)[^&;]*", re.IGNORECASE)
 
 
 def is_memory_url(url: str) -> bool:
@@ -32,7 +53,8 @@ def otherwise_of(url: str) -> str | None:
 def check_redis_url(url: str) -> str:
     """Return `url` if it names a Redis server this project can use, or none at all (`memory://`).
 
-    Raises `ValueError`.
+    Raises `ValueError`. Its message never quotes the URL: a password with a `/`, `?` or `#` in it
+    ends up in any part of what is parsed.
     """
     if is_memory_url(url):
         otherwise_of(url)
@@ -40,20 +62,86 @@ def check_redis_url(url: str) -> str:
     if url.startswith("sentinel:"):
         SentinelUrl.parse(url)
         return url
+    parts = _split(url)
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError(f"the URL's scheme is not one of {', '.join(REDIS_SCHEMES)}")
+    if not _host(parts):
+        raise ValueError(f"the URL names no host; give redis://host:port/db. {_ESCAPE}")
+    _database(parts)
+    options = _options(parts)
+    if parts.scheme == "redis" and options:
+        raise ValueError(f"the URL has {_name_of(min(options))}; a redis:// URL takes no options")
+    _check_names(options, _TLS_OPTIONS)
+    _check_choices(options)
+    return url
+
+
+def masked_url(url: str) -> str:
+    """`url` for people to see: without the user and password before its host, and without those among
+    its options. Made for any text: where it cannot be parsed, more is left out rather than less."""
+    return ";".join(_masked(one) for one in re.split(r";(?=[\w+.:-]+://)", url))
+
+
+def _masked(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return _MASK
+    credentials, at, address = rest.rpartition("@")
+    shown = f"{scheme}://{_MASK}@{address}" if at and credentials else f"{scheme}://{address}"
+    return _SECRET_OPTION.sub(rf"\1{_MASK}", shown)
+
+
+def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
+    except ValueError:
         # urlsplit's message may hold the password that broke the parse.
-        raise ValueError("the URL does not parse; give redis://host:port/db") from error
-    if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(f"the URL's scheme is {parts.scheme!r}; use one of {', '.join(REDIS_SCHEMES)}")
-    if not host:
-        raise ValueError("the URL names no host; give redis://host:port/db")
-    database = parts.path.strip("/")
-    if database and not database.isdigit():
-        raise ValueError(f"the URL's path {database!r} is not a database number")
-    return url
+        raise ValueError(f"the URL does not parse. {_ESCAPE}") from None
+    if parts.fragment or "@" in parts.path + parts.query:
+        raise ValueError(f"the URL does not parse. {_ESCAPE}")
+    return parts
+
+
+def _host(parts: SplitResult) -> str | None:
+    try:
+        _ = parts.port
+        return parts.hostname
+    except ValueError:
+        raise ValueError(f"the URL does not parse; give redis://host:port/db. {_ESCAPE}") from None
+
+
+def _database(parts: SplitResult) -> int:
+    database = parts.path.strip("/") or "0"
+    if not (database.isascii() and database.isdecimal() and len(database) <= _MOST_DIGITS):
+        raise ValueError(f"the URL's path is not the number of a database. {_ESCAPE}")
+    return int(database)
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(pairs) > len(options):
+        # Redis' client would go by the first of them, Celery's by the last.
+        raise ValueError("the URL has an option twice")
+    if empty := [name for name, value in options.items() if not value]:
+        raise ValueError(f"the URL has {_name_of(empty[0])} without a value")
+    return options
+
+
+def _check_names(options: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"the URL has {_name_of(unknown[0])}; it takes {', '.join(sorted(known))}")
+
+
+def _check_choices(options: Mapping[str, str]) -> None:
+    for name, choices in _CHOICES.items():
+        if options.get(name, choices[0]) not in choices:
+            raise ValueError(f"the URL's option {name} is not one of {', '.join(choices)}")
+
+
+def _name_of(option: str) -> str:
+    # Any other name may be a piece of a password.
+    return f"the option {option}" if option in _QUOTED else "an option that is not known"
 
 
 @dataclass(frozen=True)
@@ -76,7 +164,7 @@ class SentinelUrl:
         """redis-py's options for TLS, which check the server's certificate; None without TLS."""
         if self.options.get("tls") != "1":
             return None
-        said = {name: value for name, value in self.options.items() if name in _TLS_OPTIONS}
+        said = {name: value for name, value in self.options.items() if name in _SENTINEL_TLS_OPTIONS}
         return {"ssl_cert_reqs": "required", **said}
 
     @property
@@ -89,41 +177,33 @@ class SentinelUrl:
     @classmethod
     def parse(cls, url: str) -> SentinelUrl:
         """Raises `ValueError` that names what is missing."""
-        parts = urlsplit(url)
+        parts = _split(url)
         credentials, _, addresses = parts.netloc.rpartition("@")
         username, _, password = credentials.partition(":")
-        options = dict(parse_qsl(parts.query))
+        options = _options(parts)
         master = options.pop("master", "")
         if not master:
             raise ValueError("the sentinel URL names no master; add ?master=name")
-        _check_options(options)
-        hosts = []
-        for address in filter(None, addresses.split(";")):
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal():
-                raise ValueError(f"{address!r} is not host:port of a sentinel")
-            hosts.append((host.strip("[]"), int(port)))
+        _check_names(options, {"tls"} | _SENTINEL_TLS_OPTIONS | _SENTINEL_OPTIONS)
+        _check_choices(options)
+        if options.get("tls") != "1" and (idle := sorted(options.keys() & _SENTINEL_TLS_OPTIONS)):
+            # Taken in silence, it would be a plain connection that looks like a safe one.
+            raise ValueError(f"the sentinel URL has {idle[0]!r} and no TLS; add tls=1")
+        hosts = [_sentinel(address) for address in addresses.split(";") if address]
         if not hosts:
             raise ValueError("the sentinel URL names no host")
-        database = parts.path.strip("/") or "0"
-        if not database.isdecimal():
-            raise ValueError(f"the URL's path {database!r} is not a database number")
         return cls(
             hosts=tuple(hosts),
             master=master,
-            db=int(database),
+            db=_database(parts),
             username=unquote(username) or None,
             password=unquote(password) or None,
             options=options,
         )
 
 
-def _check_options(options: dict[str, str]) -> None:
-    known = {"tls"} | _TLS_OPTIONS | _SENTINEL_OPTIONS
-    if unknown := sorted(options.keys() - known):
-        raise ValueError(f"the sentinel URL's option {unknown[0]!r} is not one of {', '.join(sorted(known))}")
-    if options.get("tls", "1") not in ("0", "1"):
-        raise ValueError("the sentinel URL's option 'tls' is neither 0 nor 1")
-    if options.get("tls") != "1" and (idle := sorted(options.keys() & _TLS_OPTIONS)):
-        # Taken in silence, it would be a plain connection that looks like a safe one.
-        raise ValueError(f"the sentinel URL has {idle[0]!r} and no TLS; add tls=1")
+def _sentinel(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and len(port) <= _MOST_DIGITS):
+        raise ValueError(f"an address of the sentinel URL is not host:port. {_ESCAPE}")
+    return host.strip("[]"), int(port)

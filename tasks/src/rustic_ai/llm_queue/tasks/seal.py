@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .contract import WIRE_VERSION, ContractViolation
 from .owner import Owner
+from .secret_file import read_secret
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -82,8 +83,8 @@ class KeyRing:
 
     @classmethod
     def load(cls, text: str, file: Path | None) -> KeyRing:
-        """The keys of the setting, or of the file when the setting is empty."""
-        return cls.parse(text or (file.read_text() if file else ""))
+        """The keys of the setting, or of the file when the setting is empty. Raises `ValueError`."""
+        return cls.parse(text or (read_secret("sealing_keys_file", file) if file else ""))
 
     def fingerprints(self, text: str) -> list[str]:
         """A keyed hash of `text` by every key, the current one first."""

@@ -23,6 +23,7 @@ from .private_hosts import AllowedHosts
 from .redis_url import check_redis_url, is_memory_url
 from .reuse import CachePolicy
 from .seal import KeyRing, Sealer
+from .secret_file import WrongSetting, read_secret
 
 
 class SettingsError(ValueError):
@@ -63,6 +64,8 @@ class QueueSettings(BaseSettings):
     #: `&tls=1&ssl_ca_certs=/path&sentinel_password=…` where needed. For agents under test also
     #: `memory://`: no Redis and no workers, answers are scripted.
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
+    #: The same from a file, read when `redis_url` is empty.
+    redis_url_file: Path | None = None
     #: The queue's name, on both sides the same; guilds with a queue of their own name it as a property.
     queue: str = Field(default=DEFAULT_QUEUE, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
@@ -126,12 +129,21 @@ class QueueSettings(BaseSettings):
         AllowedHosts(entries)
         return entries
 
+    @model_validator(mode="before")
+    @classmethod
+    def _url_of_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("redis_url") or not (path := values.get("redis_url_file")):
+            return values
+        return {**values, "redis_url": read_secret("redis_url_file", Path(path))}
+
     @model_validator(mode="after")
     def _keys_parse(self) -> Self:
         try:
             self.key_ring()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"sealing_keys_file {str(self.sealing_keys_file)!r}: {error}") from None
+        except WrongSetting:
+            raise
+        except ValueError as error:
+            raise WrongSetting("sealing_keys", str(error)) from None
         return self
 
     def key_ring(self) -> KeyRing:
@@ -149,7 +161,8 @@ class QueueSettings(BaseSettings):
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
-        name = str(item["loc"][0]) if item["loc"] else "sealing_keys"
+        cause = item.get("ctx", {}).get("error")
+        name = str(item["loc"][0]) if item["loc"] else getattr(cause, "field", "settings")
         # A value is shown only where it cannot be a secret or hold a password.
         lines.append(f"{ENV_PREFIX}{name.upper()}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)

@@ -14,6 +14,7 @@ from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.contract import check_json_value, field_messages
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..call.data_urls import without_line_breaks
 from ..call.request import check_call
 from ..exceptions import InvalidRequest, QueueError
 from ..response import QueueChatCompletionResponse
@@ -99,7 +100,7 @@ def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) ->
     params = {key: value for key, value in line.body.items() if key not in _NOT_PARAMS and value is not None}
     try:
         check_json_value(params, field="body")
-        call = CompletionCall(model=name.strip(), params=params)
+        call = CompletionCall(model=name.strip(), params=without_line_breaks(params))
     except ValidationError as error:
         raise InvalidRequest(field_messages(error)) from None
     except ValueError as error:

@@ -18,6 +18,7 @@ from ..chat_request import QUEUE_FIELDS, QueueChatCompletionRequest
 from ..exceptions import BY_KIND, InvalidRequest
 from ..properties import DEFAULT_MAX_RETRIES, Properties
 from ..toolset import tool_json, toolset_tools
+from .data_urls import without_line_breaks
 from .response_format import response_format_json
 
 #: Properties that are chat completion parameters by the same name.
@@ -52,7 +53,7 @@ def build_call(
     if not prompt.messages:
         _refuse("messages: empty; give at least one")
     try:
-        params = _params(properties, prompt)
+        params = without_line_breaks(_params(properties, prompt))
         check_json_value(params, field="request")
         asked_model = _model(prompt, model) or properties.model
         call = CompletionCall(

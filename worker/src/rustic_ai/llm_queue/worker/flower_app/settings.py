@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from rustic_ai.llm_queue.tasks.secret_file import WrongSetting, read_secret
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 LEAST_PASSWORD_LENGTH = 12
@@ -33,24 +34,15 @@ class FlowerSettings(QueueSettings):
         """`user:password`, None when none is set. Raises `ValueError` that says what is wrong with it."""
         text = self.flower_auth.get_secret_value()
         if not text and self.flower_auth_file is not None:
-            text = _read(self.flower_auth_file)
+            text = read_secret("flower_auth_file", self.flower_auth_file)
         if not text:
             return None
         user, colon, password = text.partition(":")
         # HTTP's basic authentication is only sure to carry ASCII.
         if not (user and colon and text.isascii() and text.isprintable()):
-            raise ValueError("flower_auth is not user:password in printable ASCII")
+            raise WrongSetting("flower_auth", "it is not user:password in printable ASCII")
         if len(password) < LEAST_PASSWORD_LENGTH:
-            raise ValueError(f"flower_auth has a password of less than {LEAST_PASSWORD_LENGTH} characters")
+            raise WrongSetting(
+                "flower_auth", f"it has a password of less than {LEAST_PASSWORD_LENGTH} characters"
+            )
         return text
-
-
-def _read(path: Path) -> str:
-    try:
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"flower_auth_file {str(path)!r}: {error}") from None
-    if not text:
-        # An empty secret must not turn into a password that nobody knows.
-        raise ValueError(f"flower_auth_file {str(path)!r} is empty")
-    return text

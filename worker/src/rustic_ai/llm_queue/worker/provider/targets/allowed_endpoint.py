@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from rustic_ai.llm_queue.tasks.redis_url import masked_url
+
 
 @dataclass(frozen=True)
 class AllowedEndpoint:
@@ -17,10 +19,16 @@ class AllowedEndpoint:
         """Read `provider=base URL`. Raises `ValueError` saying what is wrong with it."""
         provider, found, base_url = entry.strip().partition("=")
         if not found or not provider.strip():
-            raise ValueError(f"{entry.strip()!r} is not of the form provider=https://host/path")
-        parts = urlsplit(base_url.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{base_url.strip()!r} is not an http or https URL")
+            raise ValueError(f"{_shown(entry)!r} is not of the form provider=https://host/path")
+        try:
+            parts = urlsplit(base_url.strip())
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError(f"{_shown(base_url)!r} is not a URL") from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError(f"{_shown(base_url)!r} is not an http or https URL")
+        if "@" in parts.netloc:
+            raise ValueError(f"{_shown(base_url)!r} has a user or a password, which no job may name")
         return cls(provider.strip(), canonical_url(base_url))
 
     def admits(self, provider: str, base_url: str) -> bool:
@@ -38,3 +46,8 @@ def canonical_url(url: str) -> str:
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme}://{user}{host}{port}{parts.path.rstrip('/')}{query}"
+
+
+def _shown(entry: str) -> str:
+    entry = entry.strip()
+    return masked_url(entry) if "@" in entry or "?" in entry else entry
