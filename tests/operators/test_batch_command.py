@@ -121,6 +121,24 @@ def test_it_goes_on_where_ctrl_c_stopped_it(
     assert asked == [1] * 8, "nothing is asked, nor billed, twice"
 
 
+def test_a_byte_order_mark_is_no_part_of_a_line_and_a_line_that_is_not_utf_8_is_an_error(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    broken = request_line("broken", "caf\xe9 #broken").encode("latin-1", "strict")
+    broken = broken.replace(b"\\u00e9", b"\xe9")
+    lines = [request_line("first", "#first").encode(), broken, request_line("last", "#last").encode()]
+    requests.write_bytes(b"\xef\xbb\xbf" + b"".join(lines))
+    ran = llm_queue("batch", str(requests), "-o", str(answers))
+    assert ran.exit_code == 1
+    entries = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert {one["custom_id"] for one in entries if one["error"] is None} == {"first", "last"}
+    (error,) = [one for one in entries if one["error"] is not None]
+    assert (error["line"], error["error"]["message"]) == (2, "line 2: not UTF-8")
+    assert len(provider.requests("first")) == 1
+    assert not provider.requests("broken"), "nothing is asked, nor billed, in other words"
+
+
 def test_files_that_cannot_be_used(llm_queue: LlmQueue, files: tuple[Path, Path]) -> None:
     requests, answers = files
     assert llm_queue("batch", str(requests), "-o", str(answers)).exit_code == 2, "no such file"

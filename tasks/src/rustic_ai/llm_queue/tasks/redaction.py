@@ -10,6 +10,7 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 from .names import PACKAGE
+from .printable import printable
 from .scrub import Scrubber
 
 WITHHELD = "text withheld, it may quote a prompt"
@@ -34,7 +35,7 @@ class RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> logging.LogRecord:
         scrubber = self._scrubber()
         redacted = copy.copy(record)
-        redacted.msg = scrubber.scrub(_message(record), _LONGEST_RECORD)
+        redacted.msg = printable(scrubber.scrub(_message(record), _LONGEST_RECORD), keep="\n\t")
         redacted.args = None
         redacted.exc_text = None
         if record.exc_info and record.exc_info[1] is not None:
@@ -86,7 +87,7 @@ def _words(error: BaseException, scrubber: Scrubber) -> str:
     kind = type(error)
     ours = kind.__module__.startswith(PACKAGE) or (kind.__module__, kind.__name__) in _TRUSTED_NAMES
     if ours or isinstance(error, _TRUSTED):
-        return scrubber.scrub(str(error), _LONGEST_RECORD)
+        return printable(scrubber.scrub(str(error), _LONGEST_RECORD), keep="\n\t")
     return WITHHELD if str(error) else ""
 
 

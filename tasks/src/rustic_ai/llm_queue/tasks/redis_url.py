@@ -86,9 +86,9 @@ def _masked(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return _MASK
-    credentials, at, address = rest.rpartition("@")
-    shown = f"{scheme}://{_MASK}@{address}" if at and credentials else f"{scheme}://{address}"
-    return _SECRET_OPTION.sub(rf"\1{_MASK}", shown)
+    # From the last @ on: a password may hold others.
+    address = rest.rpartition("@")[2]
+    return _SECRET_OPTION.sub(rf"\1{_MASK}", f"{scheme}://{address}")
 
 
 def _split(url: str) -> SplitResult:

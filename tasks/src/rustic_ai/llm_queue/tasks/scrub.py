@@ -20,7 +20,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), REMOVED),
     (re.compile(r"\bya29\.[\w.-]+"), REMOVED),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
-    (re.compile(r"(?i)([?&](?:api[-_]?key|key|token|access_token|sig|signature)=)[^&\s\"']+"), _KEPT),
+    (re.compile(r"(?i)([?&](?:api[-_]?key|key|token|access_token|sig|signature|(?:sentinel_)?password)=)"
+                r"[^&\s\"']+"), _KEPT),
     (re.compile(r"(?i)(\b(?:api[-_ ]?key|authorization|access[-_]token)[\"']?\s*[:=]\s*[\"']?)"
                 r"(?!\[removed\])[\w.~+/*=-]{6,}"), _KEPT),
     (re.compile(r"(?<=://)[^/\s@\"']+@"), f"{REMOVED}@"),

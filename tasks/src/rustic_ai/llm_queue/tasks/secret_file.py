@@ -24,7 +24,7 @@ def read_secret(field: str, path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1).decode().strip()
+            text = file.read(_MOST_BYTES + 1).decode("utf-8-sig").strip()
     except OSError as error:
         raise WrongSetting(field, f"cannot read {str(path)!r}: {error.strerror}") from None
     except UnicodeDecodeError:

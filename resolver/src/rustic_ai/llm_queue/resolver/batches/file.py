@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ URL = "/v1/chat/completions"
 #: Of a request's body, what is no parameter of the call.
 _NOT_PARAMS = ("model", "stream", "stream_options")
 _OK = 200
+#: What Python makes of bytes that it cannot decode; UTF-8 has no form for it.
+_UNDECODED = re.compile("[\ud800-\udfff]")
 #: What the response has beyond OpenAI's, shown beside the body.
 _OURS = ("job_id", "cost_usd", "queue_wait_s", "run_time_s", "possible_duplicate_charge")
 _NOT_OPENAIS = {*_OURS, "cached_tokens", "reasoning_tokens", "attempts", "worker", "input_messages"}
@@ -61,6 +64,9 @@ def read_requests(lines: Iterable[str]) -> Iterator[RequestLine]:
 
 
 def _request(number: int, text: str) -> RequestLine:
+    if _UNDECODED.search(text):
+        # Mended, it would be billed for a prompt that nobody wrote.
+        return RequestLine(number, trouble="not UTF-8")
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError):
@@ -137,6 +143,9 @@ def error_line(line: RequestLine, error: Exception) -> str:
 
 def answered(text: str) -> str | None:
     """The `custom_id` that a line of an output file answers; None for an error, or half a line."""
+    if _UNDECODED.search(text):
+        # Mended, it would be billed for a prompt that nobody wrote.
+        return RequestLine(number, trouble="not UTF-8")
     try:
         entry = json.loads(text)
         return str(entry["custom_id"]) if entry["response"]["status_code"] == _OK else None

@@ -3,6 +3,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from rustic_ai.llm_queue.tasks.printable import printable
+
 from .item import BatchProgress
 
 
@@ -12,6 +14,7 @@ class ProgressBar:
     def __init__(self, title: str = "batch", *, total: int | None = None, done: int = 0) -> None:
         """`done` are items that an earlier run has brought to their end."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -23,7 +26,9 @@ class ProgressBar:
         )
         self._before = done
         self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task(title, total=total, completed=done, failed=0, in_flight=0)
+        self._task = self._progress.add_task(
+            escape(printable(title)), total=total, completed=done, failed=0, in_flight=0
+        )
 
     def __enter__(self) -> Self:
         self._progress.start()

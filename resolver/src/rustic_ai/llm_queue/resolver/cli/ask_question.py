@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -10,6 +9,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     SystemMessage,
     UserMessage,
 )
+
+from rustic_ai.llm_queue.tasks.printable import OF_PROSE, printable, printable_json
 
 from ..llm import QueueLLM
 from ..resolver import QueueLLMResolver
@@ -31,9 +32,9 @@ def ask_question(text: str, properties: dict[str, Any], *, system: str | None, a
             raise Interrupted("cancelled") from None
     if as_json:
         shown = response.model_dump(mode="json", exclude={"input_messages"}, exclude_none=True)
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        click.echo(printable_json(shown))
     else:
-        click.echo(_bill(response), err=True)
+        click.echo(printable(_bill(response)), err=True)
 
 
 def _stream(llm: QueueLLM, request: ChatCompletionRequest) -> QueueChatCompletionResponse:
@@ -42,14 +43,9 @@ def _stream(llm: QueueLLM, request: ChatCompletionRequest) -> QueueChatCompletio
     with llm.stream(request, on_restart=lambda _: click.echo("\n[begins anew]", err=True)) as stream:
         for chunk in stream:
             if chunk.text:
-                click.echo(_harmless(chunk.text) if terminal else chunk.text, nl=False)
+                click.echo(printable(chunk.text, keep=OF_PROSE) if terminal else chunk.text, nl=False)
         click.echo()
         return stream.response
-
-
-def _harmless(text: str) -> str:
-    """A model's words without what would steer the terminal."""
-    return "".join(one for one in text if one.isprintable() or one in "\n\t")
 
 
 def _bill(response: QueueChatCompletionResponse) -> str:

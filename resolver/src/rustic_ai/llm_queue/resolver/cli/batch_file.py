@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import click
 
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.printable import printable_json
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..batches.batch import Batch
@@ -42,7 +42,7 @@ def carry_out(
         except KeyboardInterrupt:
             again = "run the same command to go on; what is under way is waiting then"
             raise Interrupted(f"stopped after {run.summary()}: {again}") from None
-    click.echo(json.dumps(run.figures()) if as_json else run.summary(), err=not as_json)
+    click.echo(printable_json(run.figures(), indent=None) if as_json else run.summary(), err=not as_json)
     if run.failed:
         raise SystemExit(CommandFailed.exit_code)
 
@@ -112,7 +112,9 @@ class _BatchFile:
         self._answers.add(answer_line(item.request, response))
 
     def _lines(self) -> Iterator[RequestLine]:
-        with self._requests.open(encoding="utf-8", errors="replace") as file:
+        # Windows' editors begin a file with a byte order mark. Bytes that are no UTF-8 come through as
+        # lone surrogates, by which `read_requests` knows their line.
+        with self._requests.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             for line in read_requests(file):
                 if line.custom_id not in self._answers.done:
                     yield line

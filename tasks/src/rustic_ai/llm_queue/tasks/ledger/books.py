@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from . import keys
 from .charge import usd
 
 _FIRST_DAY = date(1970, 1, 1)
+#: What Redis counts up to.
+_COUNT = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Books:
     def __init__(self, redis: Redis) -> None:
         """`redis` decodes responses."""
         self._redis = redis
+        #: Entries read so far that are none of the books', and were left out.
+        self.unreadable = 0
 
     async def rows(self, first: date, last: date) -> list[CostRow]:
         """Every row of the days from `first` to `last`, both included."""
@@ -68,7 +73,9 @@ class Books:
             pipe.hgetall(keys.minute_key(number))
         sums: Counter[str] = Counter()
         for book in cast("list[dict[str, str]]", await pipe.execute()):
-            sums.update({field: int(value) for field, value in book.items()})
+            sums.update(
+                {field: count for field, value in book.items() if (count := _count(value)) is not None}
+            )
         share = 60 / (60 + into_s)
         models = sorted(field.removeprefix("jobs ") for field in sums if field.startswith("jobs "))
         return {
@@ -94,24 +101,42 @@ class Books:
         for org in orgs:
             pipe.hgetall(keys.costs_key(number, org))
         books = cast("list[dict[str, str]]", await pipe.execute()) if orgs else []
-        return [row for org, book in zip(orgs, books, strict=True) for row in _rows(day, org, book)]
+        rows = [row for org, book in zip(orgs, books, strict=True) for row in _rows(day, org, book)]
+        self.unreadable += sum(row is None for row in rows)
+        return [row for row in rows if row is not None]
 
 
-def _rows(day: date, org: str, book: Mapping[str, str]) -> Iterator[CostRow]:
+def _rows(day: date, org: str, book: Mapping[str, str]) -> Iterator[CostRow | None]:
     for field in sorted(book):
         kind, _, name = field.partition(" ")
-        if kind != "jobs":
-            continue
+        if kind == "jobs":
+            yield _row(day, org, name, book)
+
+
+def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | None:
+    """The row of this name; None when it is not one that the books' own function wrote."""
+    names = ("jobs", "unpriced", "pico_usd", "prompt_tokens", "completion_tokens")
+    counts = [_count(book.get(f"{kind} {name}", "0")) for kind in names]
+    try:
         guild, agent, model = json.loads(name)
-        yield CostRow(
-            day=day,
-            org=org,
-            guild=guild,
-            agent=agent,
-            model=model,
-            jobs=int(book[field]),
-            unpriced=int(book.get(f"unpriced {name}", 0)),
-            cost_usd=usd(int(book.get(f"pico_usd {name}", 0))),
-            prompt_tokens=int(book.get(f"prompt_tokens {name}", 0)),
-            completion_tokens=int(book.get(f"completion_tokens {name}", 0)),
-        )
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if None in counts or not all(isinstance(one, str) for one in (guild, agent, model)):
+        return None
+    jobs, unpriced, pico_usd, prompt_tokens, completion_tokens = (count or 0 for count in counts)
+    return CostRow(
+        day=day,
+        org=org,
+        guild=guild,
+        agent=agent,
+        model=model,
+        jobs=jobs,
+        unpriced=unpriced,
+        cost_usd=usd(pico_usd),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+
+
+def _count(text: str) -> int | None:
+    return int(text) if _COUNT.fullmatch(text) else None

@@ -50,11 +50,14 @@ class JobIndex:
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.job_key(job_id))
-            records = await pipe.execute()
+            # A key of another kind is an unreadable record, not the end of the list.
+            records = await pipe.execute(raise_on_error=False)
         return [_listed(job_id, fields) for job_id, fields in zip(job_ids, records, strict=True)]
 
 
-def _listed(job_id: str, fields: dict[str, str]) -> ListedJob:
+def _listed(job_id: str, fields: dict[str, str] | Exception) -> ListedJob:
+    if isinstance(fields, Exception):
+        return ListedJob(job_id, None, "its key holds something else")
     if not fields:
         return ListedJob(job_id, None, "its record is gone")
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import redis
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
@@ -89,10 +89,19 @@ class Quarantine:
             self.add(b"", key, "key is not a list; moved to " + aside)
 
 
-async def quarantined(client: Redis, most: int) -> list[QuarantinedMessage]:
-    """At most `most` of the messages that no worker would take, the latest first.
+async def quarantined(client: Redis, most: int) -> tuple[list[QuarantinedMessage], int]:
+    """At most `most` of the messages that no worker would take, the latest first, and how many entries
+    of the list are none.
 
     Raises redis-py's `RedisError`.
     """
     listed = cast("list[str]", await client.lrange(QUARANTINE_KEY, 0, most - 1))
-    return [QuarantinedMessage.model_validate_json(one) for one in listed]
+    messages = [message for one in listed if (message := _parsed(one)) is not None]
+    return messages, len(listed) - len(messages)
+
+
+def _parsed(entry: str) -> QuarantinedMessage | None:
+    try:
+        return QuarantinedMessage.model_validate_json(entry)
+    except ValidationError:
+        return None

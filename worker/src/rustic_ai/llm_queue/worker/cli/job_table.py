@@ -9,7 +9,7 @@ from rich.table import Table
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.ledger.view import ListedJob
 
-from .terminal_text import terminal_text
+from .output import cell
 
 _COLUMNS = ("job", "state", "model", "org/guild/agent", "submitted", "attempts", "worker", "why")
 
@@ -38,23 +38,28 @@ def job_table(jobs: Iterable[ListedJob], title: str) -> Table:
 
 def moment(at_ms: int | None) -> str:
     """A time of Redis' clock, in UTC."""
-    return "" if at_ms is None else f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}"
+    if at_ms is None:
+        return ""
+    try:
+        return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"  # beyond any calendar: whoever may write a record may write this
 
 
 def _row(listed: ListedJob) -> tuple[str, ...]:
     record = listed.record
     if record is None:
-        return (listed.job_id, "unreadable", "", "", "", "", "", terminal_text(listed.violation))
+        return (cell(listed.job_id), "unreadable", "", "", "", "", "", cell(listed.violation))
     job = record.job
     return (
-        listed.job_id,
+        cell(listed.job_id),
         record.state.value,
-        terminal_text(job.model),
-        terminal_text(job.owner),
+        cell(job.model),
+        cell(job.owner),
         moment(record.created_ms),
         str(record.attempts_begun),
-        terminal_text(record.worker or ""),
-        _why(record),
+        cell(record.worker or ""),
+        cell(_why(record)),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from io import StringIO
 
 import click
 from redis.exceptions import RedisError
@@ -9,6 +10,7 @@ from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 from .command_group import CommandGroup
+from .output import echo
 from .redis_trouble import redis_trouble
 
 #: Imported when they are asked for: some need Celery, which an agent's environment does not have.
@@ -40,10 +42,17 @@ def commands() -> None:
 def main() -> None:
     """The `llm-queue` command."""
     try:
-        commands(prog_name="llm-queue")
+        sys.exit(commands.main(prog_name="llm-queue", standalone_mode=False))
+    except click.ClickException as error:
+        shown = StringIO()
+        error.show(shown)
+        echo(shown.getvalue().rstrip("\n"), err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(ExitCode.INTERRUPTED)
     except SettingsError as error:
-        click.echo(f"llm-queue: {error}", err=True)
+        echo(f"llm-queue: {error}", err=True)
         sys.exit(ExitCode.SETTINGS)
     except RedisError as error:
-        click.echo(f"llm-queue: {redis_trouble(error, QueueSettings().redis_url)}", err=True)
+        echo(f"llm-queue: {redis_trouble(error, QueueSettings().redis_url)}", err=True)
         sys.exit(ExitCode.REDIS)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from redis.exceptions import (
     AuthenticationError,
     InvalidResponse,
@@ -12,11 +10,12 @@ from redis.exceptions import (
 )
 
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing
+from rustic_ai.llm_queue.tasks.redis_url import masked_url
 
 
 def redis_trouble(error: RedisError, url: str) -> str:
     """One line on what is wrong with Redis and how to mend it, without the URL's password."""
-    where = _where(url)
+    where = masked_url(url).partition("?")[0]
     match error:
         case FunctionsMissing():
             return f"{error}: run `llm-queue load-functions` as the worker's user"
@@ -32,9 +31,3 @@ def redis_trouble(error: RedisError, url: str) -> str:
             return f"Redis at {where} refuses: {error}"
         case _:
             return f"Redis cannot be reached at {where}: start it, or set LLM_QUEUE_REDIS_URL ({error})"
-
-
-def _where(url: str) -> str:
-    parts = urlsplit(url)
-    address = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{address}"

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery
 from redis.asyncio import Redis
@@ -80,25 +81,37 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
 def look_at_workers(app: Celery, timeout_s: float) -> tuple[WorkerRow, ...]:
     """The live workers, after `timeout_s` of waiting for their answers."""
     stats = app.control.inspect(timeout=timeout_s).stats() or {}
-    return tuple(_worker(name, figures.get("pool") or {}) for name, figures in sorted(stats.items()))
+    return tuple(_worker(name, _pool(figures)) for name, figures in sorted(stats.items()))
 
 
 def _worker(name: str, pool: dict[str, Any]) -> WorkerRow:
     return WorkerRow(
         name=name,
-        in_flight=int(pool.get("in-flight", 0)),
-        limit=int(pool.get("max-concurrency", 0)),
-        total=int(pool.get("total", 0)),
-        loop_lag_s=float(pool.get("loop-lag-s", 0.0)),
-        rss_bytes=int(pool.get("rss-bytes", 0)),
+        in_flight=int(_figure(pool, "in-flight")),
+        limit=int(_figure(pool, "max-concurrency")),
+        total=int(_figure(pool, "total")),
+        loop_lag_s=_figure(pool, "loop-lag-s"),
+        rss_bytes=int(_figure(pool, "rss-bytes")),
     )
+
+
+def _pool(figures: Any) -> dict[str, Any]:
+    pool = figures.get("pool") if isinstance(figures, dict) else None
+    return pool if isinstance(pool, dict) else {}
+
+
+def _figure(pool: dict[str, Any], name: str) -> float:
+    """A number of a worker's pool; 0 for a pool of another kind, which has none."""
+    value = pool.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 async def _models(redis: Redis, held: list[str]) -> tuple[ModelRow, ...]:
     pipe = redis.pipeline(transaction=False)
     for job_id in held:
         pipe.hget(keys.job_key(job_id), "model")
-    running = Counter(filter(None, cast("list[str | None]", await pipe.execute())))
+    models = await pipe.execute(raise_on_error=False)
+    running = Counter(model for model in models if isinstance(model, str) and model)
     pace = await Books(redis).last_minute()
     rows = [
         ModelRow(model, running[model], one.jobs, one.tokens, one.cost_usd)

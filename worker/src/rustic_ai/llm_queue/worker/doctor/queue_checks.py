@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books
@@ -32,8 +34,9 @@ async def seen_models(redis: Redis) -> list[str]:
     today = await ledger.today()
     models = {row.model for row in await ledger.rows(today - _SEEN_FOR, today)}
     for job_id in await redis.zrange(keys.DEAD, -_LATEST_DEAD, -1):
-        if model := await redis.hget(keys.job_key(str(job_id)), "model"):
-            models.add(str(model))
+        with suppress(ResponseError):  # a key of another kind
+            if model := await redis.hget(keys.job_key(str(job_id)), "model"):
+                models.add(str(model))
     return sorted(models - {"other"})
 
 

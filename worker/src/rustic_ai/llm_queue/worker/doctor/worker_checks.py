@@ -18,7 +18,8 @@ _ANSWER_S = 2.0
 def ask_workers(app: Celery, models: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What each live worker says of itself, by its name."""
     inspect = app.control.inspect(timeout=_ANSWER_S)
-    return dict(inspect._request(WORKER_CHECK, models=list(models)) or {})
+    answers = dict(inspect._request(WORKER_CHECK, models=list(models)) or {})
+    return {name: answer if isinstance(answer, dict) else {} for name, answer in answers.items()}
 
 
 def check_workers(
@@ -29,7 +30,7 @@ def check_workers(
         says = f"none answered within {_ANSWER_S:g} s: jobs wait until their deadline"
         return [bad("workers", says, "start one with `llm-queue worker`, with the same LLM_QUEUE_REDIS_URL")]
     findings = [good("workers", f"{len(answers)} alive: {', '.join(sorted(answers))}")]
-    sane = {name: answer for name, answer in answers.items() if "models" in answer}
+    sane = {name: answer for name, answer in answers.items() if isinstance(answer.get("models"), dict)}
     if dumb := sorted(answers.keys() - sane.keys()):
         mend = "they may be of an older release, or hang: look at their logs"
         findings.append(doubtful("workers", f"no report from {', '.join(dumb)}", mend))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any
 
@@ -8,6 +7,8 @@ from celery import Celery
 from flower.app import Flower, rewrite_handler
 from tornado.ioloop import IOLoop
 from tornado.web import url
+
+from rustic_ai.llm_queue.tasks.redis_url import masked_url
 
 from .columns import COLUMNS, add_columns, show_job
 from .events import JobEvents
@@ -24,7 +25,6 @@ _HANDLERS = (
     url(r"/api/queues/length", QueueLengths),
     url(r"/api/task/(?:apply|async-apply|send-task|result|abort)/(.+)", Refused),
 )
-_CREDENTIALS = re.compile(r"//.*@")
 _INSPECT_TIMEOUT_MS = 2_000.0
 
 
@@ -54,4 +54,4 @@ class JobFlower(Flower):  # type: ignore[misc]  # Flower is untyped
     @cached_property
     def broker_uri(self) -> str:
         """Where Redis is, without the password."""
-        return _CREDENTIALS.sub("//", self._redis_url)
+        return masked_url(self._redis_url)

@@ -13,6 +13,7 @@ from flower.options import options
 from flower.urls import settings as tornado_settings
 from tornado.options import Error as OptionError
 
+from rustic_ai.llm_queue.tasks.printable import printable
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..broker.app import make_celery_app
@@ -58,7 +59,8 @@ class FlowerServer:
             place = f"{options.address}:{options.port}"
             raise click.ClickException(f"Flower cannot listen on {place}: {error.strerror}") from None
         scheme = "https" if self.encrypted else "http"
-        click.echo(f"Flower is at {scheme}://{options.address}:{port}/{options.url_prefix or ''}", err=True)
+        place = f"{scheme}://{options.address}:{port}/{options.url_prefix or ''}"
+        click.echo(printable(f"Flower is at {place}"), err=True)
 
         def leave(_number: int, _frame: FrameType | None) -> None:
             app.io_loop.add_callback_from_signal(app.stop)

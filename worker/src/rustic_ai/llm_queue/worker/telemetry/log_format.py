@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 import logging
 import os
 from datetime import UTC, datetime
 from typing import Any
 
+from rustic_ai.llm_queue.tasks.printable import printable_json
 from rustic_ai.llm_queue.tasks.redaction import redact
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
 
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             entry["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return printable_json(entry, indent=None)
 
     def _clean(self, value: Any) -> Any:
         return self._scrubber.scrub(value) if isinstance(value, str) else value

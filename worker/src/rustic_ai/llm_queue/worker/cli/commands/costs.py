@@ -13,9 +13,8 @@ from rich.table import Table
 from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..output import json_option, out, print_json
+from ..output import cell, json_option, note_left_out, out, print_json
 from ..redis_session import on_redis
-from ..terminal_text import terminal_text
 
 _COLUMNS = ("day", "org", "guild", "agent", "model")
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -62,9 +61,10 @@ def costs(
     Days are UTC's, a job counts on the day it ended. Amounts are those of the responses' `cost_usd`;
     `unpriced` counts answers of models without a price.
     """
-    first, last, rows = on_redis(
+    first, last, rows, unreadable = on_redis(
         lambda redis, _: _read(redis, since and since.date(), until and until.date()), QueueSettings()
     )
+    note_left_out(unreadable)
     rows = [row for row in rows if org is None or row.org == org]
     sums, total = _summed(rows, by)
     if as_json:
@@ -75,13 +75,14 @@ def costs(
     out.print(_table(by, sums, total, f"Costs from {first} to {last} (UTC)"))
 
 
-async def _read(redis: Redis, first: date | None, last: date | None) -> tuple[date, date, list[CostRow]]:
+async def _read(redis: Redis, first: date | None, last: date | None) -> tuple[date, date, list[CostRow], int]:
     ledger = Books(redis)
     last = last or await ledger.today()
     first = first or last - timedelta(days=29)
     if first > last:
         raise click.BadParameter(f"{first} is after {last}", param_hint="--since")
-    return first, last, await ledger.rows(first, last)
+    rows = await ledger.rows(first, last)
+    return first, last, rows, ledger.unreadable
 
 
 def _summed(rows: Iterable[CostRow], by: Sequence[str]) -> tuple[list[tuple[tuple[Any, ...], _Sum]], _Sum]:
@@ -102,7 +103,7 @@ def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], tota
     for name, value in _shown(total).items():
         table.add_column(name, footer=value, justify="right")
     for key, one in sums:
-        table.add_row(*(terminal_text(part) for part in key), *_shown(one).values())
+        table.add_row(*(cell(part) for part in key), *_shown(one).values())
     return table
 
 

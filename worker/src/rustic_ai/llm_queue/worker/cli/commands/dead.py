@@ -18,7 +18,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..job_id import JOB_ID
 from ..job_table import job_json, job_table
-from ..output import json_option, out, print_json
+from ..output import cell, json_option, out, print_json
 from ..redis_session import on_redis
 from .jobs import LIMIT
 
@@ -129,7 +129,7 @@ def _report(ended: dict[str, bool], as_json: bool, *, done: str) -> None:
         print_json(ended)
     else:
         for job_id, was_done in ended.items():
-            out.print(f"{job_id} {done if was_done else 'is not among the dead'}")
+            out.print(f"{cell(job_id)} {done if was_done else 'is not among the dead'}")
     if not all(ended.values()):
         sys.exit(ExitCode.FAILED)
 

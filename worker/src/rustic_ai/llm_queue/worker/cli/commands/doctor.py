@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
+from rustic_ai.llm_queue.tasks.printable import printable
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app
@@ -81,8 +82,8 @@ def _print(findings: Iterable[Finding], as_json: bool) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        says = Text(finding.says)
+        says = Text(printable(finding.says))
         if finding.mend:
-            says.append(f"\n{finding.mend}", style="dim")
-        table.add_row(_SIGNS[finding.verdict], Text(finding.check, style="bold"), says)
+            says.append(f"\n{printable(finding.mend)}", style="dim")
+        table.add_row(_SIGNS[finding.verdict], Text(printable(finding.check), style="bold"), says)
     out.print(table)

@@ -8,6 +8,8 @@ import click
 
 from rustic_ai.llm_queue.tasks.private_hosts import is_loopback
 
+from ..output import echo
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--address", help="Where to listen; 127.0.0.1 unless LLM_QUEUE_FLOWER_ADDRESS says otherwise.")
@@ -34,12 +36,12 @@ def flower(address: str | None, port: int | None, flower_args: tuple[str, ...]) 
     if basic_auth is None:
         basic_auth = f"operator:{secrets.token_urlsafe(18)}"
         # Not to the log, which is kept.
-        click.echo(f"Flower's user and password until it stops: {basic_auth}", err=True)
+        echo(f"Flower's user and password until it stops: {basic_auth}", err=True)
     # Ours is the only way in.
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
     server = FlowerServer(settings, basic_auth, flower_args)
     if not server.encrypted and not is_loopback(settings.flower_address):
-        click.echo(
+        echo(
             f"Flower listens on {settings.flower_address} without TLS: whoever can listen in on the way "
             "learns its password.",
             err=True,

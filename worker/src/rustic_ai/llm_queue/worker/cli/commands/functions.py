@@ -9,7 +9,7 @@ from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..output import json_option, print_json
+from ..output import echo, json_option, print_json
 from ..redis_session import on_redis
 
 
@@ -24,12 +24,12 @@ def load_functions(as_json: bool) -> None:
     try:
         on_redis(_load, QueueSettings())
     except FunctionsMissing:
-        click.echo("llm-queue: this user may not load functions; use the worker's", err=True)
+        echo("llm-queue: this user may not load functions; use the worker's", err=True)
         sys.exit(ExitCode.FAILED)
     if as_json:
         print_json({"loaded": True})
     else:
-        click.echo("the queue's functions are loaded")
+        echo("the queue's functions are loaded")
 
 
 async def _load(redis: Redis, settings: QueueSettings) -> None:

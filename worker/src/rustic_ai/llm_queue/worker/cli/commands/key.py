@@ -4,7 +4,7 @@ import click
 
 from rustic_ai.llm_queue.tasks.seal import make_key as new_key
 
-from ..output import json_option, print_json
+from ..output import echo, json_option, print_json
 
 
 @click.command("make-key")
@@ -18,4 +18,4 @@ def make_key(as_json: bool) -> None:
     if as_json:
         print_json({"key": key})
     else:
-        click.echo(key)
+        echo(key)

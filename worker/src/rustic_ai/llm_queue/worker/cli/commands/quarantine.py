@@ -8,9 +8,8 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.quarantine import QuarantinedMessage, quarantined
 from ..job_table import moment
-from ..output import json_option, out, print_json
+from ..output import cell, json_option, note_left_out, out, print_json
 from ..redis_session import on_redis
-from ..terminal_text import terminal_text
 from .jobs import LIMIT
 
 
@@ -25,10 +24,11 @@ def quarantine() -> None:
 def list_(limit: int, as_json: bool) -> None:
     """What was put aside and why, the latest first; never what is in it."""
 
-    async def read(redis: Redis, _: QueueSettings) -> list[QuarantinedMessage]:
+    async def read(redis: Redis, _: QueueSettings) -> tuple[list[QuarantinedMessage], int]:
         return await quarantined(redis, limit)
 
-    messages = on_redis(read, QueueSettings())
+    messages, unreadable = on_redis(read, QueueSettings())
+    note_left_out(unreadable)
     if as_json:
         print_json([one.model_dump(mode="json", exclude={"body_base64"}) for one in messages])
         return
@@ -36,6 +36,6 @@ def list_(limit: int, as_json: bool) -> None:
     for name in ("received", "queue", "bytes", "sha256", "reason"):
         table.add_column(name, overflow="fold")
     for one in messages:
-        shown = (moment(one.received_at_ms), terminal_text(one.queue), str(one.size), one.sha256[:16])
-        table.add_row(*shown, terminal_text(one.reason))
+        shown = (moment(one.received_at_ms), cell(one.queue), str(one.size), one.sha256[:16])
+        table.add_row(*shown, cell(one.reason))
     out.print(table)

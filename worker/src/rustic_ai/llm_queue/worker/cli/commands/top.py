@@ -19,10 +19,9 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app
 from ...doctor.overview import ModelRow, Overview, QueueRow, WorkerRow, look_at_queue, look_at_workers
-from ..output import json_option, notes, out, print_json
+from ..output import cell, json_option, notes, out, print_json
 from ..redis_session import on_redis
 from ..redis_trouble import redis_trouble
-from ..terminal_text import terminal_text
 
 _MOST_MODELS = 15
 #: How long workers have to answer.
@@ -64,7 +63,12 @@ class _Look:
 async def _look(redis: Redis, settings: QueueSettings, app: Celery) -> _Look:
     # The queue first: with Redis away, Celery would be a while in finding it out.
     overview = await look_at_queue(redis, settings.queue)
-    return _Look(overview, await asyncio.to_thread(look_at_workers, app, _ANSWER_S))
+    try:
+        workers = await asyncio.to_thread(look_at_workers, app, _ANSWER_S)
+    except OperationalError as error:
+        # kombu's, around redis-py's own.
+        raise error.__cause__ if isinstance(error.__cause__, RedisError) else RedisError(str(error)) from None
+    return _Look(overview, workers)
 
 
 async def _watch(redis: Redis, settings: QueueSettings, app: Celery, interval_s: float) -> None:
@@ -75,8 +79,6 @@ async def _watch(redis: Redis, settings: QueueSettings, app: Celery, interval_s:
                 view: RenderableType = _screen(await _look(redis, settings, app))
             except RedisError as error:
                 view = Text(redis_trouble(error, settings.redis_url), style="red")
-            except OperationalError as error:
-                view = Text(f"Redis cannot be reached: {error}", style="red")
             live.update(view, refresh=True)
             await asyncio.sleep(max(interval_s - (time.monotonic() - started), 0.1))
 
@@ -98,7 +100,7 @@ def _screen(look: _Look) -> Group:
 def _queues(rows: tuple[QueueRow, ...]) -> Table:
     table = _table("queue", "priority", "waiting", "oldest wait")
     for row in rows:
-        table.add_row(row.queue, str(row.priority), f"{row.waiting:,}", f"{row.oldest_wait_s:.0f} s")
+        table.add_row(cell(row.queue), str(row.priority), f"{row.waiting:,}", f"{row.oldest_wait_s:.0f} s")
     return table
 
 
@@ -106,7 +108,7 @@ def _workers(rows: tuple[WorkerRow, ...]) -> Table:
     table = _table("worker", "in flight", "limit", "jobs so far", "loop lag", "memory")
     for row in rows:
         table.add_row(
-            terminal_text(row.name),
+            cell(row.name),
             f"{row.in_flight:,}",
             f"{row.limit:,}",
             f"{row.total:,}",
@@ -122,7 +124,7 @@ def _models(rows: tuple[ModelRow, ...]) -> Table:
     table = _table("model", "running", "answers/min", "tokens/min", "USD/min")
     for row in rows[:_MOST_MODELS]:
         table.add_row(
-            terminal_text(row.model),
+            cell(row.model),
             f"{row.running:,}",
             f"{row.jobs_a_minute:.1f}",
             f"{row.tokens_a_minute:,.0f}",
