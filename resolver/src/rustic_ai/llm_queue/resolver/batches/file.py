@@ -143,9 +143,6 @@ def error_line(line: RequestLine, error: Exception) -> str:
 
 def answered(text: str) -> str | None:
     """The `custom_id` that a line of an output file answers; None for an error, or half a line."""
-    if _UNDECODED.search(text):
-        # Mended, it would be billed for a prompt that nobody wrote.
-        return RequestLine(number, trouble="not UTF-8")
     try:
         entry = json.loads(text)
         return str(entry["custom_id"]) if entry["response"]["status_code"] == _OK else None
