@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+from ..call import CallKind
 from ..job import Job
 from ..names import TASK_NAME
 
@@ -21,8 +22,7 @@ def wakeup_message(job: Job) -> str:
         job.queue,
         job.priority,
         # What Flower and the logs show in place of the arguments.
-        argsrepr=f"model={job.model} org={job.owner.org} guild={job.owner.guild} "
-        f"agent={job.owner.agent} ~tokens={job.estimated_tokens}",
+        argsrepr=_shown(job),
         kwargsrepr="",
         root_id=job.id,
         parent_id=None,
@@ -30,6 +30,15 @@ def wakeup_message(job: Job) -> str:
         ignore_result=True,
     )
     return json.dumps(envelope)
+
+
+def _shown(job: Job) -> str:
+    kind = f"kind={job.kind} texts={job.text_count} " if job.kind is not CallKind.CHAT else ""
+    owner = job.owner
+    return (
+        f"{kind}model={job.model} org={owner.org} guild={owner.guild} agent={owner.agent} "
+        f"~tokens={job.estimated_tokens}"
+    )
 
 
 def wakeup_envelope(job_id: str, queue: str, priority: int, **headers: Any) -> dict[str, Any]:
