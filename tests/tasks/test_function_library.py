@@ -9,8 +9,10 @@ import pytest
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import ledger as ledger_module
+from rustic_ai.llm_queue.tasks.ledger import limit_ledger
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.library import library_name, library_source
+from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
 from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import TTL, a_job
 
@@ -33,8 +35,16 @@ async def test_every_function_has_a_method_of_its_name_and_every_call_a_function
     valkey: ValkeyServer,
 ) -> None:
     names = await registered(valkey.url)
-    methods = {name for name, _ in inspect.getmembers(Ledger, inspect.iscoroutinefunction)}
-    called = set(re.findall(r'_library\.call\(\s*"(\w+)"', inspect.getsource(ledger_module)))
+    methods = {
+        name
+        for ledger in (Ledger, LimitLedger)
+        for name, _ in inspect.getmembers(ledger, inspect.iscoroutinefunction)
+    }
+    called = {
+        name
+        for module in (ledger_module, limit_ledger)
+        for name in re.findall(r'_library\.call\(\s*"(\w+)"', inspect.getsource(module))
+    }
     assert names == called
     assert names <= methods
 

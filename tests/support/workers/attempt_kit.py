@@ -17,9 +17,11 @@ from support.providers.provider import ProviderStub
 
 load_litellm(WorkerSettings())
 
+from rustic_ai.llm_queue.worker.admission.gate import NextCall  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.attempts.attempts import Answer, AttemptsFailed, attempt_all  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog  # noqa: E402 - LiteLLM's environment comes first
 from rustic_ai.llm_queue.worker.provider.provider import Provider  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.provider.targets.credentials import Target  # noqa: E402 - as above
 
 #: One model of each provider the simulator speaks for.
 MODELS = {
@@ -30,6 +32,10 @@ MODELS = {
     "huggingface": "huggingface/meta-llama/Llama-3-8B",
     "cohere": "cohere/command-r-plus",
 }
+
+
+class Parked(Exception):
+    """The job waits for its next attempt with the ledger."""
 
 
 @dataclass
@@ -43,12 +49,23 @@ class NotedJournal:
     #: Models no call may be sent to, and the models that were asked for.
     closed: dict[str, ErrorEnvelope] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    #: What providers have refused, and the pauses that were left to the ledger.
+    refusals: list[ErrorEnvelope] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
     #: Requests the provider had seen when each attempt was put on record.
     seen: list[int] = field(default_factory=list)
 
-    async def admit(self, model: str, ended: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
-        self.asked.append(model)
-        return self.closed.get(model)
+    async def admit(self, call: NextCall) -> ErrorEnvelope | None:
+        self.asked.append(call.target.model)
+        return self.closed.get(call.target.model)
+
+    async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
+        self.refusals.append(failure)
+        return False
+
+    async def pause(self, delay_s: float, begun: int, ended: Sequence[AttemptRecord]) -> None:
+        self.pauses.append(delay_s)
+        raise Parked
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         if self.refuse is not None:
@@ -128,7 +145,6 @@ class Bench:
             settings=self.settings,
             journal=journal or NotedJournal(),
             sink=sink,
-            org="org",
         )
 
     async def failure(self, *args: Any, **kwargs: Any) -> ErrorEnvelope:

@@ -12,7 +12,7 @@ from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, Deadlin
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from support.processes.wait import async_wait_until
 from support.providers.provider import Step
-from support.workers.attempt_kit import MODELS, Bench, NotedJournal, NotedSink, content, kinds
+from support.workers.attempt_kit import MODELS, Bench, NotedJournal, NotedSink, Parked, content, kinds
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -215,7 +215,7 @@ async def _closed(bench: Bench, tag: str) -> None:
 
 
 async def test_a_cancel_between_attempts_cuts_no_call_short(bench: Bench) -> None:
-    bench.stub.plan("pause", Step(status=429, retry_after_s=20, times=None))
+    bench.stub.plan("pause", Step(status=429, retry_after_s=0.9, times=None))
     log = AttemptLog(epoch=1, begun=1)
     job = asyncio.create_task(bench.run("hello #pause", log=log))
     await async_wait_until(lambda: log.records, 10)
@@ -224,6 +224,17 @@ async def test_a_cancel_between_attempts_cuts_no_call_short(bench: Bench) -> Non
         await job
     assert [one.status for one in log.records] == ["failed"]
     assert log.abandon() == (1, False)
+
+
+async def test_a_long_pause_is_left_to_the_ledger(bench: Bench) -> None:
+    bench.stub.plan("pause", Step(status=429, retry_after_s=20, times=None))
+    journal, log = NotedJournal(), AttemptLog(epoch=1, begun=1)
+    with pytest.raises(Parked):
+        await bench.run("hello #pause", log=log, journal=journal)
+    (pause_s,) = journal.pauses
+    assert 20 <= pause_s <= 22
+    assert [one.kind for one in journal.refusals] == [ErrorKind.RATE_LIMIT]
+    assert log.abandon() == (1, False), "the next call has not begun"
 
 
 def _failed(number: int, model: str, error: ErrorKind = ErrorKind.INTERNAL_SERVER) -> AttemptRecord:

@@ -55,6 +55,9 @@ class KeyRing:
         self._current = next(iter(self._ciphers), None)
         current = next(iter(keys.values()), None)
         self._reuse_key = hmac.digest(current, b"reuse", hashlib.sha256) if current else None
+        #: Keeps the names of limits from showing the keys and owners that they are split by; empty
+        #: without a sealing key.
+        self.limit_key = hmac.digest(current, b"limit", hashlib.sha256) if current else b""
 
     def __bool__(self) -> bool:
         return self._current is not None

@@ -13,7 +13,9 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
 
-from .admission.guild_limit import GuildLimit
+from .admission.cooldowns import Cooldowns
+from .admission.limit_gate import LimitGate
+from .admission.ticker import Ticker
 from .jobs.announcer import Announcer
 from .jobs.execution import Execution, StopReason
 from .jobs.executor import Executor
@@ -73,7 +75,10 @@ class Runtime:
             every=settings.reap_every,
         )
         self._provider = Provider(settings)
-        most = settings.max_running_per_guild
+        self._ticker = Ticker(keeper.limits)
+        gate = LimitGate(
+            self.ledger.limits, settings.limit_rules(), self._ticker, key=settings.key_ring().limit_key
+        )
         self._executor = Executor(
             settings=settings,
             ledger=self.ledger,
@@ -83,12 +88,18 @@ class Runtime:
             announcer=announcer,
             provider=self._provider,
             observers=self._observers,
-            gates=[GuildLimit(self.ledger, announcer.announce, most)] if most is not None else [],
+            cooldowns=Cooldowns(self.ledger.limits, gate.limits, longest=settings.max_cooldown),
+            call_gates=[gate],
         )
 
     def services(self, pool: PoolFigures) -> list[Service]:
         """What runs beside the jobs in this pool."""
-        services: list[Service] = [self.leases, CancelListener(self._listening, self.leases), self.reaper]
+        services: list[Service] = [
+            self.leases,
+            CancelListener(self._listening, self.leases, self.ledger.limits),
+            self.reaper,
+            self._ticker,
+        ]
         if self._metrics is not None:
             services += self._metrics.services(pool, self.leases, self.reaper)
         if self._tracing is not None:

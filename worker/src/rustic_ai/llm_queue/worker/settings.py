@@ -8,10 +8,13 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from rustic_ai.llm_queue.tasks.duration import Duration
+from rustic_ai.llm_queue.tasks.limit_rule import LimitRule, parse_limits
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
 
 from .provider.targets.allowed_endpoint import AllowedEndpoint
 
+#: The limit that `max_running_per_guild` is short for.
+GUILD_LIMIT = "max_running_per_guild"
 _NONE = timedelta(0)
 _INSTANT = timedelta(milliseconds=1)
 
@@ -49,8 +52,14 @@ class WorkerSettings(QueueSettings):
     #: Patterns of the models a job may name, as `openai/*`: held against the name as the job gives it
     #: and against `provider/model`.
     allowed_models: TextList = ("*",)
-    #: Calls of one guild that run at once, over all workers; its further jobs wait.
+    #: Calls of one guild that run at once, over all workers; its further jobs wait. Short for a limit
+    #: `per = ["org", "guild"]` with these `max_parallel_requests`.
     max_running_per_guild: int | None = Field(default=None, ge=1)
+    #: What calls share, `[[limits]]` in the policy file (docs/limits.md): requests and tokens a minute,
+    #: calls at once. In the environment the same as a JSON list.
+    limits: Annotated[tuple[LimitRule, ...], BeforeValidator(parse_limits)] = ()
+    #: Longest that a provider's 429 closes its model to all workers.
+    max_cooldown: Duration = Field(default=timedelta(minutes=15), ge=timedelta(seconds=1))
 
     #: Pause before the first retry, and the longest pause, where the provider names none.
     retry_base: Duration = Field(default=timedelta(milliseconds=500), ge=_INSTANT)
@@ -92,6 +101,15 @@ class WorkerSettings(QueueSettings):
 
     #: A file that is touched every 5 s while the worker takes jobs, for a container's health check.
     health_file: Path | None = None
+
+    def limit_rules(self) -> tuple[LimitRule, ...]:
+        """All limits: those of the policy file, and those that other settings stand for."""
+        if self.max_running_per_guild is None:
+            return self.limits
+        guild = LimitRule(
+            name=GUILD_LIMIT, per=("org", "guild"), max_parallel_requests=self.max_running_per_guild
+        )
+        return (guild, *self.limits)
 
     @property
     def oldest_request(self) -> timedelta:

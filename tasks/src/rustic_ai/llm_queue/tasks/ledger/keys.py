@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+from collections.abc import Sequence
 
 from ..names import KEY_PREFIX
 
@@ -24,10 +26,23 @@ QUARANTINE = f"{KEY_PREFIX}quarantine"
 #: Pub/sub channel on which running jobs are cancelled.
 CANCEL_CHANNEL = f"{KEY_PREFIX}cancel"
 
-#: The jobs of a guild that run, a set, and those that wait for one of them to end: a sorted set of
-#: job id to the time (ms) of submit. Only there while the workers bound a guild's share.
+#: What limits hold, each by `limit id`: a hash of its buckets and its closing, a sorted set of the jobs
+#: that run within it to the time (ms) they were admitted, one of those that wait for it to their order.
+LIMIT_PREFIX = f"{KEY_PREFIX}limit:"
 RUNNING_PREFIX = f"{KEY_PREFIX}running:"
-PARKED_PREFIX = f"{KEY_PREFIX}parked:"
+WAITING_PREFIX = f"{KEY_PREFIX}waiting:"
+#: What a job holds of limits, by job id: a hash.
+HELD_PREFIX = f"{KEY_PREFIX}held:"
+#: The limits that are in use: a sorted set of limit id to the time (ms) it was last seen to begin.
+LIMITS = f"{KEY_PREFIX}limits"
+#: When a limit has room for the first that waits, as far as time alone decides it (µs).
+ALARMS = f"{KEY_PREFIX}alarms"
+#: Jobs that wait for a time (ms): that of their next attempt, or the end of their longest wait.
+PAUSED = f"{KEY_PREFIX}paused"
+#: Limits that a provider has closed, to the time (µs) they open; they stay until a call went through.
+CLOSED = f"{KEY_PREFIX}closed"
+#: Limits that an operator has paused: a hash of limit name to the time (µs) it ends.
+PAUSES = f"{KEY_PREFIX}pauses"
 
 COSTS_PREFIX = f"{KEY_PREFIX}costs:"
 MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
@@ -48,10 +63,10 @@ def queued_key(queue: str, priority: int) -> str:
     return f"{QUEUED_PREFIX}{queue}:{priority}"
 
 
-def guild_keys(org: str, guild: str) -> tuple[str, str]:
-    """The keys of a guild's running and of its parked jobs. Hashed: an id may hold any character."""
-    name = hashlib.sha256(json.dumps([org, guild]).encode()).hexdigest()[:32]
-    return RUNNING_PREFIX + name, PARKED_PREFIX + name
+def limit_id(name: str, split: Sequence[str], key: bytes = b"") -> str:
+    """One bucket of a limit: its name and a hash of the values it is split by, which may be private."""
+    digest = hmac.new(key, json.dumps(list(split)).encode(), hashlib.sha256)
+    return f"{name}:{digest.hexdigest()[:16]}"
 
 
 def message_list(queue: str, priority: int) -> str:

@@ -9,7 +9,7 @@
 | running   | finish by the holder of the epoch         | answered, failed, cancelled, expired |
 | running   | hand_back by the holder                   | queued                              |
 | running   | reap, when the lease has run out          | queued, or conclude to a final one  |
-| running   | enter, when the guild has its share       | queued (parked)                     |
+| running   | admit, when a limit has no room; pause    | queued, but waiting in no queue     |
 | running   | cancel                                    | running, until its holder finishes  |
 | final     | replay, when it is dead                   | queued                              |
 
@@ -29,20 +29,19 @@ from ..attempt import AttemptRecord
 from ..contract import ContractViolation
 from ..frames import FrameId
 from ..job import Job, JobRecord, JobState, Priority
-from ..owner import Owner
 from . import keys
 from .charge import Charge
 from .functions_missing import FunctionsMissing as FunctionsMissing
 from .library import FunctionLibrary
+from .limit_ledger import LimitLedger
 from .verdicts import CancelVerdict as CancelVerdict
 from .verdicts import Claim as Claim
-from .verdicts import EnterVerdict as EnterVerdict
 from .verdicts import FinishVerdict as FinishVerdict
 from .verdicts import HandBackVerdict, Renewal, SubmitVerdict
 from .verdicts import ReapVerdict as ReapVerdict
 from .verdicts import StopReason as StopReason
 from .wakeup_message import wakeup_message
-from .wire import attempts_json, charge_args, milliseconds, pairs, whole
+from .wire import attempts_json, charge_args, milliseconds, pairs, used_args, whole
 
 #: Fewer than the arguments that some hosted servers take in one call, at two a job.
 _MOST_RENEWED_AT_ONCE = 1_000
@@ -60,6 +59,7 @@ class Ledger:
     ) -> None:
         self._redis = redis
         self._library = FunctionLibrary(redis)
+        self.limits = LimitLedger(redis)
         self._ttl_ms = milliseconds(result_ttl)
         self._costs_ttl_ms = milliseconds(costs_ttl)
 
@@ -99,10 +99,10 @@ class Ledger:
         )
         if not rest:
             return Claim(verdict, now_ms)
-        fields = pairs(rest[0])
+        fields, closed = pairs(rest[0]), rest[1:] == [1]
         epoch = whole(fields.get("epoch"))
         try:
-            return Claim(verdict, now_ms, JobRecord.from_hash(fields), epoch=epoch)
+            return Claim(verdict, now_ms, JobRecord.from_hash(fields), epoch=epoch, limits_closed=closed)
         except ContractViolation as violation:
             return Claim(verdict, now_ms, violation=violation, epoch=epoch)
 
@@ -144,8 +144,21 @@ class Ledger:
         self, job_id: str, epoch: int, state: JobState, meta: str,
         *, attempts: Iterable[AttemptRecord], dead: bool = False, charge: Charge | None = None,
     ) -> FinishVerdict:  # fmt: skip
-        """End a job this epoch holds, publish `meta` as its Celery result and book `charge`, in one step."""
-        args = [job_id, epoch, state, meta, self._ttl_ms, attempts_json(attempts), int(dead)]
+        """End a job this epoch holds, publish `meta` as its Celery result and book `charge`, in one step.
+
+        What it holds of limits is settled by the charge's tokens and given back.
+        """
+        used = (charge.prompt_tokens, charge.completion_tokens) if charge else None
+        args = [
+            job_id,
+            epoch,
+            state,
+            meta,
+            self._ttl_ms,
+            attempts_json(attempts),
+            int(dead),
+            *used_args(used),
+        ]
         args += charge_args(charge, self._costs_ttl_ms)
         return cast(FinishVerdict, await self._library.call("finish", [keys.job_key(job_id)], args))
 
@@ -178,25 +191,6 @@ class Ledger:
         """
         args = [job_id, epoch, attempts_json(ended), begun, int(call_under_way)]
         return cast(HandBackVerdict, await self._library.call("hand_back", [keys.job_key(job_id)], args))
-
-    async def enter(
-        self, job_id: str, epoch: int, owner: Owner, *, most: int, patience: timedelta
-    ) -> EnterVerdict:
-        """Count a held job among its guild's running ones, or hand it back when there are `most`.
-
-        Args:
-            patience: how long a parked job waits to be announced before it counts as forgotten.
-        """
-        names = [*keys.guild_keys(owner.org, owner.guild), keys.job_key(job_id)]
-        return cast(
-            EnterVerdict,
-            await self._library.call("enter", names, [job_id, epoch, most, milliseconds(patience)]),
-        )
-
-    async def leave(self, job_id: str, owner: Owner, *, most: int) -> list[str]:
-        """Take a job from its guild's running ones. Returns those that were parked for its place."""
-        names = keys.guild_keys(owner.org, owner.guild)
-        return cast("list[str]", await self._library.call("leave", names, [job_id, most]))
 
     async def reap(
         self, *, renewed_ms: int, within: timedelta, most: int = 100

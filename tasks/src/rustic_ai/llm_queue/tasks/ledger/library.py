@@ -18,9 +18,13 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from . import keys
 from .functions_missing import FunctionsMissing
+from .wakeup_message import wakeup_template
 
 #: The parts, in the order in which each uses only what stands before it.
-_PARTS = ("records", "streams", "books", "endings", "submits", "claims", "parking", "repairs", "dead")
+_PARTS = (
+    "records", "streams", "books", "wakeups", "limits", "endings", "submits", "claims", "admission",
+    "repairs", "dead",
+)  # fmt: skip
 
 
 @cache
@@ -39,16 +43,16 @@ def library_source() -> str:
 @cache
 def _body() -> str:
     folder = resources.files(__package__) / "functions"
-    return "\n".join(
-        [_key_names(), *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)]
-    )
+    texts = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS]
+    return "\n".join([_key_names(), *texts])
 
 
 def _key_names() -> str:
-    """The constants of `keys.py` as Lua locals of the same names."""
+    """The constants of `keys.py`, and the wake-ups' template, as Lua locals of the same names."""
     constants = {name: value for name, value in vars(keys).items() if name.isupper()}
+    constants = {**constants, "WAKEUP": wakeup_template()}
     return "".join(
-        f"local {name} = {value}\n" if isinstance(value, int) else f"local {name} = '{value}'\n"
+        f"local {name} = {value}\n" if isinstance(value, int) else f"local {name} = [==[{value}]==]\n"
         for name, value in constants.items()
         if isinstance(value, int | str)
     )

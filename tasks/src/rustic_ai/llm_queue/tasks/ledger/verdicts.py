@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from ..contract import ContractViolation
@@ -13,7 +14,8 @@ ClaimVerdict = Literal["granted", "missing", "final", "withdrawn", "leased", "ex
 FinishVerdict = Literal["done", "already", "stale"]
 CancelVerdict = Literal["cancelled", "cancelling", "running", "ended", "missing"]
 HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
-EnterVerdict = Literal["entered", "parked", "stale"]
+AdmitVerdict = Literal["granted", "waits", "refused", "cancelled", "stale"]
+PauseVerdict = Literal["queued", "cancelled", "stale"]
 StopReason = Literal["lost", "cancelled"]
 ReapVerdict = Literal["requeued", "cancelled", "lost", "expired", "withdrawn"]
 
@@ -29,6 +31,21 @@ class Claim:
     violation: ContractViolation | None = None
     #: Known even where the record does not validate.
     epoch: int = 0
+    #: Some provider's limit, or one that an operator paused, is closed to all workers.
+    limits_closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer to `admit`. All but the verdict is there for jobs that wait or were refused."""
+
+    verdict: AdmitVerdict
+    #: The id of the limit that has no room.
+    limit: str | None = None
+    #: When it has, as far as time alone decides it.
+    retry_after: timedelta | None = None
+    #: Jobs that wait there before this one.
+    ahead: int = 0
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ def charge_args(charge: Charge | None, ttl_ms: int) -> list[str | int]:
     return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms]
 
 
+def used_args(used: tuple[int, int] | None) -> list[str | int]:
+    """The input and output tokens of an ended call, empty where they are unknown."""
+    return ["", ""] if used is None else [*used]
+
+
 def pairs(flat: Sequence[str]) -> dict[str, str]:
     """A hash as Redis returns it to a function: names and values in turn."""
     return dict(cast("Iterable[tuple[str, str]]", batched(flat, 2, strict=True)))

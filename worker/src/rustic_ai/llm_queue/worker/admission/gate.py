@@ -1,24 +1,28 @@
 """Gates: what a job passes before it runs, and a call before it is sent.
 
-Each gate is one limit. Nothing that waits at a gate holds a place in a worker: a gate that has no
-room has the ledger put the job back on the queue, parked, in the step that looked for room.
+Nothing that waits at a gate holds a place in a worker: a gate that has no room has the ledger take the
+job back, parked, in the step that looked for room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-    from rustic_ai.llm_queue.tasks.call import Call
+    from rustic_ai.llm_queue.tasks.call import CompletionCall
     from rustic_ai.llm_queue.tasks.job import JobRecord
+    from rustic_ai.llm_queue.tasks.usage import Usage
 
-#: `parked`: the ledger has put the job back on the queue, or its lease is lost; this worker holds
-#: nothing of it any more.
-Verdict = Literal["admitted", "parked"]
+    from ..provider.targets.credentials import Target
+
+#: `parked`: the ledger has taken the job back, or its lease is lost; this worker holds nothing of it
+#: any more. `cancelled`: the caller asked for it meanwhile.
+Verdict = Literal["admitted", "parked", "cancelled"]
 
 
 class Refused(Exception):
@@ -27,6 +31,22 @@ class Refused(Exception):
     def __init__(self, envelope: ErrorEnvelope) -> None:
         super().__init__(envelope.kind.value)
         self.envelope = envelope
+
+
+@dataclass(frozen=True, slots=True)
+class NextCall:
+    """The provider call that a job makes next."""
+
+    #: Where it goes.
+    target: Target
+    #: Its number among the job's calls, from 1.
+    number: int
+    #: Those before it whose end is known.
+    ended: Sequence[AttemptRecord]
+    #: Another model may be asked in its place.
+    may_fall_back: bool
+    #: What the call before it has used, as far as that is known.
+    used: Usage | None = None
 
 
 class Claimed(Protocol):
@@ -43,8 +63,12 @@ class Claimed(Protocol):
         """None when it does not validate: such a job ends without a call."""
 
     @property
-    def call(self) -> Call | None:
+    def call(self) -> CompletionCall | None:
         """The opened request; None at a job's gates, which it passes before."""
+
+    @property
+    def limits_closed(self) -> bool:
+        """Some limit was closed to all workers when the job was claimed."""
 
 
 class JobGate(Protocol):
@@ -58,10 +82,10 @@ class JobGate(Protocol):
 
 
 class CallGate(Protocol):
-    """Decides whether one call of a job may go to a model now. Asked before every attempt."""
+    """Decides whether one call of a job may go now. Asked before every attempt."""
 
-    async def admit(self, job: Claimed, model: str, ended: Sequence[AttemptRecord]) -> Verdict:
-        """Let the job's next call through, or have the job parked with `ended`, its attempts so far.
+    async def admit(self, job: Claimed, call: NextCall) -> Verdict:
+        """Let the job's next call through, or have the job parked with its attempts so far.
 
         Raises `Refused`: this model is not called; a fallback may be. What the gate took is given
         back by the ledger, in the steps that end the attempt or the job.

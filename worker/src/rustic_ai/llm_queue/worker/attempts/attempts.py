@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import Call, CompletionCall
+from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.usage import Usage
 
+from ..admission.gate import NextCall
 from ..provider.failures.classify import PolicyViolation, ProviderFault
 from ..provider.provider import Completion, Provider
 from ..provider.targets.credentials import Target
@@ -23,12 +24,21 @@ from .retry import Backoff, Decision
 
 logger = get_logger(__name__)
 
+#: A job whose next attempt is due later than this waits for it with the ledger, and in no worker.
+_LONGEST_SLEEP_S = 1.0
+
 
 class Journal(Protocol):
     """The ledger, as far as attempts are concerned."""
 
-    async def admit(self, model: str, ended: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
-        """Ask for room for a call of `model`. The error of a call that may not go, None for one that may."""
+    async def admit(self, call: NextCall) -> ErrorEnvelope | None:
+        """Ask for room for a call. The error of a call that may not go, None for one that may."""
+
+    async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
+        """Close what a provider has refused to all workers. False where that is nothing but this call."""
+
+    async def pause(self, delay_s: float, begun: int, ended: Sequence[AttemptRecord]) -> None:
+        """Leave the job with the ledger until its next attempt is due: always raises."""
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         """Put attempt `number` on record, before its POST. Raises when this worker lost the job."""
@@ -68,7 +78,7 @@ class DeadlinePassed(Exception):
 
 
 def attempt_all(
-    call: Call,
+    call: CompletionCall,
     *,
     log: AttemptLog,
     deadline_s: float,
@@ -76,7 +86,6 @@ def attempt_all(
     settings: WorkerSettings,
     journal: Journal,
     sink: ChunkSink | None,
-    org: str,
 ) -> Awaitable[Answer]:
     """Call the models of a job, in their order and as often as it allows, until one answers.
 
@@ -84,23 +93,21 @@ def attempt_all(
     what the journal and the sink raise. A cancel closes the provider's connection and leaves the
     attempt in `log` as cancelled.
     """
-    return _Run(call, log, deadline_s, provider, settings, journal, sink, org).answer()
+    return _Run(call, log, deadline_s, provider, settings, journal, sink).answer()
 
 
 class _Run:
     def __init__(
         self,
-        call: Call,
+        call: CompletionCall,
         log: AttemptLog,
         deadline_s: float,
         provider: Provider,
         settings: WorkerSettings,
         journal: Journal,
         sink: ChunkSink | None,
-        org: str,
     ) -> None:
         self._call = call
-        self._org = org
         self._log = log
         self._deadline_s = deadline_s
         self._provider = provider
@@ -110,6 +117,8 @@ class _Run:
         self._plan = AttemptPlan(call)
         self._clock = asyncio.get_running_loop().time
         self._sent_chunks = False
+        #: The next call's; the claim has put its first one on record.
+        self._number = log.begun
         base, cap = settings.retry_base, settings.retry_cap
         self._backoff = Backoff(base.total_seconds(), cap.total_seconds())
 
@@ -117,11 +126,13 @@ class _Run:
         self._check_policy()
         self._resume()
         while True:
-            refusal = await self._journal.admit(self._plan.model, self._log.records)
-            if refusal is not None:
+            model = self._plan.model
+            target = await self._target(model)
+            if isinstance(target, Target) and (refusal := await self._admit(target)):
                 self._fall_back(refusal)
                 continue
-            result = await self._attempt(self._plan.model)
+            await self._begin()
+            result = await self._attempt(model, target)
             if isinstance(result, Completion):
                 return Answer(
                     model=self._plan.model,
@@ -148,23 +159,46 @@ class _Run:
         if error is not None:
             raise AttemptsFailed(error, self._log.records)
 
-    async def _attempt(self, model: str) -> Completion | ErrorEnvelope:
+    async def _target(self, model: str) -> Target | Exception:
+        """Where the next call goes, or why it goes nowhere."""
+        try:
+            async with asyncio.timeout_at(self._deadline_s) as deadline:
+                return await self._provider.target(self._call, model)
+        except TimeoutError as error:
+            return DeadlinePassed() if deadline.expired() else error
+        except Exception as error:
+            return error
+
+    async def _admit(self, target: Target) -> ErrorEnvelope | None:
+        log = self._log
+        return await self._journal.admit(
+            NextCall(target, self._number, log.records, may_fall_back=self._plan.has_fallback)
+        )
+
+    async def _begin(self) -> None:
+        """Put the next call on record."""
+        if self._number > self._log.begun:
+            await self._journal.begin(self._number, self._log.records)
+            self._log.begun = self._number
+
+    async def _attempt(self, model: str, target: Target | Exception) -> Completion | ErrorEnvelope:
         """One attempt, put on record however it ends; a failure is returned."""
         log, started_s = self._log, self._clock()
         if started_s >= self._deadline_s:
             # Redis took so long to put it on record: a call may be sent before its timeout is looked at.
             raise DeadlinePassed
         log.model, log.partial = model, None
-        target: Target | None = None
+        log.target = target if isinstance(target, Target) else None
         try:
             async with asyncio.timeout_at(self._deadline_s) as deadline:
                 try:
-                    target = log.target = await self._provider.target(self._call, model)
+                    if isinstance(target, Exception):
+                        raise target
                     completion = await self._post(target)
-                except (_Foreign, asyncio.CancelledError):
+                except (_Foreign, DeadlinePassed, asyncio.CancelledError):
                     raise
                 except Exception as error:
-                    failure = self._provider.failure(error, self._call, model, target)
+                    failure = self._provider.failure(error, self._call, model, log.target)
                     if failure.kind is ErrorKind.WORKER_FAULT:
                         _log_fault(error)
                 else:
@@ -189,12 +223,12 @@ class _Run:
 
     def _post(self, target: Target) -> Awaitable[Completion]:
         self._log.call_under_way = True
-        if self._sink is None or not isinstance(self._call, CompletionCall):
-            return self._provider.complete(self._call, target, org=self._org)
-        return self._post_for_stream(self._call, target, self._sink)
+        if self._sink is None:
+            return self._provider.complete(self._call, target)
+        return self._post_for_stream(target, self._sink)
 
-    async def _post_for_stream(self, call: CompletionCall, target: Target, sink: ChunkSink) -> Completion:
-        async with self._provider.stream(call, target) as stream:
+    async def _post_for_stream(self, target: Target, sink: ChunkSink) -> Completion:
+        async with self._provider.stream(self._call, target) as stream:
             self._log.partial = stream.assembler
             async for chunk in stream.chunks():
                 await self._emit(sink, chunk)
@@ -240,18 +274,23 @@ class _Run:
             backoff=self._backoff,
             random=random.random,
         )
+        closed = self._log.target is not None and await self._journal.note_refusal(self._log.target, failure)
         if decision.next is Next.GIVE_UP:
             raise AttemptsFailed(failure, self._log.records)
         self._note_pause(decision)
         if self._sink is not None and self._sent_chunks:
             await self._sink.restart(failure.kind, self._plan.model)
             self._sent_chunks = False
+        self._number = self._log.begun + 1
+        if closed and decision.next is Next.RETRY:
+            # Its next call waits where all others wait: for the provider's limit to open.
+            return
+        if decision.delay_s > _LONGEST_SLEEP_S:
+            await self._journal.pause(decision.delay_s, self._log.begun, self._log.records)
         if decision.delay_s:
             await asyncio.sleep(decision.delay_s)
         if self._clock() >= self._deadline_s:
             raise DeadlinePassed
-        await self._journal.begin(self._log.begun + 1, self._log.records)
-        self._log.begun += 1
 
     def _fall_back(self, refusal: ErrorEnvelope) -> None:
         """Go on with the next model: this one's call may not be made. Raises `AttemptsFailed`."""

@@ -79,6 +79,20 @@ class AttemptLog:
         known = {record.number for record in self._records}
         return [number for number in range(1, self.begun) if number not in known]
 
+    def spent(self, estimated_prompt_tokens: int) -> Usage | None:
+        """What the latest attempt counts for at its limits, if it has ended without an answer.
+
+        A provider that refuses a call has read it at the most. None where nothing is known: the call
+        was cut off, and its provider may still be at work.
+        """
+        last = self._records[-1] if self._records else None
+        if last is None or last.status != "failed" or last.provider_status is None:
+            return None
+        usage = self.unanswered_usage(estimated_prompt_tokens=estimated_prompt_tokens)
+        if usage.prompt_tokens is not None:
+            return usage
+        return Usage(prompt_tokens=estimated_prompt_tokens, completion_tokens=0)
+
     def unanswered_usage(self, *, estimated_prompt_tokens: int) -> Usage:
         """What the latest attempt has used, although it brought no answer.
 

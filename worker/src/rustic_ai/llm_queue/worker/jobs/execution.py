@@ -15,7 +15,7 @@ from .settlement import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-    from rustic_ai.llm_queue.tasks.call import Call
+    from rustic_ai.llm_queue.tasks.call import CompletionCall
     from rustic_ai.llm_queue.tasks.contract import ContractViolation
     from rustic_ai.llm_queue.tasks.job import JobRecord
     from rustic_ai.llm_queue.tasks.ledger.ledger import Claim
@@ -65,6 +65,7 @@ class Execution:
         "first_token_s",
         "gates_passed",
         "job_id",
+        "limits_closed",
         "now_ms",
         "outcome",
         "record",
@@ -82,6 +83,8 @@ class Execution:
         self.record: JobRecord | None = None
         #: Why the record cannot be run.
         self.violation: ContractViolation | None = None
+        #: Some limit was closed to all workers when the job was claimed.
+        self.limits_closed = False
         #: When it was claimed: on Redis' clock, in the loop's time, and as Unix time in nanoseconds.
         self.now_ms, self.since_s, self.began_ns = 0, 0.0, 0
         #: The provider calls, those of earlier claims among them.
@@ -89,7 +92,7 @@ class Execution:
         #: How many of the executor's gates let it through, and whether all of them did.
         self.gates_passed, self.admitted = 0, False
         #: The request, once it is opened.
-        self.call: Call | None = None
+        self.call: CompletionCall | None = None
         #: The provider's whole answer, from the moment it is there.
         self.answer: Answer | None = None
         #: Seconds between submit and the first chunk that says something, None before or without one.
@@ -104,7 +107,7 @@ class Execution:
     def claimed(self, claim: Claim) -> None:
         """Take in a claim that was granted."""
         self.epoch, self.record, self.violation = claim.epoch, claim.record, claim.violation
-        self.now_ms = claim.now_ms
+        self.now_ms, self.limits_closed = claim.now_ms, claim.limits_closed
         self.since_s, self.began_ns = asyncio.get_running_loop().time(), time.time_ns()
         if self.record is None:
             self.attempts = AttemptLog(epoch=claim.epoch, begun=1)

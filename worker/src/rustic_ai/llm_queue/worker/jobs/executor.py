@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from rustic_ai.llm_queue.tasks.call import Call
+from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -15,6 +15,7 @@ from rustic_ai.llm_queue.tasks.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.outcome import Answered, Cancelled, Expired, Outcome
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
+from ..admission.cooldowns import Cooldowns
 from ..admission.gate import CallGate, JobGate, Refused
 from ..attempts.attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePassed, attempt_all
 from ..provider.provider import Provider
@@ -43,6 +44,7 @@ class Executor:
     announcer: Announcer
     provider: Provider
     observers: Observers
+    cooldowns: Cooldowns
     #: What a job passes, in this order, before it runs; and what each of its calls passes.
     gates: Sequence[JobGate] = ()
     call_gates: Sequence[CallGate] = ()
@@ -148,16 +150,17 @@ class Executor:
             execution.answer = await self._attempts(execution, call, publisher)
         return execution.answer
 
-    def _attempts(self, execution: Execution, call: Call, sink: ChunkSink | None) -> Awaitable[Answer]:
+    def _attempts(
+        self, execution: Execution, call: CompletionCall, sink: ChunkSink | None
+    ) -> Awaitable[Answer]:
         return attempt_all(
             call,
             log=execution.attempts,
             deadline_s=execution.deadline_s,
             provider=self.provider,
             settings=self.settings,
-            journal=LedgerJournal(self.ledger, self.call_gates, execution),
+            journal=LedgerJournal(self.ledger, self.call_gates, self.cooldowns, execution),
             sink=sink,
-            org=execution.owner.org,
         )
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:

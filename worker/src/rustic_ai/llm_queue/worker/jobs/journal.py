@@ -1,36 +1,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import NoReturn
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.usage import Usage
 
-from ..admission.gate import CallGate, Refused
+from ..admission.cooldowns import Cooldowns
+from ..admission.gate import CallGate, NextCall, Refused
+from ..provider.targets.credentials import Target
 from .execution import Execution, Stopped, StopReason
 
 
 class LedgerJournal:
     """Admits every provider call, and puts it on record in the ledger before it is made."""
 
-    __slots__ = ("_execution", "_gates", "_ledger")
+    __slots__ = ("_cooldowns", "_execution", "_gates", "_ledger")
 
-    def __init__(self, ledger: Ledger, gates: Sequence[CallGate], execution: Execution) -> None:
-        self._ledger, self._gates, self._execution = ledger, gates, execution
+    def __init__(
+        self, ledger: Ledger, gates: Sequence[CallGate], cooldowns: Cooldowns, execution: Execution
+    ) -> None:
+        self._ledger, self._gates, self._cooldowns, self._execution = ledger, gates, cooldowns, execution
 
-    async def admit(self, model: str, ended: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
+    async def admit(self, call: NextCall) -> ErrorEnvelope | None:
         """The error of a call that a gate refuses, None for one that may go.
 
-        Raises `Stopped` when a gate had the job parked.
+        Raises `Stopped` when a gate had the job parked, or found that it was cancelled.
         """
+        call = replace(call, used=self._used())
         for gate in self._gates:
             try:
-                verdict = await gate.admit(self._execution, model, ended)
+                verdict = await gate.admit(self._execution, call)
             except Refused as refused:
                 return refused.envelope
-            if verdict == "parked":
-                self._stop(StopReason.PARKED)
+            if verdict != "admitted":
+                self._stop(StopReason.PARKED if verdict == "parked" else StopReason.CANCELLED)
         return None
+
+    async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
+        """Close what a provider has refused to all workers. False where that is nothing but this call."""
+        return await self._cooldowns.note(target, failure)
+
+    async def pause(self, delay_s: float, begun: int, ended: Sequence[AttemptRecord]) -> None:
+        """Leave the job with the ledger until its next attempt is due: always raises `Stopped`."""
+        execution, used = self._execution, self._used()
+        verdict = await self._ledger.limits.pause(
+            execution.job_id,
+            execution.epoch,
+            timedelta(seconds=delay_s),
+            begun=begun,
+            ended=ended,
+            used=used.counted if used else None,
+        )
+        self._stop(StopReason.CANCELLED if verdict == "cancelled" else StopReason.PARKED)
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         """Raises `Stopped` when the lease was lost."""
@@ -38,6 +64,11 @@ class LedgerJournal:
         if not await self._ledger.begin_attempt(execution.job_id, execution.epoch, begun=number, ended=ended):
             self._stop(StopReason.LOST)
 
-    def _stop(self, reason: StopReason) -> None:
+    def _used(self) -> Usage | None:
+        """What the latest call has used without an answer, as limits count it."""
+        record = self._execution.record
+        return self._execution.attempts.spent(record.job.estimated_tokens) if record else None
+
+    def _stop(self, reason: StopReason) -> NoReturn:
         self._execution.stop(reason)
         raise Stopped(reason)

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.keys import CANCEL_CHANNEL
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
 from .execution import Execution, StopReason
@@ -98,8 +99,8 @@ class Leases:
 class CancelListener:
     """Is told of cancelled jobs at once; without it a running one would go on until the next beat."""
 
-    def __init__(self, redis: Redis, leases: Leases) -> None:
-        self._redis, self._leases = redis, leases
+    def __init__(self, redis: Redis, leases: Leases, limits: LimitLedger) -> None:
+        self._redis, self._leases, self._limits = redis, leases, limits
 
     async def run(self) -> None:
         """Listen until cancelled. What is missed while Redis is away comes with the renewals."""
@@ -108,7 +109,10 @@ class CancelListener:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(CANCEL_CHANNEL)
                     async for message in pubsub.listen():
-                        self._leases.stop(str(message["data"]), StopReason.CANCELLED)
+                        job_id = str(message["data"])
+                        self._leases.stop(job_id, StopReason.CANCELLED)
+                        # One that waited for a limit has left its place there to be given back.
+                        await self._limits.give_up(job_id)
             except OUTAGE_ERRORS as error:
                 logger.debug("Not listening for cancels: %s", type(error).__name__)
             await asyncio.sleep(_RECONNECT_PAUSE_S)

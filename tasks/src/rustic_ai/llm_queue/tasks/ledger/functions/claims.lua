@@ -1,7 +1,7 @@
 -- How a worker takes a job, keeps it and gives it back.
 
 -- keys: job
--- returns: {verdict, now ms, [record]}; the verdicts: granted, missing, final, withdrawn (ended, and no
+-- returns: {verdict, now ms, [record], [1 where some limit is closed to all, else 0]}; the verdicts: granted, missing, final, withdrawn (ended, and no
 -- worker ran it to its end), leased, expired, exhausted. A worker that lost the reply asks again with the
 -- same token and is granted again.
 local function claim(keys, args)
@@ -10,10 +10,11 @@ local function claim(keys, args)
   local state, deadline, epoch, handbacks, holder, loss =
     fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss')
   if not state then return {'missing', now} end
+  local closed = redis.call('EXISTS', CLOSED, PAUSES) > 0 and 1 or 0
   if FINAL[state] then return {fields(id, 'finished_epoch') and 'final' or 'withdrawn', now} end
   if state == 'running' then
     if holder ~= token then return {'leased', now} end
-    return {'granted', now, redis.call('HGETALL', keys[1])}
+    return {'granted', now, redis.call('HGETALL', keys[1]), closed}
   end
   if number(deadline, 0) <= now then return {'expired', now, redis.call('HGETALL', keys[1])} end
   epoch = number(epoch, 0)
@@ -27,7 +28,7 @@ local function claim(keys, args)
   redis.pcall('HINCRBY', keys[1], 'attempts_begun', 1)
   redis.call('ZREM', queued_beside(id), id)
   redis.call('ZADD', LEASES, now + lease_ms, id)
-  return {'granted', now, redis.call('HGETALL', keys[1])}
+  return {'granted', now, redis.call('HGETALL', keys[1]), closed}
 end
 register('claim', claim)
 
@@ -85,6 +86,9 @@ local function hand_back(keys, args)
   redis.call('HSET', keys[1], 'attempts', ended_attempts, 'attempts_begun', attempts_begun, 'state', 'queued')
   redis.call('HDEL', keys[1], 'claim_token')
   if not under_way then redis.pcall('HINCRBY', keys[1], 'handbacks', 1) end
+  local used = nil
+  if not under_way then used = false end
+  release(id, used)
   enqueue(id, now_ms())
   return 'queued'
 end

@@ -21,20 +21,21 @@ local function settle(id, state, meta, result_ttl_ms, now)
   end_stream(id, state, result_ttl_ms)
 end
 
--- keys: job; meta: Celery's result; dead: '1' to list it as dead; then the arguments of `book`, if there
--- is anything to book
+-- keys: job; meta: Celery's result; dead: '1' to list it as dead; used_*: tokens of the last call,
+-- '' if unknown; then the arguments of `book`, if there is anything to book
 -- returns: 'done', 'already' (this very epoch ended it), or 'stale'
 local function finish(keys, args)
-  local id, epoch, state, meta, result_ttl_ms, attempts, dead = unpack(args)
+  local id, epoch, state, meta, result_ttl_ms, attempts, dead, used_input, used_output = unpack(args, 1, 9)
   if not holds(id, epoch) then
     return fields(id, 'finished_epoch') == epoch and 'already' or 'stale'
   end
   local now = now_ms()
   redis.call('HSET', keys[1], 'attempts', attempts, 'finished_epoch', epoch)
   settle(id, state, meta, tonumber(result_ttl_ms), now)
+  release(id, used_tokens(used_input, used_output))
   if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
   -- Books that cannot be written do not keep a job from ending.
-  if args[8] then pcall(book, now, unpack(args, 8)) end
+  if args[10] then pcall(book, now, unpack(args, 10)) end
   return 'done'
 end
 register('finish', finish)
@@ -53,7 +54,11 @@ local function conclude(keys, args)
     local lease = redis.call('ZSCORE', LEASES, id)
     if lease and tonumber(lease) > now then return 'stale' end
   end
+  -- A job that waits has made no call for what it holds; of a lost worker's call nothing is known.
+  local used = nil
+  if current_state == 'queued' then used = false end
   settle(id, state, meta, tonumber(result_ttl_ms), now)
+  release(id, used)
   if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
   return 'done'
 end
@@ -70,9 +75,10 @@ local function cancel(keys, args)
   if state == 'running' and waiting_only == '1' then return 'running' end
   redis.call('HSETNX', keys[1], 'cancel_by', by)
   if state == 'queued' then
+    -- The workers give back what it holds of limits (`give_up`), and report it later (`reap`).
+    if fields(id, 'limited_by') then redis.call('PUBLISH', CANCEL_CHANNEL, id) end
     settle(id, 'cancelled', meta, tonumber(result_ttl_ms), now_ms())
-    -- A worker reports it later, in its log and metrics. Agents' rights of an older release do not
-    -- cover this list; then it goes unreported.
+    -- Agents' rights of an older release do not cover this list; then it goes unreported.
     redis.pcall('LPUSH', WITHDRAWN, id)
     redis.pcall('LTRIM', WITHDRAWN, 0, MOST_WITHDRAWN - 1)
     redis.pcall('PEXPIRE', WITHDRAWN, result_ttl_ms)

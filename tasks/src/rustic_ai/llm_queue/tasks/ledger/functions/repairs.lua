@@ -25,6 +25,8 @@ local function reap(_, args)
     else
       redis.call('HSET', job_key(id), 'state', 'queued')
       redis.call('HDEL', job_key(id), 'claim_token')
+      -- What its worker had asked for stays taken: a call may have been made. Its places are free.
+      release(id, nil)
       enqueue(id, now)
       add('requeued', id)
     end
@@ -38,6 +40,7 @@ local function reap(_, args)
   for _, id in ipairs(redis.call('LRANGE', WITHDRAWN, 0, most - 1)) do
     -- Every user that may cancel can write to this list: a job is reported once, and only if it is true.
     if fields(id, 'state') == 'cancelled' and redis.call('HSETNX', job_key(id), 'told', 1) == 1 then
+      release(id, false)
       add('withdrawn', id)
     end
   end

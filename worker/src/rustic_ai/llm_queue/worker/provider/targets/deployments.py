@@ -26,7 +26,7 @@ class ModelRouter:
         """Raises `SettingsError` when LiteLLM does not accept the config."""
         self._router = config.build_router()
 
-    async def pick(self, name: str, messages: list[dict[str, Any]] | None, own: Mapping[str, Any]) -> Target:
+    async def pick(self, name: str, messages: list[dict[str, Any]], own: Mapping[str, Any]) -> Target:
         """A deployment that is not resting, with what the job brings of its `own` in its place.
 
         Raises `litellm.RouterRateLimitError` when all rest.
@@ -41,7 +41,14 @@ class ModelRouter:
         params = {key: value for key, value in entry.items() if key not in _ROUTERS_OWN}
         request.pop("timeout", None)
         provider = provider_of(params["model"], params.get("custom_llm_provider"))
-        return Target(name, provider, {**request, **params, **own}, prices=_prices(entry))
+        return Target(
+            name, provider, {**request, **params, **own}, prices=_prices(entry), deployment=_id_of(deployment)
+        )
+
+
+def _id_of(deployment: Mapping[str, Any]) -> str | None:
+    identity = (deployment.get("model_info") or {}).get("id")
+    return None if identity is None else str(identity)
 
 
 def _prices(entry: Mapping[str, Any]) -> tuple[float, float] | None:

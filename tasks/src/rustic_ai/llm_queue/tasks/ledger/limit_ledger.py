@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import cast
+
+from redis.asyncio import Redis
+
+from ..attempt import AttemptRecord
+from . import keys
+from .library import FunctionLibrary
+from .limit_ask import LimitAsk
+from .verdicts import Admission, PauseVerdict
+from .wire import attempts_json, milliseconds, used_args
+
+
+class LimitLedger:
+    """The limits that all workers share: jobs pass them, or wait for them in Redis and in no worker.
+
+    Every method raises redis-py's `ConnectionError` or `TimeoutError` once the client's retries are
+    used up, and may be sent twice.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._library = FunctionLibrary(redis)
+
+    async def admit(
+        self,
+        job_id: str,
+        epoch: int,
+        limits: Sequence[LimitAsk],
+        *,
+        begun: int,
+        ended: Iterable[AttemptRecord],
+        longest_wait: timedelta | None = None,
+        used: tuple[int, int] | None = None,
+    ) -> Admission:
+        """Take what the job's next provider call needs of `limits`, and put the call on record.
+
+        Where one has no room the job waits: it is not this worker's any more, and comes back to the
+        queue by itself when all of them have let it through.
+
+        Args:
+            limits: narrow ones before wide ones; what is passed is kept while it waits for the next.
+            begun: the provider calls before this one.
+            ended: those of them whose end is known.
+            longest_wait: from its first wait on; None for its deadline, 0 to be refused at once.
+            used: the input and output tokens of the call before this one, where they are known.
+        """
+        longest = "" if longest_wait is None else milliseconds(longest_wait)
+        args = [job_id, epoch, begun, attempts_json(ended), longest, *used_args(used)]
+        words = [word for limit in limits for word in limit.words()]
+        verdict, *rest = await self._library.call("admit", [keys.job_key(job_id)], [*args, *words])
+        if not rest:
+            return Admission(verdict)
+        limit, retry_after_ms, ahead = rest
+        retry_after = None if retry_after_ms < 0 else timedelta(milliseconds=retry_after_ms)
+        return Admission(verdict, limit, retry_after, ahead)
+
+    async def pause(
+        self,
+        job_id: str,
+        epoch: int,
+        pause: timedelta,
+        *,
+        begun: int,
+        ended: Iterable[AttemptRecord],
+        used: tuple[int, int] | None = None,
+    ) -> PauseVerdict:
+        """Hand a held job back until its next attempt is due; it then comes to the queue by itself."""
+        args = [job_id, epoch, begun, attempts_json(ended), milliseconds(pause), *used_args(used)]
+        return cast(PauseVerdict, await self._library.call("pause", [keys.job_key(job_id)], args))
+
+    async def cool(
+        self, limit: LimitAsk, pause: timedelta | None, *, longest: timedelta, why: str
+    ) -> timedelta:
+        """Close a limit to all jobs of all workers, and return for how long.
+
+        Args:
+            pause: as the provider asks for it; None to double with each that follows another.
+            longest: whatever is asked for.
+        """
+        asked = "" if pause is None else milliseconds(pause)
+        args = [limit.id, asked, milliseconds(longest), why, limit.request_burst_us, limit.token_burst_us]
+        return timedelta(milliseconds=await self._library.call("cool", [], args))
+
+    async def tick(self, *, most: int = 100) -> timedelta | None:
+        """Start the jobs whose time has come. Returns the time until there is more to do, if any waits."""
+        after_ms = await self._library.call("tick", [], [most])
+        return None if after_ms < 0 else timedelta(milliseconds=after_ms)
+
+    async def give_up(self, job_id: str) -> bool:
+        """Give back what a cancelled job held. False when it held nothing, or has not ended."""
+        return bool(await self._library.call("give_up", [], [job_id]))
+
+    async def repair_limits(self, *, most: int = 1_000) -> int:
+        """Put right what no step did, and return how much that was: in order it is nothing."""
+        return int(await self._library.call("repair_limits", [], [most]))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.limit_rule import Dimension, LimitRule
+
+from ..provider.targets.credentials import Target
+from .estimates import TokenEstimate
+from .gate import Claimed
+
+_MINUTE_US = 60_000_000
+#: Calls reach the provider a little later than they were let through, some more than others. So much
+#: more than a minute is reckoned with, that no minute of the provider's holds more than the limit.
+_SPREAD_US = 1_000_000
+#: Part of a minute's requests and tokens that may go at once.
+_BURST_PART = 100
+#: Providers that count a call's whole `max_tokens` when it comes in.
+_COUNT_MAX_TOKENS = frozenset({"azure", "cerebras", "openai"})
+#: Where the providers' own limits stand among the others: after those of agents, guilds and organisations.
+_COOLDOWN_PLACE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What limits match a call by, and are split by."""
+
+    values: Mapping[Dimension, tuple[str, ...]]
+    #: A key that the job brings itself: its limits are its own.
+    own_key: str
+
+    @classmethod
+    def of(cls, job: Claimed, target: Target) -> CallFacts:
+        """Of a call that goes to `target`."""
+        assert job.record is not None
+        assert job.call is not None
+        owner, endpoint_key = job.record.job.owner, job.call.endpoint.api_key
+        key = target.options.get("api_key")
+        own = endpoint_key is not None and key == endpoint_key.get_secret_value()
+        provider, name = target.provider or "", str(target.options.get("model", target.model))
+        qualified = f"{provider}/{name.removeprefix(f'{provider}/')}"
+        return cls(
+            values={
+                "agent": (owner.agent,),
+                "guild": (owner.guild,),
+                "org": (owner.org,),
+                "deployment": (target.deployment,) if target.deployment else (),
+                "model": tuple(dict.fromkeys((qualified, name, target.model))),
+                "provider": (provider,),
+                "credential": ("job" if own else "worker",),
+            },
+            own_key=str(key) if own else "",
+        )
+
+    def split(self, per: Sequence[Dimension], credential: str) -> list[str]:
+        """The values that tell the buckets of a limit apart."""
+        parts = [credential if one == "credential" else (self.values[one] or ("",))[0] for one in per]
+        return [*parts, self.own_key]
+
+
+class CallLimits:
+    """Which limits a call has to pass, and what it asks of each."""
+
+    def __init__(self, rules: Sequence[LimitRule], *, key: bytes) -> None:
+        """`key` keeps the names of buckets from showing what they are split by."""
+        self._rules = sorted(rules, key=lambda rule: rule.narrowness)
+        self._key = key
+
+    def asks(
+        self, facts: CallFacts, target: Target, tokens: TokenEstimate, *, with_cooldowns: bool
+    ) -> list[LimitAsk]:
+        """What the call asks of each of its limits, the narrow ones first."""
+        credential = str(target.options.get("api_key") or "")
+        asks: list[LimitAsk] = []
+        cooldowns = list(self.cooldowns(target).values()) if with_cooldowns else []
+        for rule in self._rules:
+            if rule.narrowness >= _COOLDOWN_PLACE and cooldowns:
+                asks += cooldowns
+                cooldowns = []
+            if rule.match.admits(facts.values):
+                bucket = keys.limit_id(rule.name, facts.split(rule.per, credential), self._key)
+                asks.append(limit_ask(rule, bucket, tokens, target.provider))
+        return asks + cooldowns
+
+    def cooldowns(self, target: Target) -> dict[str, LimitAsk]:
+        """The limits that close when the provider refuses calls: of the key, the key's model, the model."""
+        provider, model = target.provider or "", str(target.options.get("model", target.model))
+        credential = str(target.options.get("api_key") or "")
+        parts = {
+            "key": [provider, credential],
+            "key_and_model": [provider, credential, model],
+            "model": [provider, model],
+        }
+        return {
+            scope: LimitAsk(keys.limit_id(f"~{scope}", values, self._key)) for scope, values in parts.items()
+        }
+
+
+def limit_ask(rule: LimitRule, bucket: str, tokens: TokenEstimate, provider: str | None) -> LimitAsk:
+    """What one call asks of one limit."""
+    request_us, request_burst_us = _emission(rule.rpm, rule.burst if rule.burst != "auto" else None)
+    token_us, token_burst_us = _emission(rule.tpm or rule.itpm)
+    output_us, output_burst_us = _emission(rule.otpm)
+    counted_so = rule.count if rule.count != "auto" else "max" if provider in _COUNT_MAX_TOKENS else "actual"
+    output = tokens.output_limit if counted_so == "max" else tokens.output_expected
+    return LimitAsk(
+        id=bucket,
+        request_us=request_us,
+        request_burst_us=request_burst_us,
+        token_us=token_us,
+        token_burst_us=token_burst_us,
+        tokens=min(tokens.input + (output if rule.tpm else 0), rule.tpm or rule.itpm or 0),
+        output_us=output_us,
+        output_burst_us=output_burst_us,
+        outputs=min(output, rule.otpm or 0),
+        most_running=rule.max_parallel_requests or 0,
+        counts="all" if rule.tpm else "input",
+    )
+
+
+def oversize(rule: LimitRule, tokens: TokenEstimate) -> bool:
+    """Whether the call's tokens are more than the limit has in a minute."""
+    if rule.tpm is not None:
+        return tokens.input + tokens.output_expected > rule.tpm
+    return (rule.itpm is not None and tokens.input > rule.itpm) or (
+        rule.otpm is not None and tokens.output_expected > rule.otpm
+    )
+
+
+def _emission(a_minute: int | None, at_once: int | None = None) -> tuple[float, int]:
+    """The µs that one unit takes of a bucket, and the µs that may go at once.
+
+    Such that no minute holds more than `a_minute`: n units that go as fast as they may take the time of
+    n - burst of them.
+    """
+    if not a_minute:
+        return 0, 0
+    burst = min(at_once or max(a_minute // _BURST_PART, 1), a_minute)
+    interval = round((_MINUTE_US + _SPREAD_US) / (a_minute + 1 - burst), 3)
+    return interval, round(burst * interval)
