@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,8 +47,17 @@ def use_of(pids: Iterable[int]) -> Use:
 
 
 def cpu_s_of(pids: Iterable[int]) -> float:
-    """CPU seconds these processes and their children have used so far."""
-    return sum(sum(process.cpu_times()[:2]) for process in family(pids))
+    """CPU seconds these processes and their children have used so far, to the nanosecond.
+
+    The kernel's clock of another process: `/proc` counts in hundredths of a second, which is too coarse for
+    rounds of a few hundred calls.
+    """
+    return sum(time.clock_gettime(_cpu_clock(process.pid)) for process in family(pids))
+
+
+def _cpu_clock(pid: int) -> int:
+    # As clock_getcpuclockid(3) makes it, which Python does not have.
+    return (~pid << 3) | 2
 
 
 def family(pids: Iterable[int]) -> list[psutil.Process]:
@@ -64,8 +74,8 @@ class Stub:
         self.process = ChildProcess(command, log_path=scratch_dir("stub") / "stub.log", cwd=ROOT)
 
     @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/v1"
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         self.process.start()

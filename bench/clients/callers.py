@@ -7,13 +7,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.clients.models import MODEL
 from bench.stub import ANSWER
 
-MODEL = "openai/gpt-4o-mini"
+if TYPE_CHECKING:
+    from rustic_ai.llm_queue.resolver import QueueLLM
+
 #: Of the proxy that is started for the run: it refuses to serve without one, or with a simple one.
 PROXY_KEY = f"sk-{hashlib.sha256(b'bench').hexdigest()}"
 _MOST_THREADS = 128
@@ -23,10 +27,10 @@ _LONGEST_WAIT_S = 600.0
 class Caller(Protocol):
     """A client."""
 
-    async def call(self, prompt: str) -> str:
+    async def call(self, prompt: str, model: str = MODEL) -> str:
         """The whole answer."""
 
-    def stream(self, prompt: str) -> AsyncIterator[str]:
+    def stream(self, prompt: str, model: str = MODEL) -> AsyncIterator[str]:
         """The answer's texts as they come."""
 
 
@@ -37,44 +41,60 @@ class SdkCaller:
         import litellm
 
         litellm.suppress_debug_info = True
-        self._litellm: Any = litellm
+        self._complete: Callable[..., Awaitable[Any]] = litellm.acompletion
 
-    async def call(self, prompt: str) -> str:
-        response = await self._litellm.acompletion(**self._arguments(prompt))
+    async def call(self, prompt: str, model: str = MODEL) -> str:
+        response = await self._complete(**self._arguments(prompt, model))
         return str(response.choices[0].message.content)
 
-    async def stream(self, prompt: str) -> AsyncIterator[str]:
+    async def stream(self, prompt: str, model: str = MODEL) -> AsyncIterator[str]:
         options = {"include_usage": True}
-        chunks = await self._litellm.acompletion(
-            **self._arguments(prompt), stream=True, stream_options=options
-        )
+        arguments = self._arguments(prompt, model)
+        chunks = await self._complete(**arguments, stream=True, stream_options=options)
         async for chunk in chunks:
             if chunk.choices and (text := chunk.choices[0].delta.content):
                 yield text
 
     @staticmethod
-    def _arguments(prompt: str) -> dict[str, Any]:
-        return {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_retries": 0}
+    def _arguments(prompt: str, model: str) -> dict[str, Any]:
+        return {"model": model, "messages": [{"role": "user", "content": prompt}], "max_retries": 0}
+
+
+class RouterCaller(SdkCaller):
+    """LiteLLM's router over a config file, in the caller's own process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import yaml
+        from litellm import Router
+
+        config = yaml.safe_load(Path(os.environ["BENCH_LITELLM_CONFIG"]).read_text())
+        self._complete = Router(**config, num_retries=0).acompletion
 
 
 class QueueCaller:
-    """An agent's `QueueLLM`."""
+    """An agent's `QueueLLM`, one for each model."""
 
     def __init__(self) -> None:
-        from rustic_ai.llm_queue.resolver import QueueLLMResolver
+        self._llms: dict[str, QueueLLM] = {}
 
-        resolver = QueueLLMResolver(model=MODEL, timeout=_LONGEST_WAIT_S)
-        self._llm = resolver.resolve("bench", "bench", "bench")
-
-    async def call(self, prompt: str) -> str:
-        response = await self._llm.async_completion(_ask(prompt))
+    async def call(self, prompt: str, model: str = MODEL) -> str:
+        response = await self._llm(model).async_completion(_ask(prompt))
         return str(response.choices[0].message.content)
 
-    async def stream(self, prompt: str) -> AsyncIterator[str]:
-        async with self._llm.async_stream(_ask(prompt)) as stream:
+    async def stream(self, prompt: str, model: str = MODEL) -> AsyncIterator[str]:
+        async with self._llm(model).async_stream(_ask(prompt)) as stream:
             async for chunk in stream:
                 if chunk.choices and (text := chunk.choices[0].delta.content):
                     yield text
+
+    def _llm(self, model: str) -> QueueLLM:
+        if model not in self._llms:
+            from rustic_ai.llm_queue.resolver import QueueLLMResolver
+
+            resolver = QueueLLMResolver(model=model, timeout=_LONGEST_WAIT_S)
+            self._llms[model] = resolver.resolve("bench", "bench", "bench")
+        return self._llms[model]
 
 
 class ProxyCaller:
@@ -90,13 +110,13 @@ class ProxyCaller:
         headers = {"authorization": f"Bearer {PROXY_KEY}"}
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
 
-    async def call(self, prompt: str) -> str:
+    async def call(self, prompt: str, model: str = MODEL) -> str:
         async with self._session.post(self._url, json=self._body(prompt)) as response:
             response.raise_for_status()
             answer = await response.json()
         return str(answer["choices"][0]["message"]["content"])
 
-    async def stream(self, prompt: str) -> AsyncIterator[str]:
+    async def stream(self, prompt: str, model: str = MODEL) -> AsyncIterator[str]:
         async with self._session.post(self._url, json=self._body(prompt) | {"stream": True}) as response:
             response.raise_for_status()
             async for line in response.content:
@@ -123,10 +143,10 @@ class CeleryCaller:
         self._app = Celery("plain", broker=url, backend=url)
         self._threads = ThreadPoolExecutor(_MOST_THREADS)
 
-    async def call(self, prompt: str) -> str:
+    async def call(self, prompt: str, model: str = MODEL) -> str:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._wait, prompt)
 
-    def stream(self, prompt: str) -> AsyncIterator[str]:
+    def stream(self, prompt: str, model: str = MODEL) -> AsyncIterator[str]:
         raise NotImplementedError("plain Celery does not stream")
 
     def _wait(self, prompt: str) -> str:
@@ -138,8 +158,8 @@ class NothingCaller(CeleryCaller):
 
     task = "bench.nothing"
 
-    async def call(self, prompt: str) -> str:
-        await super().call(prompt)
+    async def call(self, prompt: str, model: str = MODEL) -> str:
+        await super().call(prompt, model)
         return ANSWER
 
 

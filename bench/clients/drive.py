@@ -22,13 +22,16 @@ from bench.clients.callers import (
     NothingCaller,
     ProxyCaller,
     QueueCaller,
+    RouterCaller,
     SdkCaller,
     check,
     first_token_s,
 )
+from bench.clients.models import MODEL
 
 KINDS: dict[str, Callable[[], Caller]] = {
     "sdk": SdkCaller,
+    "router": RouterCaller,
     "queue": QueueCaller,
     "proxy": ProxyCaller,
     "celery": CeleryCaller,
@@ -43,24 +46,26 @@ class Driver:
         self._caller = caller
         self._begun: list[asyncio.Task[None]] = []
 
-    async def calls(self, number: int, in_flight: int, prompt: str) -> dict[str, Any]:
+    async def calls(self, number: int, in_flight: int, prompt: str, model: str = MODEL) -> dict[str, Any]:
         """Whole answers; how long each took."""
         took: list[float] = []
 
         async def one() -> None:
             began = time.perf_counter()
-            check(await self._caller.call(prompt))
+            check(await self._caller.call(prompt, model))
             took.append(time.perf_counter() - began)
 
         return {"wall_s": await _closed_loop(one, number, in_flight), "took_s": took}
 
-    async def streams(self, number: int, in_flight: int, prompt: str, chunks: int) -> dict[str, Any]:
+    async def streams(
+        self, number: int, in_flight: int, prompt: str, chunks: int, model: str = MODEL
+    ) -> dict[str, Any]:
         """Streamed answers; how long after the provider sent it the first word was here."""
         first: list[float] = []
 
         async def one() -> None:
             texts: list[str] = []
-            async for text in self._caller.stream(f"{prompt} chunks={chunks}"):
+            async for text in self._caller.stream(f"{prompt} chunks={chunks}", model):
                 if not texts:
                     first.append(first_token_s(text))
                 texts.append(text)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+from bench.clients.models import CONFIGURED, environment, litellm_config
 from bench.lab import BrokenContender, DriverProcess, Stub, cpu_s_of
+from support.processes.scratch import scratch_dir
 
 #: Calls a worker or a client may have in flight.
 CONCURRENCY = "6000"
@@ -25,19 +28,22 @@ class Contender:
         self.driver: DriverProcess | None = None
 
     def start(self) -> None:
-        """Start everything, and make the first calls, which are slower than the rest."""
+        """Start everything, and make the first calls."""
         self.serve()
         self.driver = DriverProcess(self.driver_kind, self.env())
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """The first calls are slower than the rest."""
         self.do("calls", number=100, in_flight=20, prompt="warm up")
 
     def serve(self) -> None:
         """Start what serves the client."""
 
     def env(self) -> dict[str, str]:
-        return dict(os.environ) | {
-            "OPENAI_BASE_URL": self.stub.base_url,
-            "OPENAI_API_BASE": self.stub.base_url,
-            "OPENAI_API_KEY": "sk-bench",
+        return {
+            **os.environ,
+            **environment(self.stub.url),
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MODE": "PRODUCTION",
             # As many connections as calls, or the SDK would be held up by its own default of 500.
@@ -74,3 +80,21 @@ class Sdk(Contender):
 
     def pids(self) -> dict[str, list[int]]:
         return {"work": super().pids()["client"]}
+
+
+class SdkWithConfig(Sdk):
+    name = "LiteLLM router"
+    driver_kind = "router"
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {"BENCH_LITELLM_CONFIG": str(config_file(self.stub.url))}
+
+    def warm_up(self) -> None:
+        self.do("calls", number=100, in_flight=20, prompt="warm up", model=f"{CONFIGURED}openai")
+
+
+def config_file(provider_url: str) -> Path:
+    """LiteLLM's config file for all wires."""
+    path = scratch_dir("config") / "litellm.yaml"
+    path.write_text(litellm_config(provider_url))
+    return path

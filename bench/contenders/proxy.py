@@ -23,7 +23,7 @@ class Proxy(Contender):
         config = directory / "config.yaml"
         config.write_text(
             "model_list:\n- model_name: bench\n  litellm_params:\n    model: openai/gpt-4o-mini\n"
-            f"    api_base: {stub.base_url}\n    api_key: sk-bench\n"
+            f"    api_base: {stub.url}/v1\n    api_key: sk-bench\n"
         )
         command = [str(OTHER_VENV / "bin" / "litellm"), "--config", str(config)]
         command += ["--host", "127.0.0.1", "--port", str(self._port), "--num_workers", "1"]

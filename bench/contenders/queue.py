@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.contenders.contender import CONCURRENCY
+from bench.clients.models import CONFIGURED
+from bench.contenders.contender import CONCURRENCY, config_file
 from bench.contenders.on_redis import OnRedis
 from support.workers.worker import WorkerProcess
 
@@ -26,3 +27,13 @@ class Queue(OnRedis):
 class TwoWorkers(Queue):
     name = "llm-queue, 2 workers"
     worker_count = 2
+
+
+class QueueWithConfig(Queue):
+    name = "llm-queue with a LiteLLM config"
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {"LLM_QUEUE_LITELLM_CONFIG": str(config_file(self.stub.url))}
+
+    def warm_up(self) -> None:
+        self.do("calls", number=100, in_flight=20, prompt="warm up", model=f"{CONFIGURED}openai")

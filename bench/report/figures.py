@@ -43,8 +43,10 @@ class Spread:
     def add(self, value: float) -> None:
         self.values.append(value)
 
-    def json(self) -> dict[str, float]:
+    def json(self) -> dict[str, Any]:
+        """The median, the range, and the rounds themselves, which are compared pair by pair."""
         return {
+            "rounds": [round(value, 4) for value in self.values],
             "median": round(statistics.median(self.values), 4),
             "min": round(min(self.values), 4),
             "max": round(max(self.values), 4),

@@ -1,0 +1,125 @@
+"""What a call costs at the least: `python -m bench.floor`.
+
+The floor is an asyncio program of this page that takes a job from Redis with one blocking pop, makes the same
+POST with bare httpx, and stores the answer. The worker's rounds alternate with its. The rest is what a worker
+does beyond that: Celery's protocol and events, the claim that no other worker can share, each attempt on
+record before it is made, the price, the log line, LiteLLM's translation and its exceptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench import ROOT
+from bench.clients.models import environment
+from bench.contenders.queue import Queue
+from bench.lab import Stub, cpu_s_of
+from bench.report.ratio import paired_ratio
+from support.processes.process import ChildProcess
+from support.processes.scratch import scratch_dir
+from support.processes.wait import wait_until
+from support.servers.valkey import ValkeyServer
+
+ROUNDS, CALLS, IN_FLIGHT = 25, 150, 64
+_JOBS, _ANSWERS = "floor:jobs", "floor:answers"
+
+
+async def work(redis_url: str, base_url: str) -> None:
+    """Take jobs and answer them, for ever."""
+    import httpx
+    from redis.asyncio import Redis
+
+    redis = Redis.from_url(redis_url, socket_timeout=None)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(limits=limits, headers={"authorization": "Bearer sk-bench"}) as http:
+
+        async def some() -> None:
+            while True:
+                popped = await redis.brpop([_JOBS])
+                assert popped is not None, "a pop without a timeout returns with an element"
+                answer = await http.post(f"{base_url}/chat/completions", content=popped[1])
+                await redis.lpush(_ANSWERS, answer.content)
+
+        print("ready.", flush=True)
+        await asyncio.gather(*(some() for _ in range(IN_FLIGHT)))
+
+
+@contextmanager
+def floor_process(redis_url: str, base_url: str) -> Iterator[ChildProcess]:
+    """The program in a process of its own."""
+    command = [sys.executable, "-m", "bench.floor", redis_url, base_url]
+    process = ChildProcess(
+        command, log_path=scratch_dir("floor") / "floor.log", cwd=ROOT, env=dict(os.environ)
+    )
+    process.start()
+    try:
+        process.wait_for_log("ready.")
+        yield process
+    finally:
+        process.kill()
+
+
+def floor_round(valkey: ValkeyServer, process: ChildProcess, calls: int) -> float:
+    """Milliseconds of CPU a call."""
+    request = '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"floor"}]}'
+    with valkey.client() as redis:
+        redis.delete(_ANSWERS)
+        before_s = cpu_s_of([process.pid])
+        redis.lpush(_JOBS, *[request] * calls)
+        wait_until(lambda: redis.llen(_ANSWERS) == calls, 60, "answers")
+        return (cpu_s_of([process.pid]) - before_s) / calls * 1000
+
+
+def worker_round(queue: Queue, calls: int) -> float:
+    """Milliseconds of CPU a call."""
+    pids = queue.pids()["work"]
+    before_s = cpu_s_of(pids)
+    queue.do("calls", number=calls, in_flight=IN_FLIGHT, prompt="floor")
+    return (cpu_s_of(pids) - before_s) / calls * 1000
+
+
+def main() -> None:
+    """Print both costs and their ratio."""
+    stub = Stub()
+    stub.start()
+    queue = Queue(stub)
+    try:
+        with (
+            ValkeyServer() as valkey,
+            floor_process(valkey.url, environment(stub.url)["OPENAI_API_BASE"]) as floor,
+        ):
+            queue.start()
+            floor_round(valkey, floor, CALLS)
+            pairs = [_pair(valkey, floor, queue, number) for number in range(ROUNDS)]
+    finally:
+        queue.close()
+        stub.process.kill()
+    floors, workers = (list(column) for column in zip(*pairs, strict=True))
+    print(f"{ROUNDS} pairs of {CALLS} calls, {time.strftime('%Y-%m-%d %H:%M')}")
+    for name, values in (("floor", floors), ("worker", workers)):
+        spread = f"{min(values):.2f} to {max(values):.2f}"
+        print(f"{name:<8} {statistics.median(values):.2f} ms of CPU a call ({spread})")
+    print(f"worker / floor: {paired_ratio(workers, floors)}")
+
+
+def _pair(valkey: ValkeyServer, floor: ChildProcess, queue: Queue, number: int) -> tuple[float, float]:
+    if number % 2:
+        worker_ms = worker_round(queue, CALLS)
+        return floor_round(valkey, floor, CALLS), worker_ms
+    floor_ms = floor_round(valkey, floor, CALLS)
+    return floor_ms, worker_round(queue, CALLS)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        import uvloop
+
+        uvloop.run(work(sys.argv[1], sys.argv[2]))
+    else:
+        main()
