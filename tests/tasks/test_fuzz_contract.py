@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
+from rustic_ai.llm_queue.tasks.call import CallKind, CompletionCall, EmbeddingCall, Endpoint, ModelCall
 from rustic_ai.llm_queue.tasks.contract import Contract, ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -70,7 +70,7 @@ ACCOUNT = st.builds(
     run_time_s=SECONDS,
     cost_usd=st.none() | SECONDS,
 )
-JOB = st.builds(
+COMPLETION_JOB = st.builds(
     Job,
     id=st.uuids().map(str),
     owner=OWNER,
@@ -84,6 +84,12 @@ JOB = st.builds(
     request=NAME,
     fingerprints=NAME,
 )
+EMBEDDING_JOB = st.builds(
+    lambda job, count: job.model_copy(update={"kind": CallKind.EMBEDDING, "text_count": count}),
+    COMPLETION_JOB,
+    COUNT,
+)
+JOB = COMPLETION_JOB | EMBEDDING_JOB
 MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
     Owner: OWNER,
     Usage: USAGE,
@@ -95,6 +101,13 @@ MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
         endpoint=ENDPOINT,
         endpoint_model=st.none() | NAME,
         max_retries=st.integers(min_value=0, max_value=100),
+    ),
+    EmbeddingCall: st.builds(
+        EmbeddingCall,
+        model=NAME,
+        texts=st.lists(TEXT, min_size=1, max_size=3).map(tuple),
+        params=OBJECT,
+        endpoint=ENDPOINT,
     ),
     ReuseOptions: st.builds(ReuseOptions),
     AttemptRecord: ATTEMPT,
@@ -133,7 +146,8 @@ EACH_MODEL = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__
 def models(base: type[Contract]) -> Iterator[type[Contract]]:
     for model in base.__subclasses__():
         yield from models(model)
-        if not model.__name__.startswith("_"):
+        # What both kinds of call have in common never travels by itself.
+        if not model.__name__.startswith("_") and model is not ModelCall:
             yield model
 
 

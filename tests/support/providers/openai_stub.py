@@ -157,7 +157,7 @@ class Exchange:
 
     async def _whole(self, answer: Answer) -> web.StreamResponse:
         step, record = self._step, self._record
-        data = json.dumps(self._wire.whole(answer), ensure_ascii=False).encode()
+        data = json.dumps(self._wire.reply(answer, record.body, step.vectors), ensure_ascii=False).encode()
         if step.first_token_delay_s:
             await asyncio.sleep(step.first_token_delay_s)
         if step.fault in ("bad_json", "cut", "reset"):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fault = Literal[
     "refuse", "abort", "cut", "reset", "no_finish", "no_reason", "bad_json", "stall", "error_event"
 ]
+VectorFault = Literal["shuffled", "one_short", "one_twice", "uneven", "other_length", "not_finite"]
 
 
 class ToolCall(BaseModel):
@@ -46,6 +47,8 @@ class Step(BaseModel):
     - ``stall``: nothing for ``stall_s`` seconds, then it goes on.
     - ``error_event``: an error event inside the stream, as overloaded providers send.
 
+    ``vectors`` spoils an answer of embeddings; ``shuffled`` is right, and in another order than the texts.
+
     ``times``: how many requests this step answers; None means all that follow.
     """
 
@@ -76,6 +79,7 @@ class Step(BaseModel):
     fault: Fault | None = None
     after_chunks: int = 2
     stall_s: float = 30.0
+    vectors: VectorFault | None = None
 
     times: int | None = 1
 

@@ -145,6 +145,7 @@ class Bench:
             settings=self.settings,
             journal=journal or NotedJournal(),
             sink=sink,
+            org="org",
         )
 
     async def failure(self, *args: Any, **kwargs: Any) -> ErrorEnvelope:

@@ -114,6 +114,7 @@ async def test_what_the_caller_wrote_is_left_as_it_is(bench: Bench, name: str, s
         settings=bench.settings,
         journal=NotedJournal(),
         sink=NotedSink() if streamed else None,
+        org="org",
     )
     assert call.params == params
 

@@ -4,11 +4,13 @@ from support.providers.wire.anthropic import AnthropicWire
 from support.providers.wire.anthropic_text import AnthropicTextWire
 from support.providers.wire.base import Failure, Target, Wire
 from support.providers.wire.cohere import CohereWire
+from support.providers.wire.embeddings import EmbeddingsWire
 from support.providers.wire.gemini import GeminiWire
 from support.providers.wire.openai import AzureWire, HuggingFaceWire, OpenAIWire
 
 WIRES: tuple[Wire, ...] = (
     OpenAIWire(),
+    EmbeddingsWire(),
     AzureWire(),
     HuggingFaceWire(),
     AnthropicWire(),

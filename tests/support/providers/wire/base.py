@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from support.providers.provider_answer import Answer, Event
-from support.providers.provider_plan import ToolCall
+from support.providers.provider_plan import ToolCall, VectorFault
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Wire(ABC):
     @abstractmethod
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
+
+    def reply(self, answer: Answer, body: dict[str, Any], vectors: VectorFault | None) -> dict[str, Any]:
+        """The same for a request that has its say in the answer's form."""
+        return self.whole(answer)
 
     @abstractmethod
     def events(self, answer: Answer) -> Iterator[Event]:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_serializer
 
 from .contract import Contract
 from .reuse import ReuseOptions
+
+_CHARACTERS_PER_TOKEN = 4
 
 
 class Endpoint(Contract):
@@ -32,13 +36,20 @@ _NO_ENDPOINT = Endpoint()
 WhenLimited = Literal["wait", "fall_back", "fail"]
 
 
-class CompletionCall(Contract):
+class CallKind(StrEnum):
+    """What is asked of a model."""
+
+    CHAT = "chat"
+    EMBEDDING = "embedding"
+
+
+class ModelCall(Contract):
     """The private half of a job: everything the worker needs to make the call. Travels sealed."""
+
+    kind: ClassVar[CallKind]
 
     model: str = Field(min_length=1, max_length=512)
     fallback_models: tuple[str, ...] = ()
-    #: OpenAI chat completion parameters, `messages` among them, without `model` and `stream`.
-    params: dict[str, Any] = Field(repr=False)
     #: Most calls name none: all of them share one that is empty.
     endpoint: Endpoint = Field(default_factory=lambda: _NO_ENDPOINT)
     #: The model whose provider `endpoint` belongs to: the resolver's, where a call names another.
@@ -52,3 +63,58 @@ class CompletionCall(Contract):
     max_wait_s: float | None = Field(default=None, ge=0)
     #: None for the many calls that ask for nothing of the kind.
     reuse: ReuseOptions | None = None
+
+    @property
+    def estimated_tokens(self) -> int:
+        """A rough count of the input's tokens: 4 characters each, pictures and files not counted."""
+        return self._input_length() // _CHARACTERS_PER_TOKEN
+
+    @property
+    def text_count(self) -> int:
+        """The number of texts to embed; 0 for a completion."""
+        return 0
+
+    def _input_length(self) -> int:
+        raise NotImplementedError
+
+
+class CompletionCall(ModelCall):
+    """A chat completion."""
+
+    kind = CallKind.CHAT
+
+    #: OpenAI chat completion parameters, `messages` among them, without `model` and `stream`.
+    params: dict[str, Any] = Field(repr=False)
+
+    def _input_length(self) -> int:
+        return sum(_text_length(message.get("content")) for message in self.params["messages"])
+
+
+class EmbeddingCall(ModelCall):
+    """The embeddings of some texts, one vector for each."""
+
+    kind = CallKind.EMBEDDING
+
+    texts: tuple[str, ...] = Field(min_length=1, repr=False)
+    #: OpenAI embedding parameters and LiteLLM's `input_type`, without `model` and `input`.
+    params: dict[str, Any] = Field(default_factory=dict, repr=False)
+    stream: Literal[False] = False
+
+    @property
+    def text_count(self) -> int:
+        return len(self.texts)
+
+    def _input_length(self) -> int:
+        return sum(map(len, self.texts))
+
+
+#: One class for each kind of call: the closed set.
+Call = CompletionCall | EmbeddingCall
+CALLS: Mapping[CallKind, type[Call]] = {one.kind: one for one in (CompletionCall, EmbeddingCall)}
+
+
+def _text_length(content: object) -> int:
+    if isinstance(content, str):
+        return len(content)
+    parts: Iterable[Any] = content if isinstance(content, list) else ()
+    return sum(len(part.get("text", "")) for part in parts)

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from .attempt import AttemptRecord
-from .call import CompletionCall
+from .call import CALLS, Call, CallKind
 from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
 from .owner import Owner
 from .seal import Purpose, Sealer
@@ -44,13 +44,14 @@ class JobState(StrEnum):
 
 
 class Job(Contract):
-    """One completion request in the queue, as its submitter writes it.
+    """One call of a model in the queue, as its submitter writes it.
 
     All but `request` is readable in Redis, so it names the model and the owner and no more.
     """
 
     id: str
     owner: Owner
+    kind: CallKind = CallKind.CHAT
     model: str
     queue: str
     priority: Priority = 0
@@ -58,14 +59,16 @@ class Job(Contract):
     on_worker_loss: OnWorkerLoss = "retry"
     stream: bool = False
     stream_ttl_s: float | None = None
-    #: A rough count of the prompt's tokens (4 characters each), for operators' eyes.
+    #: A rough count of the input's tokens (4 characters each), for operators' eyes.
     estimated_tokens: Whole = 0
+    #: The number of texts to embed; 0 for a completion.
+    text_count: Whole = 0
     #: How often it was submitted again because Redis had lost it: to a restart without its file, or
     #: to a failover. Some worker may have run it before.
     generation: int = Field(default=0, ge=0, le=1_000)
     #: W3C trace context of the caller, empty when there is none.
     traceparent: str = ""
-    #: A `CompletionCall`, sealed.
+    #: A `Call` of this kind, sealed.
     request: str = Field(repr=False)
     #: `Sealer.fingerprints` of the request, comma-separated: what "the same request" means
     #: to an idempotency key and to a submit that is sent again.
@@ -92,8 +95,15 @@ class Job(Contract):
             "traceparent": self.traceparent,
             "request": self.request,
             "fingerprints": self.fingerprints,
+            **self._other_kind(),
             **self._later_generation(),
         }
+
+    def _other_kind(self) -> dict[str, str]:
+        """A completion, the usual kind, does without: a record is kept for every job."""
+        if self.kind is CallKind.CHAT:
+            return {}
+        return {"kind": self.kind.value, "text_count": str(self.text_count)}
 
     def _later_generation(self) -> dict[str, str]:
         """What keeps a worker that still runs the lost job from being taken for its new holder."""
@@ -187,17 +197,17 @@ def _refuse(job_id: object) -> str:
     raise ValueError(f"job id {str(job_id)[:64]!r} is not a UUID; use the id that submit returned")
 
 
-def seal_call(call: CompletionCall, sealer: Sealer, *, job_id: str, owner: Owner) -> tuple[str, str]:
+def seal_call(call: Call, sealer: Sealer, *, job_id: str, owner: Owner) -> tuple[str, str]:
     """The sealed request, and the fingerprints it is known by."""
     body = call.model_dump_json(exclude_defaults=True)
     sealed = sealer.seal(body, purpose=Purpose.REQUEST, job_id=job_id, owner=owner)
     return sealed, ",".join(sealer.fingerprints(f"{owner}\n{body}"))
 
 
-def open_call(job: Job, sealer: Sealer, *, max_age: timedelta | None = None) -> CompletionCall:
+def open_call(job: Job, sealer: Sealer, *, max_age: timedelta | None = None) -> Call:
     """Raises `ContractViolation` when the request does not open, is older than that, or does not validate."""
     body = sealer.open(job.request, purpose=Purpose.REQUEST, job_id=job.id, owner=job.owner, max_age=max_age)
     try:
-        return CompletionCall.model_validate_json(body)
+        return CALLS[job.kind].model_validate_json(body)
     except ValidationError as error:
         raise ContractViolation(f"request does not validate: {_names(error)}") from None

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from .call import CompletionCall
+from .call import Call, CompletionCall, EmbeddingCall
 from .error_kind import ErrorKind
 from .private_hosts import AllowedHosts, is_private
 from .reuse import CachePolicy, ReuseOptions
 from .settings import QueueSettings
 
+#: Texts of one embedding job: a result of so many vectors still goes through Redis in one piece.
+MOST_TEXTS = 2_048
 #: Parameters that bound the tokens of an answer.
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 _SCHEMES = frozenset({"http", "https"})
@@ -33,10 +35,18 @@ class PolicyViolation(Exception):
         self.kind = kind
 
 
-def check_limits(call: CompletionCall, settings: QueueSettings) -> None:
+def check_limits(call: Call, settings: QueueSettings) -> None:
     """Raise `PolicyViolation`, naming the rule, unless the call keeps within the settings' limits."""
+    _check_nesting(call.params, settings.max_nesting)
+    match call:
+        case CompletionCall():
+            _check_completion(call, settings)
+        case EmbeddingCall():
+            _check_embedding(call)
+
+
+def _check_completion(call: CompletionCall, settings: QueueSettings) -> None:
     params = call.params
-    _check_nesting(params, settings.max_nesting)
     _check_count(params.get("n"), "n", settings.max_n, "LLM_QUEUE_MAX_N")
     for name in _TOKEN_LIMITS:
         _check_tokens(params.get(name), name, settings)
@@ -46,6 +56,20 @@ def check_limits(call: CompletionCall, settings: QueueSettings) -> None:
     check_message_urls(params.get("messages"), settings)
     if call.reuse is not None:
         _check_reuse(call.reuse, settings.cache)
+
+
+def _check_embedding(call: EmbeddingCall) -> None:
+    if len(call.texts) > MOST_TEXTS:
+        raise PolicyViolation(
+            ErrorKind.LIMIT_EXCEEDED,
+            f"input: {len(call.texts)} texts in one job, and the most is {MOST_TEXTS}; split them",
+        )
+    for index, text in enumerate(call.texts):
+        if not text:
+            raise PolicyViolation(
+                ErrorKind.BAD_REQUEST, f"input[{index}]: an empty text has no embedding; leave it out"
+            )
+    _check_count(call.params.get("dimensions"), "dimensions", None, "")
 
 
 def check_body_size(size: int, settings: QueueSettings) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
@@ -13,6 +13,7 @@ from ..client.port import EnginePort
 from ..client.stand_in import stand_in
 from .memory_engine import MemoryEngine
 from .reply import Content, Reply, ToolCalls, answered, failed
+from .vectors import VectorOf, embedded
 
 #: What becomes of a call: a text is an answer, None leaves it waiting until its deadline.
 Step = Callable[[CompletionCall], Outcome | str | None]
@@ -41,6 +42,7 @@ class InMemoryQueue:
         self.engine = MemoryEngine(self._reply_to)
         self.calls, self.jobs, self.cancelled = self.engine.calls, self.engine.jobs, self.engine.cancelled
         self._otherwise = otherwise
+        self._vector_of: VectorOf | None = None
         self._script: deque[Callable[[CompletionCall], Reply]] = deque()
         self._previous: EnginePort | None = None
 
@@ -116,6 +118,11 @@ class InMemoryQueue:
             )
         )
 
+    def embed_with(self, vector_of: VectorOf) -> Self:
+        """Let `vector_of` make the vectors of all texts; by default each text has one derived from it."""
+        self._vector_of = vector_of
+        return self
+
     def hang(self) -> Self:
         """Script a call that no worker ever takes."""
         return self._add(lambda call: Reply(None))
@@ -136,13 +143,16 @@ class InMemoryQueue:
     def reset(self) -> None:
         """Forget the script and all calls and jobs."""
         self._script.clear()
+        self._vector_of = None
         self.engine.call(self.engine.forget)
 
     def _add(self, step: Callable[[CompletionCall], Reply]) -> Self:
         self._script.append(step)
         return self
 
-    def _reply_to(self, call: CompletionCall) -> Reply:
+    def _reply_to(self, call: Call) -> Reply:
+        if isinstance(call, EmbeddingCall):
+            return Reply(embedded(call, self._vector_of))
         if self._script:
             return self._script.popleft()(call)
         if self._otherwise is not None:

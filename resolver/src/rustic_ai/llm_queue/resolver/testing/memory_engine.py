@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord, open_call
 from rustic_ai.llm_queue.tasks.outcome import Cancelled, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class MemoryEngine:
     """An `EnginePort` without Redis: its jobs are in this process, and a script is their worker."""
 
-    def __init__(self, reply_to: Callable[[CompletionCall], Reply]) -> None:
-        self.calls: list[CompletionCall] = []
+    def __init__(self, reply_to: Callable[[Call], Reply]) -> None:
+        self.calls: list[Call] = []
         self.jobs: list[Job] = []
         self.cancelled: list[str] = []
         self._reply_to = reply_to

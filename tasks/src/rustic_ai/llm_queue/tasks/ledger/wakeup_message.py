@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+from ..call import CallKind
 from ..job import Job
 from ..names import TASK_NAME
 
@@ -21,12 +22,7 @@ def wakeup_message(job: Job) -> str:
 
     Made here, so that a job and its wake-up are written in one step, by a process without Celery.
     """
-    # What Flower and the logs show in place of the arguments.
-    argsrepr = (
-        f"model={job.model} org={job.owner.org} guild={job.owner.guild} "
-        f"agent={job.owner.agent} ~tokens={job.estimated_tokens}"
-    )
-    return json.dumps(_first_wakeup(job.id, job.queue, job.priority, argsrepr))
+    return json.dumps(_first_wakeup(job.id, job.queue, job.priority, _shown(job)))
 
 
 def wakeup_template() -> str:
@@ -48,6 +44,16 @@ def _first_wakeup(job_id: str, queue: str, priority: int, argsrepr: str) -> dict
         job_id, queue, priority,
         argsrepr=argsrepr, kwargsrepr="", root_id=job_id, parent_id=None, origin=None, ignore_result=True,
     )  # fmt: skip
+
+
+def _shown(job: Job) -> str:
+    """What Flower and the logs show in place of the arguments; `wakeups.lua` has the same."""
+    kind = f"kind={job.kind} texts={job.text_count} " if job.kind is not CallKind.CHAT else ""
+    owner = job.owner
+    return (
+        f"{kind}model={job.model} org={owner.org} guild={owner.guild} agent={owner.agent} "
+        f"~tokens={job.estimated_tokens}"
+    )
 
 
 def wakeup_envelope(job_id: str, queue: str, priority: int, **headers: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CallKind
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 _LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
@@ -34,9 +34,11 @@ class TokenEstimates:
     def __init__(self) -> None:
         self._models: dict[str, _Seen] = {}
 
-    def estimate(self, call: CompletionCall, model: str, prompt_tokens: int) -> TokenEstimate:
+    def estimate(self, call: Call, model: str, prompt_tokens: int) -> TokenEstimate:
         """Of a prompt with about `prompt_tokens`, four characters each."""
         seen = self._models.get(model)
+        if call.kind is CallKind.EMBEDDING:
+            return TokenEstimate(max(round(prompt_tokens * (seen.ratio if seen else 1.0)), 1), 0, 0)
         choices = call.params.get("n") or 1
         named = next((limit for name in _LIMIT_NAMES if (limit := call.params.get(name))), None)
         common = seen.common_output() if seen else None

@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-    from rustic_ai.llm_queue.tasks.call import CompletionCall
+    from rustic_ai.llm_queue.tasks.call import Call
     from rustic_ai.llm_queue.tasks.job import JobRecord
     from rustic_ai.llm_queue.tasks.usage import Usage
 
@@ -63,7 +63,7 @@ class Claimed(Protocol):
         """None when it does not validate: such a job ends without a call."""
 
     @property
-    def call(self) -> CompletionCall | None:
+    def call(self) -> Call | None:
         """The opened request; None at a job's gates, which it passes before."""
 
     @property

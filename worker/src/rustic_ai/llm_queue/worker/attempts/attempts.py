@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.redaction import get_logger
@@ -78,7 +78,7 @@ class DeadlinePassed(Exception):
 
 
 def attempt_all(
-    call: CompletionCall,
+    call: Call,
     *,
     log: AttemptLog,
     deadline_s: float,
@@ -86,6 +86,7 @@ def attempt_all(
     settings: WorkerSettings,
     journal: Journal,
     sink: ChunkSink | None,
+    org: str,
 ) -> Awaitable[Answer]:
     """Call the models of a job, in their order and as often as it allows, until one answers.
 
@@ -93,21 +94,23 @@ def attempt_all(
     what the journal and the sink raise. A cancel closes the provider's connection and leaves the
     attempt in `log` as cancelled.
     """
-    return _Run(call, log, deadline_s, provider, settings, journal, sink).answer()
+    return _Run(call, log, deadline_s, provider, settings, journal, sink, org).answer()
 
 
 class _Run:
     def __init__(
         self,
-        call: CompletionCall,
+        call: Call,
         log: AttemptLog,
         deadline_s: float,
         provider: Provider,
         settings: WorkerSettings,
         journal: Journal,
         sink: ChunkSink | None,
+        org: str,
     ) -> None:
         self._call = call
+        self._org = org
         self._log = log
         self._deadline_s = deadline_s
         self._provider = provider
@@ -223,12 +226,12 @@ class _Run:
 
     def _post(self, target: Target) -> Awaitable[Completion]:
         self._log.call_under_way = True
-        if self._sink is None:
-            return self._provider.complete(self._call, target)
-        return self._post_for_stream(target, self._sink)
+        if self._sink is None or not isinstance(self._call, CompletionCall):
+            return self._provider.complete(self._call, target, org=self._org)
+        return self._post_for_stream(self._call, target, self._sink)
 
-    async def _post_for_stream(self, target: Target, sink: ChunkSink) -> Completion:
-        async with self._provider.stream(self._call, target) as stream:
+    async def _post_for_stream(self, call: CompletionCall, target: Target, sink: ChunkSink) -> Completion:
+        async with self._provider.stream(call, target) as stream:
             self._log.partial = stream.assembler
             async for chunk in stream.chunks():
                 await self._emit(sink, chunk)

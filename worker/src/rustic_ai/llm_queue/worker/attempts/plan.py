@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 
@@ -17,7 +17,7 @@ _NO_PAUSE = Backoff(base_s=0.0, cap_s=0.0)
 class AttemptPlan:
     """Which model is next. Knows a job's models, their order, and the tries each has left."""
 
-    def __init__(self, call: CompletionCall) -> None:
+    def __init__(self, call: Call) -> None:
         self._models = (call.model, *call.fallback_models)
         self._max_retries = call.max_retries
         self._position = 0

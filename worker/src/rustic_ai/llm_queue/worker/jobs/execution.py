@@ -15,7 +15,7 @@ from .settlement import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-    from rustic_ai.llm_queue.tasks.call import CompletionCall
+    from rustic_ai.llm_queue.tasks.call import Call
     from rustic_ai.llm_queue.tasks.contract import ContractViolation
     from rustic_ai.llm_queue.tasks.job import JobRecord
     from rustic_ai.llm_queue.tasks.ledger.ledger import Claim
@@ -92,7 +92,7 @@ class Execution:
         #: How many of the executor's gates let it through, and whether all of them did.
         self.gates_passed, self.admitted = 0, False
         #: The request, once it is opened.
-        self.call: CompletionCall | None = None
+        self.call: Call | None = None
         #: The provider's whole answer, from the moment it is there.
         self.answer: Answer | None = None
         #: Seconds between submit and the first chunk that says something, None before or without one.

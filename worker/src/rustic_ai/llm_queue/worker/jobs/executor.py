@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -150,9 +150,7 @@ class Executor:
             execution.answer = await self._attempts(execution, call, publisher)
         return execution.answer
 
-    def _attempts(
-        self, execution: Execution, call: CompletionCall, sink: ChunkSink | None
-    ) -> Awaitable[Answer]:
+    def _attempts(self, execution: Execution, call: Call, sink: ChunkSink | None) -> Awaitable[Answer]:
         return attempt_all(
             call,
             log=execution.attempts,
@@ -161,6 +159,7 @@ class Executor:
             settings=self.settings,
             journal=LedgerJournal(self.ledger, self.call_gates, self.cooldowns, execution),
             sink=sink,
+            org=execution.owner.org,
         )
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:

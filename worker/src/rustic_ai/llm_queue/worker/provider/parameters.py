@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 
 from .failures.classify import PolicyViolation
@@ -47,8 +48,20 @@ ALLOWED = frozenset(
     }
 )
 
+#: The same of a model that embeds. Our own side decides how vectors travel.
+EMBEDDING_PARAMETERS = frozenset({"dimensions", "input_type", "user"})
+
 #: Tools that LiteLLM would carry out itself, with the worker's network and credentials.
 _TOOLS_OF_LITELLM = frozenset({"mcp", "file_search", "code_interpreter", "litellm_code_execution"})
+
+
+def check_parameters(call: Call) -> None:
+    """Raise `PolicyViolation` naming the first parameter of a job that may not reach LiteLLM."""
+    match call:
+        case CompletionCall():
+            checked_parameters(call.params)
+        case EmbeddingCall():
+            _check_names(call.params, EMBEDDING_PARAMETERS)
 
 
 def checked_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,9 +70,7 @@ def checked_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises `PolicyViolation` naming the first that may not.
     """
     given = {name: value for name, value in params.items() if value is not None}
-    for name in given:
-        if name not in ALLOWED:
-            raise _refused(f"the parameter {name[:100]!r} is not taken from a job")
+    _check_names(given, ALLOWED)
     if not given.get("messages"):
         raise _refused("messages is empty")
     if not isinstance(given.get("mock_response", ""), str):
@@ -69,6 +80,12 @@ def checked_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(kind, str) or kind in _TOOLS_OF_LITELLM:
             raise _refused(f"a tool of type {str(kind)[:100]!r} is not taken from a job")
     return given
+
+
+def _check_names(params: Mapping[str, Any], allowed: Collection[str]) -> None:
+    for name in params:
+        if name not in allowed:
+            raise _refused(f"the parameter {name[:100]!r} is not taken from a job")
 
 
 def fitting_parameters(params: Mapping[str, Any], model: str) -> dict[str, Any]:

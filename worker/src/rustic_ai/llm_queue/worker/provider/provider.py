@@ -4,13 +4,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import litellm
 
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.limits import bounded
@@ -21,7 +20,9 @@ from ..pool.inline_executor import in_place
 from ..settings import WorkerSettings
 from .answers.answer_form import plain_response
 from .answers.stream_chunks import ChunkReader
+from .completion import Completion as Completion
 from .cost import cost_usd
+from .embeddings.embedder import Embedder
 from .failures.classify import (
     MalformedAnswer,
     ProviderFault,
@@ -42,14 +43,6 @@ from .targets.policy import Policy
 from .wire.exchange import begin_exchange
 
 
-@dataclass(frozen=True)
-class Completion:
-    """A provider's whole answer."""
-
-    response: dict[str, Any] = field(repr=False)
-    usage: Usage
-
-
 class Provider:
     """Makes one call to one model through LiteLLM: no retry, no fallback, no log."""
 
@@ -66,13 +59,16 @@ class Provider:
             config_providers=config.providers() if config else None,
         )
         self._policy = Policy(settings, self._credentials)
+        self._embedder = Embedder(
+            timeout_s=settings.max_timeout.total_seconds(), fast_path=settings.fast_path
+        )
         self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
 
-    def check(self, call: CompletionCall) -> None:
+    def check(self, call: Call) -> None:
         """Raises `PolicyViolation` when the job may not run as it is. Sends nothing."""
         self._policy.check(call)
 
-    async def target(self, call: CompletionCall, model: str) -> Target:
+    async def target(self, call: Call, model: str) -> Target:
         """Where the next call for `model` goes. Raises what `failure` explains."""
         target = self._credentials.target(call, model)
         if not target.routed:
@@ -80,12 +76,10 @@ class Provider:
                 await self._policy.check_address(call)
             return target
         assert self._router is not None
-        picked = await self._router.pick(target.model, call.params["messages"], target.options)
+        picked = await self._router.pick(target.model, call.params.get("messages"), target.options)
         return self._credentials.keyed(picked)
 
-    def failure(
-        self, error: Exception, call: CompletionCall, model: str, target: Target | None
-    ) -> ErrorEnvelope:
+    def failure(self, error: Exception, call: Call, model: str, target: Target | None) -> ErrorEnvelope:
         """The envelope of an exception of this provider's methods."""
         endpoint = call.endpoint
         secrets = [*endpoint.extra_headers.values(), *(target.secrets if target else ())]
@@ -100,8 +94,19 @@ class Provider:
         )
         return envelope.model_copy(update={"message": message})
 
-    async def complete(self, call: CompletionCall, target: Target) -> Completion:
-        """One call, answered whole. Raises what `failure` explains."""
+    async def complete(self, call: Call, target: Target, *, org: str) -> Completion:
+        """One call, answered whole. Raises what `failure` explains.
+
+        Args:
+            org: whose job it is: no provider call is shared between two.
+        """
+        match call:
+            case CompletionCall():
+                return await self._complete_chat(call, target)
+            case EmbeddingCall():
+                return await self._embedder.complete(call, target, org=org)
+
+    async def _complete_chat(self, call: CompletionCall, target: Target) -> Completion:
         arguments = self._arguments(call, target)
         begin_exchange()
         # An operator's LiteLLM config may change any of LiteLLM's ways.

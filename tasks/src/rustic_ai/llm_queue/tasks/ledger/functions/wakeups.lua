@@ -22,11 +22,13 @@ end
 
 -- What Flower and the logs show in place of the arguments.
 local function shown_arguments(id)
-  local model, owner_json, tokens = fields(id, 'model', 'owner', 'estimated_tokens')
+  local model, owner_json, tokens, kind, texts =
+    fields(id, 'model', 'owner', 'estimated_tokens', 'kind', 'text_count')
   local known, owner = pcall(cjson.decode, owner_json or '')
   owner = known and type(owner) == 'table' and owner or {}
   local function text(value) return type(value) == 'string' and value or '' end
-  return 'model=' .. text(model) .. ' org=' .. text(owner.org) .. ' guild=' .. text(owner.guild)
+  local shown = kind and kind ~= 'chat' and 'kind=' .. kind .. ' texts=' .. text(texts) .. ' ' or ''
+  return shown .. 'model=' .. text(model) .. ' org=' .. text(owner.org) .. ' guild=' .. text(owner.guild)
     .. ' agent=' .. text(owner.agent) .. ' ~tokens=' .. text(tokens)
 end
 

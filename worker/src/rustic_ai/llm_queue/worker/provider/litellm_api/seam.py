@@ -151,6 +151,7 @@ get_available_deployment: Callable[..., Any] = _value("litellm.router:Router.asy
 update_kwargs_with_deployment: Callable[..., Any] = _value(
     "litellm.router:Router._update_kwargs_with_deployment"
 )
+_value("litellm:aembedding")
 _value("litellm:cost_per_token")
 _value("litellm:get_model_info")
 _value("litellm:model_cost")
@@ -189,6 +190,7 @@ SUCCESS_REPORTS: tuple[Replaceable, ...] = (
 SETTINGS: Mapping[str, Replaceable] = {
     name: _replaceable(f"litellm:{name}")
     for name in (
+        "DEFAULT_MAX_RETRIES",
         "_async_failure_callback",
         "_async_input_callback",
         "_async_success_callback",

@@ -70,6 +70,8 @@ def _choose_settings(settings: WorkerSettings) -> None:
     chosen: dict[str, Any] = {
         "drop_params": True,
         "num_retries": 0,
+        # For embeddings at OpenAI it takes 0 retries for "not said", and makes two of its own.
+        "DEFAULT_MAX_RETRIES": 0,
         "model_fallbacks": None,
         "cache": None,
         "suppress_debug_info": True,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
+from rustic_ai.llm_queue.tasks.call import Call, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 
 from ..failures.classify import NoCredential, PolicyViolation
@@ -74,7 +74,7 @@ class Credentials:
         self._allowed = allowed_endpoints
         self._config = config_providers or {}
 
-    def check(self, call: CompletionCall) -> None:
+    def check(self, call: Call) -> None:
         """Raises `PolicyViolation` when the job may not run as it is, before anything is sent."""
         endpoint = call.endpoint
         _check_endpoint(endpoint)
@@ -86,12 +86,12 @@ class Credentials:
         elif endpoint != Endpoint():
             self._require_one_provider(_owner_model(call))
 
-    def allows(self, call: CompletionCall) -> bool:
+    def allows(self, call: Call) -> bool:
         """Whether the operator has this very `base_url` on the list for its provider."""
         base_url = call.endpoint.base_url
         return base_url is not None and self._is_allowed(self._primary_provider(call), base_url)
 
-    def names_of(self, call: CompletionCall, model: str) -> tuple[str, ...]:
+    def names_of(self, call: Call, model: str) -> tuple[str, ...]:
         """What a model is known by: its name as given, where that says all, and `provider/model`."""
         if model in self._config:
             return (model,)
@@ -111,7 +111,7 @@ class Credentials:
                 "header of one of them may go with it",
             )
 
-    def target(self, call: CompletionCall, model: str) -> Target:
+    def target(self, call: Call, model: str) -> Target:
         """Where calls for `model`, the primary one or a fallback, go.
 
         Raises `PolicyViolation`, or `NoCredential` when this worker has no key for the provider.
@@ -137,7 +137,7 @@ class Credentials:
             return target
         return replace(target, options={**target.options, **self._worker_options(target.provider)})
 
-    def _primary_provider(self, call: CompletionCall) -> str | None:
+    def _primary_provider(self, call: Call) -> str | None:
         owner = _owner_model(call)
         behind = self._config.get(owner)
         if behind and len(behind) == 1 and call.endpoint.base_url is None:
@@ -195,7 +195,7 @@ class Credentials:
         return {"api_key": key or _PLACEHOLDER_KEY}
 
 
-def _owner_model(call: CompletionCall) -> str:
+def _owner_model(call: Call) -> str:
     """The model whose provider the endpoint belongs to, which a call may override."""
     return call.endpoint_model or call.model
 

@@ -26,7 +26,7 @@ class ModelRouter:
         """Raises `SettingsError` when LiteLLM does not accept the config."""
         self._router = config.build_router()
 
-    async def pick(self, name: str, messages: list[dict[str, Any]], own: Mapping[str, Any]) -> Target:
+    async def pick(self, name: str, messages: list[dict[str, Any]] | None, own: Mapping[str, Any]) -> Target:
         """A deployment that is not resting, with what the job brings of its `own` in its place.
 
         Raises `litellm.RouterRateLimitError` when all rest.

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
@@ -17,7 +17,7 @@ from rustic_ai.llm_queue.tasks.private_hosts import is_private, is_private_addre
 from rustic_ai.llm_queue.tasks.seal import plaintext_size
 
 from ...settings import WorkerSettings
-from ..parameters import checked_parameters
+from ..parameters import check_parameters
 from .credentials import Credentials
 
 
@@ -39,9 +39,9 @@ class Policy:
         self._credentials = credentials
         self._hosts = settings.private_hosts()
 
-    def check(self, call: CompletionCall) -> None:
+    def check(self, call: Call) -> None:
         """Raises `PolicyViolation`. Sends nothing."""
-        checked_parameters(call.params)
+        check_parameters(call)
         check_limits(call, self._settings)
         self._credentials.check(call)
         host = self._foreign_host(call)
@@ -50,7 +50,7 @@ class Policy:
         for model in dict.fromkeys((call.model, *call.fallback_models)):
             self._check_model(call, model)
 
-    async def check_address(self, call: CompletionCall) -> None:
+    async def check_address(self, call: Call) -> None:
         """Raise `PolicyViolation` when the host of a tenant's `base_url` has a private address.
 
         A name that looks public can be pointed at any address, also between this and the call: where
@@ -67,7 +67,7 @@ class Policy:
         if any(is_private_address(one) and not self._hosts.admits_address(one) for one in addresses):
             raise _private(host)
 
-    def _foreign_host(self, call: CompletionCall) -> str | None:
+    def _foreign_host(self, call: Call) -> str | None:
         """The host of the call's own `base_url`, unless the operator allows it."""
         base_url = call.endpoint.base_url
         if base_url is None or self._credentials.allows(call):
@@ -75,7 +75,7 @@ class Policy:
         host = plain_host(urlsplit(base_url).hostname or "")
         return None if self._hosts.admits(host) else host
 
-    def _check_model(self, call: CompletionCall, model: str) -> None:
+    def _check_model(self, call: Call, model: str) -> None:
         names = self._credentials.names_of(call, model)
         if not _matches(names, self._settings.allowed_models):
             raise PolicyViolation(

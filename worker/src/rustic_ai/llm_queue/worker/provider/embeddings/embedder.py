@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import Any
+
+from rustic_ai.llm_queue.tasks.call import EmbeddingCall
+from rustic_ai.llm_queue.tasks.embedding_limits import limits_of
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.usage import Usage
+from rustic_ai.llm_queue.tasks.vectors import pack_vectors
+
+from ..completion import Completion
+from ..cost import cost_usd
+from ..failures.classify import classify
+from ..targets.credentials import Target
+from .answer import Vectors, read_vectors
+from .gathering import Answer, Gathering
+from .request import post_embeddings
+from .shares import Share
+
+#: What a provider answers when it does not like one of a call's texts.
+_REFUSALS = frozenset(
+    {ErrorKind.BAD_REQUEST, ErrorKind.UNPROCESSABLE, ErrorKind.CONTEXT_WINDOW, ErrorKind.CONTENT_POLICY}
+)
+
+
+class Embedder:
+    """Makes the provider calls of embedding jobs, which share one where they differ in their texts alone."""
+
+    def __init__(self, *, timeout_s: float, fast_path: bool) -> None:
+        self._timeout_s, self._fast_path = timeout_s, fast_path
+        self._gathering = Gathering(refused=_refused)
+
+    async def complete(self, call: EmbeddingCall, target: Target, *, org: str) -> Completion:
+        """The vectors of one job's texts. Raises what `Provider.failure` explains."""
+        params = {name: value for name, value in call.params.items() if value is not None}
+        share = await self._gathering.embed(
+            _key(org, target, params),
+            call.texts,
+            limits=limits_of(str(target.options.get("model", target.model))),
+            post=partial(self._post, target, params),
+        )
+        return Completion(_response(call, share), _usage(share))
+
+    async def _post(self, target: Target, params: dict[str, Any], texts: Sequence[str]) -> Answer:
+        body = await post_embeddings(
+            target, texts, params, timeout_s=self._timeout_s, fast_path=self._fast_path
+        )
+        vectors = read_vectors(body, count=len(texts), dimensions=params.get("dimensions"))
+        return Answer(vectors, _cost_usd(vectors, target))
+
+
+def _key(org: str, target: Target, params: dict[str, Any]) -> Hashable:
+    # With the credential in it: no text goes out under another job's key.
+    facts = [org, target.model, target.provider, target.routed, dict(target.options), params]
+    return json.dumps(facts, sort_keys=True, default=repr)
+
+
+def _refused(error: Exception) -> bool:
+    return classify(error, model="", provider=None, scrubber=Scrubber()).kind in _REFUSALS
+
+
+def _response(call: EmbeddingCall, share: Share) -> dict[str, Any]:
+    counted = share.prompt_tokens
+    return {
+        "object": "embeddings",
+        "model": share.model or call.model,
+        **pack_vectors(share.vectors),
+        **({} if counted is None else {"usage": {"prompt_tokens": counted, "total_tokens": counted}}),
+    }
+
+
+def _usage(share: Share) -> Usage:
+    return Usage(
+        prompt_tokens=share.prompt_tokens,
+        cost_usd=share.cost_usd,
+        usage_estimated=share.jobs > 1 and share.prompt_tokens is not None,
+    )
+
+
+def _cost_usd(vectors: Vectors, target: Target) -> float | None:
+    name = str(target.options.get("model", target.model))
+    counts = {"prompt_tokens": vectors.prompt_tokens, "completion_tokens": 0}
+    return cost_usd(name, target.provider, counts, target.prices)
