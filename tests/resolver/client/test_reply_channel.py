@@ -7,26 +7,22 @@ import pytest
 
 from rustic_ai.llm_queue.resolver.client import waiter
 from rustic_ai.llm_queue.resolver.client.engine import Engine
-from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.outcome import Outcome
 from support.processes.wait import wait_until
 from support.servers.valkey import ValkeyServer
-from support.workers.engine_kit import OWNER, a_job, answer_now, answer_text, in_thread, queued, subscribed
+from support.workers.engine_kit import (
+    OWNER,
+    a_job,
+    answer_now,
+    answer_text,
+    await_answer,
+    in_thread,
+    queued,
+    subscribed,
+)
 
 #: No Celery worker takes the wake-ups.
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
-
-
-def ask(engine: Engine, job: Job) -> Outcome:
-    """Submit it and wait, as a whole call does."""
-
-    async def go() -> Outcome:
-        with engine.expecting(job.id):
-            await engine.submit(job)
-            return await engine.outcome(job.id, OWNER, deadline_s=40, job=job)
-
-    return engine.call(go)
 
 
 def test_a_call_costs_redis_one_command_of_its_client(
@@ -35,7 +31,7 @@ def test_a_call_costs_redis_one_command_of_its_client(
     monkeypatch.setattr(waiter, "_SAFETY_POLL_S", 3600.0)
     for text in ("the first", "the second"):
         job = a_job()
-        with own_valkey.client() as client, in_thread(partial(ask, own_engine, job)) as call:
+        with own_valkey.client() as client, in_thread(partial(await_answer, own_engine, job)) as call:
             wait_until(partial(queued, own_valkey, job), 5, "the job to be queued")
             wait_until(partial(subscribed, own_valkey, 1), 5, "the reply channel")
             counts = client.info("commandstats")
@@ -51,7 +47,7 @@ def test_an_answer_that_the_reply_channel_missed_is_found(
     engine: Engine, valkey: ValkeyServer, redis_url: str
 ) -> None:
     job = a_job()
-    with in_thread(lambda: ask(engine, job)) as call:
+    with in_thread(lambda: await_answer(engine, job)) as call:
         wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the reply channel")
         valkey.cut_connections("pubsub")
         answer_now(redis_url, job.id, "missed")
@@ -62,7 +58,7 @@ def test_an_answer_that_was_not_published_is_found(
     engine: Engine, valkey: ValkeyServer, redis_url: str
 ) -> None:
     job = a_job()
-    with in_thread(lambda: ask(engine, job)) as call, valkey.client() as client:
+    with in_thread(lambda: await_answer(engine, job)) as call, valkey.client() as client:
         wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the reply channel")
         client.hdel(keys.job_key(job.id), "reply_channel")
         answer_now(redis_url, job.id, "unheard")
@@ -73,7 +69,7 @@ def test_a_call_whose_job_redis_has_lost_is_submitted_again(
     own_engine: Engine, own_valkey: ValkeyServer
 ) -> None:
     job = a_job()
-    with in_thread(lambda: ask(own_engine, job)) as call:
+    with in_thread(lambda: await_answer(own_engine, job)) as call:
         wait_until(lambda: queued(own_valkey, job) and subscribed(own_valkey, 1), 5, "the job")
         with own_valkey.client() as client:
             client.flushall()
@@ -87,7 +83,7 @@ def test_a_call_whose_job_redis_has_lost_is_submitted_again(
 
 def test_others_may_wait_for_the_job_of_a_call(engine: Engine, valkey: ValkeyServer, redis_url: str) -> None:
     job = a_job()
-    with in_thread(lambda: ask(engine, job)) as call:
+    with in_thread(lambda: await_answer(engine, job)) as call:
         wait_until(lambda: queued(valkey, job), 5, "the job to be queued")
         waiting = partial(engine.outcome, job.id, OWNER, deadline_s=20)
         with in_thread(lambda: engine.call(waiting)) as other:
@@ -98,7 +94,7 @@ def test_others_may_wait_for_the_job_of_a_call(engine: Engine, valkey: ValkeySer
 
 def test_forged_mail_does_not_end_a_call(engine: Engine, valkey: ValkeyServer, redis_url: str) -> None:
     job = a_job()
-    with in_thread(lambda: ask(engine, job)) as call, valkey.client() as client:
+    with in_thread(lambda: await_answer(engine, job)) as call, valkey.client() as client:
         wait_until(lambda: queued(valkey, job) and subscribed(valkey, 1), 5, "the job and the reply channel")
         reply_channel = client.hget(keys.job_key(job.id), "reply_channel")
         for forged in ("", ":", job.id, f"{job.id}:", f"{job.id}:{{}}", f"{uuid.uuid4()}:{{}}"):

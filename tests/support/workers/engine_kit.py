@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
@@ -66,6 +67,17 @@ async def _settle(ledger: Ledger, job_id: str, outcome: Answered, owner: Owner) 
     )
     assert claim.verdict == "granted"
     assert await ledger.finish(job_id, claim.epoch, JobState.ANSWERED, meta, attempts=()) == "done"
+
+
+def await_answer(engine: Engine, job: Job, *, deadline_s: float = 40) -> Outcome:
+    """Submit a job and wait for its end, as a whole call does."""
+
+    async def go() -> Outcome:
+        with engine.expecting(job.id):
+            await engine.submit(job)
+            return await engine.outcome(job.id, OWNER, deadline_s=deadline_s, job=job)
+
+    return engine.call(go)
 
 
 def answer_now(url: str, job_id: str, text: str) -> None:

@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from .redis_errors import not_ready
 
 
 class CheckedConnection(AbstractConnection):
-    """A connection that, once closed by the other side, says so.
+    """A connection that reports when the other side has closed it, and when Redis is not ready.
 
     asyncio's `writelines` fails on a closed transport with `TypeError: 'NoneType' object is not callable`
     (CPython 3.13.0), which nobody takes for an outage.
@@ -18,6 +21,16 @@ class CheckedConnection(AbstractConnection):
         if writer is None or writer.transport.is_closing():
             raise ConnectionResetError("the other side has closed the connection")
         await super()._send_packed_command(command)
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises `RedisNotReady` in place of a plain `ResponseError`: the retries look for that."""
+        try:
+            return await super().read_response(*args, **kwargs)
+        except ResponseError as error:
+            later = not_ready(error)
+            if later is None:
+                raise
+            raise later from None
 
 
 def checked(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .checked_connection import checked
+from .redis_errors import LOGIN_ERRORS
+from .redis_errors import OUTAGE_ERRORS as OUTAGE_ERRORS
 from .redis_url import SentinelUrl
 from .settings import require_server
 
@@ -25,13 +25,21 @@ _SENTINEL_CONNECTIONS = 100_000
 _RETRY_STEP_S = 0.05
 _RETRY_CAP_S = 1.0
 
-#: What a Redis that is away, restarting or failing over looks like.
-OUTAGE_ERRORS: tuple[type[Exception], ...] = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    ReadOnlyError,
-    OSError,
-)
+
+class LoginRetry(Retry):
+    """Tries again whatever may pass, and gives up at once on a wrong user or password."""
+
+    async def call_with_retry[T](
+        self,
+        do: Callable[[], Awaitable[T]],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        def may_pass(error: Exception) -> bool:
+            return not isinstance(error, LOGIN_ERRORS) and (is_retryable is None or is_retryable(error))
+
+        return await super().call_with_retry(do, fail, may_pass, with_failure_count)
 
 
 def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS, **options: Any) -> Redis:
@@ -56,7 +64,7 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
         "socket_keepalive": True,
         "socket_keepalive_options": _keepalive(),
         "health_check_interval": 10,
-        "retry": Retry(ExponentialBackoff(cap=_RETRY_CAP_S, base=_RETRY_STEP_S), retries),
+        "retry": LoginRetry(ExponentialBackoff(cap=_RETRY_CAP_S, base=_RETRY_STEP_S), retries),
         "retry_on_error": list(OUTAGE_ERRORS),
         **options,
     }

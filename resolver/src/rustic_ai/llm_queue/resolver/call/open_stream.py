@@ -83,6 +83,9 @@ async def open_new(engine: EnginePort, submission: Submission, *, join_s: float)
     ends_at = time.monotonic() + submission.timeout_s
     try:
         if not await source.join(join_s):
+            # Where Redis refuses, a command of its own learns why.
+            with client_errors(model=submission.job.model):
+                await engine.check()
             raise QueueUnavailable(
                 f"Redis did not take the subscription to the stream within {join_s:g} s; "
                 "check LLM_QUEUE_REDIS_URL and that the server runs",

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
@@ -20,7 +20,8 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, FunctionsMiss
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS, SOCKET_TIMEOUT_S, connect
+from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
+from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..streams.source import StreamSource
@@ -41,6 +42,8 @@ _ABANDON_FOR_S = 120.0
 #: How long a process that ends still tries, and what it takes until it is known what to cancel.
 _LAST_CHORES_S = 2.0
 _CANCELLED_CALLS_S = 0.02
+#: Whatever a command may raise.
+_FAILURES: tuple[type[Exception], ...] = (RedisError, *OUTAGE_ERRORS)
 
 
 class Engine:
@@ -139,6 +142,8 @@ class Engine:
         )
         try:
             verdict, job_id = await self._outage_timeout.wait(written)
+        except LOGIN_ERRORS as error:
+            raise _no_login(error) from None
         except OUTAGE_ERRORS as error:
             # It may have been written all the same, and nobody will wait for it.
             self._chore(self._abandon(job.id, job.owner))
@@ -203,6 +208,10 @@ class Engine:
         """Cancel the job in the background, for as long as Redis may be away."""
         self._chore(self._abandon(job_id, owner))
 
+    async def check(self) -> None:
+        """Raises `QueueGone` unless Redis answers."""
+        await self._bounded(self._ping())
+
     async def left_s(self, record: JobRecord) -> float:
         """Seconds to the job's deadline, by Redis' clock. Raises `QueueGone`."""
         now_ms = await self._bounded(self._ledger.now_ms())
@@ -223,6 +232,8 @@ class Engine:
     async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:
             return await self._outage_timeout.wait(step)
+        except LOGIN_ERRORS as error:
+            raise _no_login(error) from None
         except OUTAGE_ERRORS as error:
             raise self._gone(error) from None
         except ResponseError as error:
@@ -231,8 +242,13 @@ class Engine:
     async def _abandon(self, job_id: str, owner: Owner) -> None:
         try:
             await cancel_job(self._patient_ledger, self._sealer, job_id, by="caller", owner=owner)
-        except OUTAGE_ERRORS:
-            logger.error("Job %s could not be cancelled: its deadline will end it", job_id)
+        except _FAILURES as error:
+            logger.error(
+                "Job %s could not be cancelled (%s): its deadline will end it", job_id, type(error).__name__
+            )
+
+    async def _ping(self) -> None:
+        await self._redis.ping()
 
     def _gone(self, error: Exception) -> QueueGone:
         return QueueGone(
@@ -244,6 +260,10 @@ class Engine:
         task = asyncio.get_running_loop().create_task(coro)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+
+
+def _no_login(error: Exception) -> QueueGone:
+    return QueueGone(f"Redis refuses the user or the password of LLM_QUEUE_REDIS_URL: {error}")
 
 
 def _refused(error: ResponseError) -> QueueGone:

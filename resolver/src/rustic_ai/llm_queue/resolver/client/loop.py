@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ class BackgroundLoop:
     """
 
     def __init__(self, name: str) -> None:
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._inbox = LoopInbox(self._loop)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -26,9 +28,10 @@ class BackgroundLoop:
     def submit[T](self, coro: Coroutine[Any, Any, T]) -> Future[T]:
         """Run `coro` on the loop, from any thread. Cancelling the future cancels it.
 
-        Raises `RuntimeError` when the loop has ended.
+        Raises `RuntimeError` when the loop has ended, or is the parent's of a forked child.
         """
         try:
+            self._check_process()
             with self._inbox.open():
                 return asyncio.run_coroutine_threadsafe(coro, self._loop)
         except RuntimeError:
@@ -46,7 +49,16 @@ class BackgroundLoop:
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the loop and wait, from any event loop. Cancelling this cancels that."""
+        self._check_process()
         return await LoopCall(coro_fn, self._inbox).result()
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            # The thread that runs the loop was not copied by the fork: a wait for it would never end.
+            raise RuntimeError(
+                f"this belongs to process {self._pid}, of which this one is a fork; "
+                "open a stream, a handle or a batch of your own from the QueueLLM"
+            )
 
     @property
     def running(self) -> bool:
@@ -63,7 +75,7 @@ class BackgroundLoop:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
         self._cancel_all()
-        # Whoever came meanwhile is told, whoever comes later refused: nobody waits for a loop that is gone.
+        # Calls that came meanwhile are cancelled, and later ones refused: none waits for a loop that is gone.
         self._inbox.close()
         self._cancel_all()
         self._loop.close()

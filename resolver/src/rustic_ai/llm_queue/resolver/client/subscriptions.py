@@ -10,7 +10,9 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
+
+from .supervised import supervised
 
 logger = get_logger(__name__)
 
@@ -21,10 +23,10 @@ _RECONNECT_CAP_S = 1.0
 
 
 class Listener(Protocol):
-    """Who listens on a channel. Its methods return at once: they hold up all the others."""
+    """Listens on a channel. Its methods return at once: they hold up all the others."""
 
     def joined(self) -> None:
-        """The subscription holds now, for the first time or anew: what was said before was not heard."""
+        """The subscription holds now, for the first time or again: earlier messages were missed."""
 
     def heard(self, message: str) -> None:
         """A message of the channel. Anybody on Redis can have sent it."""
@@ -35,18 +37,26 @@ class Subscriptions:
 
     def __init__(self, redis: Redis, always: str) -> None:
         """Args:
-        always: the channel of `listen_always`. A subscription without any would end the connection.
+        always: the channel of `listen_always`. A connection without any channel would be closed.
         """
         self._redis = redis
         self._always = always
         self._listeners: dict[str, set[Listener]] = {}
         self._pubsub: PubSub | None = None
+        #: The channels whose subscription the server has acknowledged on this connection.
+        self._held: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def listen_always(self, listener: Listener) -> None:
-        """Listen for as long as there is a connection, which is made now unless it was."""
-        self._listeners.setdefault(self._always, set()).add(listener)
+        """Listen for as long as there is a connection, which is made now if there is none. Twice is safe."""
+        listeners = self._listeners.setdefault(self._always, set())
+        if listener in listeners:
+            return
+        listeners.add(listener)
         self._start()
+        if self._always in self._held:
+            # A stream has made the connection before: the server does not acknowledge again.
+            listener.joined()
 
     @asynccontextmanager
     async def listening(self, channel: str, listener: Listener) -> AsyncIterator[None]:
@@ -64,7 +74,7 @@ class Subscriptions:
 
     def _start(self) -> None:
         if self._task is None:
-            self._task = asyncio.create_task(self._listen_for_ever())
+            self._task = asyncio.create_task(supervised("subscriptions", self._listen_for_ever))
 
     async def close(self) -> None:
         """Stop listening. Closing twice is safe."""
@@ -80,7 +90,7 @@ class Subscriptions:
 
     async def _unsubscribe(self, channel: str) -> None:
         if self._pubsub is not None:
-            # Whoever listened has what it waited for, and that is what it must get.
+            # A failure here must not take the answer from a listener that has it.
             await _attempted(self._pubsub.unsubscribe(channel))
 
     async def _listen_for_ever(self) -> None:
@@ -97,13 +107,19 @@ class Subscriptions:
                         await self._listen(pubsub)
                     finally:
                         self._pubsub = None
+                        self._held.clear()
+            except LOGIN_ERRORS as error:
+                self._refused(error)
             except OUTAGE_ERRORS as error:
                 logger.warning("Redis is away, waiting calls go on waiting: %s", type(error).__name__)
             except RedisError as error:
-                # Not allowed, say. Answers are found by asking for them, if later.
-                logger.error("Redis refuses the subscriptions: %s; run `llm-queue doctor`", error)
+                # For example not allowed. The polls find the answers, only later.
+                self._refused(error)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _RECONNECT_CAP_S)
+
+    def _refused(self, error: Exception) -> None:
+        logger.error("Redis refuses the subscriptions: %s; run `llm-queue doctor`", error)
 
     async def _listen(self, pubsub: PubSub) -> None:
         clock = asyncio.get_running_loop().time
@@ -119,13 +135,18 @@ class Subscriptions:
                 await pubsub.ping()
 
     def _pass_on(self, message: dict[str, str]) -> None:
-        listeners = tuple(self._listeners.get(message["channel"], ()))
-        if message["type"] == "message":
-            for listener in listeners:
-                listener.heard(message["data"])
-        elif message["type"] == "subscribe":
-            for listener in listeners:
-                listener.joined()
+        channel = message["channel"]
+        listeners = tuple(self._listeners.get(channel, ()))
+        match message["type"]:
+            case "message":
+                for listener in listeners:
+                    listener.heard(message["data"])
+            case "subscribe":
+                self._held.add(channel)
+                for listener in listeners:
+                    listener.joined()
+            case "unsubscribe":
+                self._held.discard(channel)
 
 
 async def _attempted(command: Awaitable[None]) -> None:

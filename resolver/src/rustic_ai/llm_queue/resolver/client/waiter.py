@@ -1,32 +1,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import batched
 from typing import cast
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.ledger.keys import result_key
+from rustic_ai.llm_queue.tasks.ledger.keys import job_key, result_key
 from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.redis_errors import OUTAGE_ERRORS
 
 from .subscriptions import Subscriptions
+from .supervised import supervised
 
 logger = get_logger(__name__)
 
-#: Pub/sub forgets who was not there. Whatever is missed all the same is found by this.
+#: Pub/sub delivers to current subscribers only. A message that was missed is found by polling.
 _SAFETY_POLL_S = 5.0
 _READ_AT_ONCE = 500
 
 
 class Watch:
-    """A caller's place at the waiter: what was last heard of one job."""
+    """A caller's place at the waiter: the results of one job that have come in."""
 
     def __init__(self, joined: asyncio.Event, rejoined: asyncio.Event) -> None:
         self.subscribed = joined
-        #: The subscription held before the job was there: there is nothing to be looked for.
+        #: The subscription held before the job was submitted: no result can have been missed.
         self.from_the_start = joined.is_set()
         self._rejoined = rejoined
         self._news: asyncio.Queue[str | None] = asyncio.Queue()
@@ -40,13 +41,13 @@ class Watch:
         self._news.put_nowait(message)
 
     def found_nothing(self) -> None:
-        """The connection was lost, and since it is back no result is stored."""
+        """No result is stored, and the job may be lost: its record is gone, or the connection was."""
         self._news.put_nowait(None)
 
     async def next(self) -> str | None:
         """The next result heard, as it came: it may be forged, and must be opened to be believed.
 
-        None when there is none although the connection was lost: Redis may have lost the job, too.
+        None when Redis may have lost the job.
         """
         return await self._news.get()
 
@@ -128,7 +129,7 @@ class ResultWaiter:
 
     def _start(self) -> None:
         if self._poll is None:
-            self._poll = asyncio.create_task(self._read_for_ever())
+            self._poll = asyncio.create_task(supervised("results", self._read_for_ever))
 
     async def _read_for_ever(self) -> None:
         lost = False
@@ -150,12 +151,24 @@ class ResultWaiter:
         pending = [*self._expected, *self._watches]
         for job_ids in batched(pending, _READ_AT_ONCE, strict=False):
             values = cast("list[str | None]", await self._redis.mget([*map(result_key, job_ids)]))
-            for job_id, raw in zip(job_ids, values, strict=True):
+            results = dict(zip(job_ids, values, strict=True))
+            unanswered = [job_id for job_id, raw in results.items() if raw is None]
+            lost = set(unanswered) if after_loss else await self._lost(unanswered)
+            for job_id, raw in results.items():
                 for watch in self._following(job_id):
                     if raw is not None:
                         watch.heard(raw)
-                    elif after_loss:
+                    elif job_id in lost:
                         watch.found_nothing()
+
+    async def _lost(self, job_ids: Sequence[str]) -> set[str]:
+        """The calls of this process whose record is gone although no connection was lost."""
+        own = [job_id for job_id in job_ids if job_id in self._expected]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in own:
+                pipe.hget(job_key(job_id), "state")
+            states = await pipe.execute()
+        return {job_id for job_id, state in zip(own, states, strict=True) if state is None}
 
     def _following(self, job_id: str) -> list[Watch]:
         expected = self._expected.get(job_id)

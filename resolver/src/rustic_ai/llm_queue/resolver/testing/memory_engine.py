@@ -114,6 +114,9 @@ class MemoryEngine:
         if held is not None and held.cancel("caller"):
             self.cancelled.append(job_id)
 
+    async def check(self) -> None:
+        """Memory is always there."""
+
     async def left_s(self, record: JobRecord) -> float:
         return record.deadline_ms / 1000 - time.time()
 
