@@ -1,29 +1,16 @@
 """What all of `llm-queue`'s commands have in common."""
 
 import json
-from collections.abc import Iterator
 
-import click
 import pytest
 
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.worker.cli.main import commands
-from support.processes.command import LlmQueue
+from support.processes.command import LlmQueue, leaves
 from support.servers.ports import free_port
 
 #: They run until they are stopped, and say what they have to say in a log.
 SERVERS = {"worker", "flower"}
-
-
-def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(group, **commands.context_settings)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from leaves(command, *path, name)
-        else:
-            yield " ".join((*path, name)), command
 
 
 COMMANDS = dict(leaves(commands))

@@ -114,7 +114,13 @@ def test_the_workers_own_user(
     ran = llm_queue("doctor", "--json")
     assert ran.exit_code == 1
     assert verdicts(ran)["rights"][0] == "failure"
-    assert "subscribe" in verdicts(ran)["rights"][1]
+    assert "SUBSCRIBE llmq:cancel" in verdicts(ran)["rights"][1]
+    with restricted.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "worker", "-zcard", "-time")
+    ran = llm_queue("doctor", "--json")
+    assert ran.exit_code == 1, "it goes on without what it may not ask"
+    assert "TIME, " in verdicts(ran)["rights"][1]
+    assert "ZCARD llmq:dead" in verdicts(ran)["rights"][1]
 
 
 def test_a_wrong_password_is_named_and_not_shown(

@@ -1,14 +1,15 @@
 """`llm-queue`, run in this process or in one of its own."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from rustic_ai.llm_queue.worker.cli import output
-from rustic_ai.llm_queue.worker.cli.main import main
+from rustic_ai.llm_queue.worker.cli.main import commands, main
 from support.processes.process import ChildProcess
 
 
@@ -48,3 +49,20 @@ def command_process(*arguments: str, env: Mapping[str, str], log_path: Path) -> 
     return ChildProcess(
         [sys.executable, "-m", "rustic_ai.llm_queue.worker.cli", *arguments], log_path=log_path, env=dict(env)
     )
+
+
+def command_names() -> list[str]:
+    """Every command, those of groups with their group's name before them."""
+    return sorted(name for name, _ in leaves(commands))
+
+
+def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group, and of the groups in it, by their full names."""
+    context = click.Context(group, **commands.context_settings)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, *path, name)
+        else:
+            yield " ".join((*path, name)), command

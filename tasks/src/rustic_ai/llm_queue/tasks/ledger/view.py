@@ -35,8 +35,9 @@ class JobIndex:
 
     async def dead(self, most: int) -> list[ListedJob]:
         """Jobs that failed and were not replayed or dropped, the latest first."""
-        latest = await self._redis.zrange(keys.DEAD, 0, most - 1, desc=True)
-        return await self._jobs(cast("list[str]", latest))
+        # redis-py would send its `desc` as ZREVRANGE, a command of its own to the server's ACL.
+        latest = cast("list[str]", await self._redis.zrange(keys.DEAD, -most, -1))
+        return await self._jobs(latest[::-1])
 
     async def is_dead(self, job_id: str) -> bool:
         return await self._redis.zscore(keys.DEAD, job_id) is not None

@@ -18,6 +18,7 @@ from ..pool.open_files import allow_open_files
 from ..pool.shutdown import Shutdown
 from ..provider.litellm_api.setup import load_litellm
 from ..settings import WorkerSettings
+from . import worker_check  # noqa: F401  # importing it makes Celery know doctor's command
 
 logger = logging.getLogger(__name__)
 

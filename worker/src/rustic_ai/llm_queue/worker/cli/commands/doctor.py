@@ -8,7 +8,7 @@ from functools import partial
 import click
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from rich.table import Table
 from rich.text import Text
 
@@ -58,8 +58,13 @@ def doctor(models: tuple[str, ...], as_json: bool) -> None:
 async def _look_at_redis(
     redis: Redis, settings: QueueSettings, *, models: tuple[str, ...]
 ) -> tuple[list[Finding], list[str]]:
-    findings = [*await check_server(redis, settings), *await check_queue(redis, settings)]
-    return findings, list(models) or await seen_models(redis)
+    findings = await check_server(redis, settings)
+    try:
+        findings += await check_queue(redis, settings)
+        return findings, list(models) or await seen_models(redis)
+    except NoPermissionError:
+        # What is missing is among the findings already.
+        return findings, list(models)
 
 
 def _look_at_workers(settings: QueueSettings, models: list[str]) -> list[Finding]:
