@@ -15,7 +15,7 @@ Command = tuple[str, ...]
 #: No job has this id.
 _JOB = "doctor"
 _RECORD, _RESULT, _STREAM = keys.job_key(_JOB), keys.result_key(_JOB), keys.stream_log_key(_JOB)
-_RUNNING, _ = keys.guild_keys(_JOB, _JOB)
+_RUNNING = f"{keys.RUNNING_PREFIX}{_JOB}"
 _BINDING, _REPLIES = "_kombu.binding.celery.pidbox", "doctor.reply.celery.pidbox"
 _SHA1 = "0" * 40
 _ANSWER_S = 2.0
