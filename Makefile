@@ -7,11 +7,13 @@ UV := $(shell command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && c
 BOOTSTRAP ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import ensurepip, venv' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 LOCK := requirements.lock
+# What stands or falls with a release of LiteLLM; CONTRIBUTING.md says what each failure asks for.
+LITELLM_TESTS := tests/worker/provider tests/worker/attempts
 
-.PHONY: help setup demo docs screenshots test check audit format lock soak bench clean purge
+.PHONY: help setup upgrade-litellm demo docs screenshots test check audit format lock soak bench clean purge
 
 help:  ## what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 setup: $(VENV)/.installed  ## the environment, in .venv
 
@@ -50,6 +52,13 @@ lock: | $(UV)  ## resolve requirements.lock, and the image's build tools, anew
 	printf 'hatchling\nuv\n' | $(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		-c $(LOCK) - -o docker/build.lock $(ARGS)
+
+upgrade-litellm: | $(UV)  ## move to LiteLLM VERSION: the lock, and the tests that say what it breaks
+	@test -n "$(VERSION)" || { echo "make upgrade-litellm VERSION=1.110.2" >&2; exit 2; }
+	sed -i.bak -E 's/("litellm(\[[a-z,]+\])?)==[^"]+"/\1==$(VERSION)"/' pyproject.toml
+	$(MAKE) lock ARGS="--upgrade-package litellm"
+	$(MAKE) setup
+	$(BIN)/python -m pytest -q $(LITELLM_TESTS)
 
 demo: setup  ## a guild, a queue, a worker and a model, all on this machine
 	@$(BIN)/python examples/demo.py $(if $(MODEL),--model "$(MODEL)")

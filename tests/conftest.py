@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: real parts on loopback. A part that is missing is a failure, not a skip."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ from support.workers.celery_fixtures import (
     celery_worker_options,
 )
 from support.workers.worker import WorkerProcess
+
+# As every worker has it: tests may import LiteLLM first, which would look for its price list for 10 s.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 # Fixtures are found by name in this module.
 __all__ = [

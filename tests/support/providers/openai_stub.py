@@ -131,6 +131,8 @@ class Exchange:
             await asyncio.sleep(step.delay_s)
         if step.fault in ("refuse", "abort"):
             await self._hang_up()
+        if step.raw is not None:
+            return self._raw(step.raw)
         if step.status >= 400:
             return self._error()
         answer = make_answer(
@@ -143,6 +145,13 @@ class Exchange:
         )
         record.status = step.status
         return await (self._stream(answer) if record.stream else self._whole(answer))
+
+    def _raw(self, body: str) -> web.Response:
+        step, record = self._step, self._record
+        kind = "text/event-stream" if record.stream and step.status < 400 else "application/json"
+        record.status, record.completed, record.sent_bytes = step.status, True, len(body)
+        headers = {"content-type": kind, **step.headers}
+        return web.Response(body=body.encode(), status=step.status, headers=headers)
 
     def _error(self) -> web.Response:
         step, record = self._step, self._record

@@ -49,6 +49,9 @@ class Step(BaseModel):
 
     ``vectors`` spoils an answer of embeddings; ``shuffled`` is right, and in another order than the texts.
 
+    ``raw``: the body to send in place of all that, as it is: a whole answer's, an error's, or a stream's
+    with its framing. ``headers`` go with it.
+
     ``times``: how many requests this step answers; None means all that follow.
     """
 
@@ -71,6 +74,7 @@ class Step(BaseModel):
     chunk_delay_s: float = 0.0
     chunk_chars: int | None = None
 
+    raw: str | None = None
     status: int = 200
     retry_after_s: float | None = None
     message: str | None = None

@@ -81,6 +81,8 @@ class Provider:
 
     def failure(self, error: Exception, call: Call, model: str, target: Target | None) -> ErrorEnvelope:
         """The envelope of an exception of this provider's methods."""
+        if self._router is not None and target is not None and "model_info" in target.options:
+            self._router.rest(target, error)
         endpoint = call.endpoint
         secrets = [*endpoint.extra_headers.values(), *(target.secrets if target else ())]
         if endpoint.api_key:

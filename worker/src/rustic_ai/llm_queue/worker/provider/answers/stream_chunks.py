@@ -99,6 +99,12 @@ class ChunkReader:
 def _delta(raw: Mapping[str, Any]) -> dict[str, Any]:
     delta = {name: value for name, value in raw.items() if value not in (None, [], {})}
     lift_provider_fields(delta)
+    if "thinking_blocks" in delta:
+        # A place in the stream, which has no meaning in a whole answer.
+        delta["thinking_blocks"] = [
+            {name: value for name, value in block.items() if name != "index"}
+            for block in delta["thinking_blocks"]
+        ]
     if "reasoning" in delta and isinstance(delta["reasoning"], str):
         # OpenRouter's and newer vLLM's name for it.
         delta.setdefault("reasoning_content", delta.pop("reasoning"))

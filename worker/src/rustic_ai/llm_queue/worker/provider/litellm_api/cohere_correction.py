@@ -1,7 +1,6 @@
-"""Cohere's v2 answers, read by Cohere's documentation.
+"""Cohere's v2 streams, read by Cohere's documentation.
 
-This release of LiteLLM looks for a stream's endings and tool calls in fields that Cohere does not
-send, and leaves out of a whole answer its finish reason, and its text beside tool calls.
+This release of LiteLLM looks for a stream's endings and tool calls in fields that Cohere does not send.
 """
 
 from __future__ import annotations
@@ -12,23 +11,6 @@ from typing import Any
 from . import seam
 
 _FAILED = ("ERROR", "TIMEOUT")
-
-
-def read_answer(self: Any, **given: Any) -> Any:
-    """In the place of `CohereV2ChatConfig.transform_response`."""
-    response = seam.COHERE_ANSWER.original(self, **given)
-    answer: Mapping[str, Any] = given["raw_response"].json()
-    reason = answer.get("finish_reason")
-    if reason in _FAILED:
-        raise _error(answer.get("message") if isinstance(answer.get("message"), str) else reason)
-    choice: Any = response.choices[0]
-    if reason:
-        choice.finish_reason = seam.map_finish_reason(reason)
-    parts = (answer.get("message") or {}).get("content") or []
-    choice.message.content = "".join(part.get("text") or "" for part in parts) or None
-    if thinking := "".join(part.get("thinking") or "" for part in parts):
-        choice.message.reasoning_content = thinking
-    return response
 
 
 def read_stream(

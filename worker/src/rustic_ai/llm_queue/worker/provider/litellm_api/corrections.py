@@ -6,11 +6,9 @@ Each correction is small, holds for the exactly pinned release alone, and has a 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..answers.sse_lines import EventLines
 from . import cohere_correction, seam
 
 _DATA = "data:"
@@ -19,29 +17,17 @@ _DONE = "[DONE]"
 
 def correct_litellm() -> None:
     """Apply all corrections. Doing it twice is safe."""
-    # An answer with an unescaped U+2028 in it, which JSON allows, is torn apart.
-    seam.HTTPX_LINE_DECODER.replace(EventLines)
-    # A connection that the provider reset, perhaps in the middle of its work, is answered with a
-    # second POST, of which no attempt is on record.
-    seam.SECOND_POST.replace(_raise_what_failed)
     # With `drop_params`, a 422 of OpenAI's is answered with a second POST; no option turns it off.
     seam.POST_WITH_FEWER_PARAMETERS.replace(_raise_it)
     # A broken chunk is skipped, and "[DONE]", even inside a text, counts as a finish reason.
     seam.HANDLE_STRING_CHUNK.replace(_read_line)
     # Every chunk of Gemini's claims to be the last.
     seam.GEMINI_CHOICE.replace(staticmethod(_gemini_choice))
-    seam.COHERE_ANSWER.replace(cohere_correction.read_answer)
     seam.COHERE_STREAM.replace(cohere_correction.read_stream)
 
 
-def _raise_it(error: Exception, data: object) -> object:
+def _raise_it(error: Exception, *_: object, **__: object) -> object:
     raise error
-
-
-async def _raise_what_failed(*_: object, **__: object) -> object:
-    failure = sys.exception()
-    assert failure is not None, "LiteLLM calls this while it handles the first POST's failure"
-    raise failure
 
 
 def _read_line(self: Any, str_line: str) -> Any:

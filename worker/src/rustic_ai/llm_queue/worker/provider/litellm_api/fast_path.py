@@ -119,7 +119,11 @@ def _request(arguments: Mapping[str, Any]) -> _Request:
     messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
     params = _checked_parameters(arguments, model)
     config = seam.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI)
-    messages = config.translate_developer_role_to_system_role(messages=messages)
+    messages = list(
+        config.translate_developer_role_to_system_role(
+            messages=messages, model=model, custom_llm_provider="openai", api_base=api_base, model_info=None
+        )
+    )
     params = seam.get_optional_params(
         model=model,
         custom_llm_provider="openai",

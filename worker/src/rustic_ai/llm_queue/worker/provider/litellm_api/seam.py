@@ -8,7 +8,9 @@ would look like a failure of the provider, and be tried, and billed, again.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -23,10 +25,22 @@ class Replaceable:
         self._owner, self._name = owner, name
         #: What stood there when this file was imported.
         self.original: Any = getattr(owner, name)
+        # As it stands, where reading it would bind it.
+        self._stored = inspect.getattr_static(owner, name)
 
     def replace(self, value: Any) -> None:
         """Put `value` there. Doing it twice is safe."""
         setattr(self._owner, self._name, value)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """LiteLLM as it is, for a while: how a test finds out whether a correction is still needed."""
+        replaced = inspect.getattr_static(self._owner, self._name)
+        setattr(self._owner, self._name, self._stored)
+        try:
+            yield
+        finally:
+            setattr(self._owner, self._name, replaced)
 
 
 class _Names:
@@ -142,25 +156,20 @@ BUFFERING_STREAMS: tuple[Any, ...] = tuple(
         "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:ModelResponseIterator",
     )
 )
-CohereV2ChatConfig: Any = _value("litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig")
 CohereError: Callable[..., Exception] = _value("litellm.llms.cohere.common_utils:CohereError")
 
 # Providers, deployments and prices
 JSONProviderRegistry: Any = _value("litellm.llms.openai_like.json_loader:JSONProviderRegistry")
-get_available_deployment: Callable[..., Any] = _value("litellm.router:Router.async_get_available_deployment")
-update_kwargs_with_deployment: Callable[..., Any] = _value(
-    "litellm.router:Router._update_kwargs_with_deployment"
-)
 _value("litellm:aembedding")
+_value("litellm.router:Router.select")
+_value("litellm.router:Router.deployment_callback_on_failure")
+_value("litellm.router:Router.deployment_callback_on_success")
+_value("litellm:logging_callback_manager.add_litellm_async_success_callback")
 _value("litellm:cost_per_token")
 _value("litellm:get_model_info")
 _value("litellm:model_cost")
 
 # What corrections replace
-HTTPX_LINE_DECODER: Replaceable = _replaceable("httpx._models:LineDecoder")
-SECOND_POST: Replaceable = _replaceable(
-    "litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler.single_connection_post_request"
-)
 POST_WITH_FEWER_PARAMETERS: Replaceable = _replaceable(
     "litellm.llms.openai.openai:drop_params_from_unprocessable_entity_error"
 )
@@ -171,9 +180,6 @@ GEMINI_CHOICE: Replaceable = _replaceable(
     "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:"
     "VertexGeminiConfig._create_streaming_choice"
 )
-COHERE_ANSWER: Replaceable = _replaceable(
-    "litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig.transform_response"
-)
 COHERE_STREAM: Replaceable = _replaceable(
     "litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig.get_model_response_iterator"
 )
@@ -183,7 +189,7 @@ CONNECTION_LIMITS: Mapping[str, Replaceable] = {
 }
 #: Reports that only callbacks, such as a router's, and LiteLLM's proxy read.
 SUCCESS_REPORTS: tuple[Replaceable, ...] = (
-    _replaceable("litellm.utils:_dispatch_success_logging"),
+    _replaceable("litellm.utils:dispatch_success_logging"),
     _replaceable("litellm.utils:update_response_metadata"),
 )
 #: LiteLLM's settings, by name.
