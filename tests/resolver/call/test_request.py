@@ -36,7 +36,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, ToolsManager, ToolSpec
 
 from rustic_ai.llm_queue.resolver import Properties
-from rustic_ai.llm_queue.resolver.call.request import build_call, estimated_tokens, timeout_s
+from rustic_ai.llm_queue.resolver.call.request import build_call, timeout_s
 from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
@@ -253,7 +253,7 @@ def test_tokens_are_guessed_from_the_text_alone() -> None:
     picture = ImageContentPart(image_url=ImageUrl(url="data:image/png;base64," + "A" * 10_000))
     parts = ArrayOfContentParts([TextContentPart(text="x" * 40), picture])
     prompt = ChatCompletionRequest(messages=[SystemMessage(content="y" * 40), UserMessage(content=parts)])
-    assert estimated_tokens(call_of(prompt)) == 20
+    assert call_of(prompt).estimated_tokens == 20
 
 
 JSON = st.recursive(

@@ -9,7 +9,7 @@ from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from .call.answer_reader import AnswerReader
+from .call.answer_reader import AnswerReader, CompletionReader
 from .call.client_errors import client_errors
 from .call.open_stream import OpenStream, open_known
 from .call.submission import overdue
@@ -36,7 +36,7 @@ class JobHandle:
         settings: QueueSettings,
         *,
         ends_at: float | None = None,
-        answer_reader: AnswerReader | None = None,
+        answer_reader: CompletionReader | None = None,
     ) -> None:
         """Args:
         ends_at: the deadline on this process's monotonic clock, where it is known.
@@ -46,7 +46,7 @@ class JobHandle:
         self._owner = owner
         self._settings = settings
         self._ends_at = ends_at
-        self._answer_reader = answer_reader or AnswerReader()
+        self._answer_reader: CompletionReader = answer_reader or AnswerReader()
 
     @property
     def id(self) -> str:

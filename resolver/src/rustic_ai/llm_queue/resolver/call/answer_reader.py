@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 from rustic_ai.core.guild.agent_ext.depends.llm.models import LLMMessage
@@ -14,6 +14,17 @@ from ..exceptions import ResponseProcessingError
 from ..response import QueueChatCompletionResponse
 from .answer_schema import schema_violation
 from .failure import to_exception
+
+
+class OutcomeReader[T](Protocol):
+    """Makes what a caller gets of how a job ended; one for each kind of call."""
+
+    def read(self, outcome: Outcome, job_id: str, model: str) -> T:
+        """The answer, or the exception that fits how else the job ended."""
+
+
+#: The one for a chat completion.
+type CompletionReader = OutcomeReader[QueueChatCompletionResponse]
 
 
 @dataclass(frozen=True)

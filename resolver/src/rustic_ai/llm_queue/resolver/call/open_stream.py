@@ -10,7 +10,7 @@ from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 from ..client.port import EnginePort
 from ..exceptions import QueueUnavailable
 from ..streams.source import StreamEvent, StreamSource
-from .answer_reader import AnswerReader
+from .answer_reader import CompletionReader
 from .client_errors import client_errors
 from .submission import Submission, overdue
 
@@ -28,7 +28,7 @@ class OpenStream:
     engine: EnginePort
     source: StreamSource
     job: Job
-    answer_reader: AnswerReader
+    answer_reader: CompletionReader
     #: The deadline on this process's monotonic clock; infinite for a job that has ended.
     ends_at: float
     #: The job is this reader's own: without the reader nobody wants its answer.
@@ -99,7 +99,7 @@ async def open_new(engine: EnginePort, submission: Submission, *, join_s: float)
 
 
 async def open_known(
-    engine: EnginePort, record: JobRecord, answer_reader: AnswerReader, *, ends_at: float, join_s: float
+    engine: EnginePort, record: JobRecord, answer_reader: CompletionReader, *, ends_at: float, join_s: float
 ) -> OpenStream:
     """Listen to the stream of a job that was submitted here or elsewhere."""
     source = engine.stream(record.job, ended=record.state.final)

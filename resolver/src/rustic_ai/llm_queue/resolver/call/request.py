@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Never
 
 from pydantic import ValidationError
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest, LLMMessage
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.contract import check_json_value, field_messages
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
@@ -17,6 +17,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from ..chat_request import QUEUE_FIELDS, QueueChatCompletionRequest
 from ..exceptions import BY_KIND, InvalidRequest
 from ..properties import DEFAULT_MAX_RETRIES, Properties
+from ..queue_properties import QueueProperties
 from ..toolset import tool_json, toolset_tools
 from .data_urls import without_line_breaks
 from .response_format import response_format_json
@@ -61,7 +62,7 @@ def build_call(
             endpoint_model=None if asked_model == properties.model else properties.model,
             fallback_models=properties.fallback_models,
             params=params,
-            endpoint=_endpoint(properties),
+            endpoint=endpoint_of(properties),
             max_retries=_max_retries(properties, prompt),
             stream=stream,
             reuse=_reuse(properties, prompt),
@@ -74,7 +75,7 @@ def build_call(
     return call
 
 
-def check_call(call: CompletionCall, settings: QueueSettings) -> None:
+def check_call(call: Call, settings: QueueSettings) -> None:
     """Raises `LimitExceeded` or `EndpointNotAllowed` for what no worker would take."""
     try:
         check_body_size(len(call.model_dump_json(exclude_defaults=True).encode()), settings)
@@ -101,11 +102,6 @@ def timeout_s(properties: Properties, prompt: ChatCompletionRequest, settings: Q
 def input_messages(properties: Properties, prompt: ChatCompletionRequest) -> list[LLMMessage]:
     """The messages of a call, the properties' before the prompt's."""
     return [*(properties.messages or ()), *prompt.messages]
-
-
-def estimated_tokens(call: CompletionCall) -> int:
-    """A rough count of the prompt's tokens: 4 characters each, pictures and files not counted."""
-    return sum(_text_length(message.get("content")) for message in call.params["messages"]) // 4
 
 
 def _params(properties: Properties, prompt: ChatCompletionRequest) -> dict[str, Any]:
@@ -148,7 +144,8 @@ def _tools(properties: Properties, prompt: ChatCompletionRequest) -> list[dict[s
     return list({tool["function"]["name"]: tool for tool in given}.values())
 
 
-def _endpoint(properties: Properties) -> Endpoint:
+def endpoint_of(properties: QueueProperties) -> Endpoint:
+    """What of the properties belongs to their model's provider alone."""
     # Field by field: a dump would mask the key.
     return Endpoint(**{name: getattr(properties, name) for name in Endpoint.model_fields})
 
@@ -181,13 +178,6 @@ def _model(prompt: ChatCompletionRequest, model: object) -> str | None:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"model: got {value!r}; give a LiteLLM model name, or None for the properties' own")
     return value.strip()
-
-
-def _text_length(content: object) -> int:
-    if isinstance(content, str):
-        return len(content)
-    parts: Iterable[Any] = content if isinstance(content, list) else ()
-    return sum(len(part.get("text", "")) for part in parts)
 
 
 def _plain(value: Any) -> Any:

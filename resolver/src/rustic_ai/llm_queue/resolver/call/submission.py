@@ -10,7 +10,7 @@ from functools import lru_cache
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.job import Job, JobState, OnWorkerLoss, Priority, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Outcome
@@ -23,10 +23,10 @@ from ..client.port import EnginePort
 from ..exceptions import InvalidRequest, JobTimeout, QueueError
 from ..properties import Properties
 from ..response import QueueChatCompletionResponse
-from .answer_reader import AnswerReader
+from .answer_reader import AnswerReader, OutcomeReader
 from .answer_schema import schema_of
 from .client_errors import client_errors
-from .request import build_call, estimated_tokens, input_messages, timeout_s
+from .request import build_call, input_messages, timeout_s
 from .tracing import SubmitSpan
 
 #: What a caller whose deadline has passed still waits to learn how far the job came.
@@ -34,17 +34,16 @@ _LAST_LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A prompt made into a job, and what its caller needs to read the answer."""
+class Submission[T = QueueChatCompletionResponse]:
+    """A call made into a job, and what its caller needs to read the answer."""
 
     job: Job
     timeout_s: float
-    answer_reader: AnswerReader
+    answer_reader: OutcomeReader[T]
     span: SubmitSpan
 
-    @classmethod
+    @staticmethod
     def of_prompt(
-        cls,
         properties: Properties,
         settings: QueueSettings,
         owner: Owner,
@@ -56,7 +55,7 @@ class Submission:
         """Raises `InvalidRequest`."""
         call = build_call(properties, prompt, model, settings=settings, stream=stream)
         schema = schema_of(call) if properties.enable_json_schema_validation else None
-        return cls.of_call(
+        return Submission.of_call(
             call,
             settings,
             owner,
@@ -70,16 +69,16 @@ class Submission:
     @classmethod
     def of_call(
         cls,
-        call: CompletionCall,
+        call: Call,
         settings: QueueSettings,
         owner: Owner,
         *,
         timeout_s: float,
-        answer_reader: AnswerReader | None = None,
+        answer_reader: OutcomeReader[T],
         priority: Priority = 0,
         on_worker_loss: OnWorkerLoss = "retry",
         stream_ttl_s: float | None = None,
-    ) -> Submission:
+    ) -> Submission[T]:
         """A call that has been checked, made into a job."""
         if call.stream and stream_ttl_s is None:
             stream_ttl_s = settings.stream_ttl.total_seconds()
@@ -89,6 +88,7 @@ class Submission:
         job = Job(
             id=job_id,
             owner=owner,
+            kind=call.kind,
             model=call.model,
             queue=settings.queue,
             priority=priority,
@@ -96,14 +96,15 @@ class Submission:
             on_worker_loss=on_worker_loss,
             stream=call.stream,
             stream_ttl_s=stream_ttl_s if call.stream else None,
-            estimated_tokens=estimated_tokens(call),
+            estimated_tokens=call.estimated_tokens,
+            text_count=call.text_count,
             traceparent=span.traceparent,
             request=sealed,
             fingerprints=fingerprints,
         )
-        return cls(job, timeout_s, answer_reader or AnswerReader(), span)
+        return cls(job, timeout_s, answer_reader, span)
 
-    async def answer(self, engine: EnginePort) -> QueueChatCompletionResponse:
+    async def answer(self, engine: EnginePort) -> T:
         """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
 
         A job that nobody waits for any more is cancelled, so that nobody pays for it.

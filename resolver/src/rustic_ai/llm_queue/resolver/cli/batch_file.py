@@ -16,6 +16,7 @@ from ..batches.file import RequestLine, answer_line, call_of, error_line, read_r
 from ..batches.item import BatchItem
 from ..batches.progress import ProgressBar
 from ..batches.run import BatchRun
+from ..call.answer_reader import AnswerReader
 from ..call.submission import Submission
 from ..engines import engine_for
 from ..exceptions import QueueUnavailable
@@ -66,7 +67,13 @@ class _BatchFile:
 
         def submission_of(line: RequestLine) -> Submission:
             call = call_of(line, self._settings, model=self._model)
-            return Submission.of_call(call, self._settings, self._owner, timeout_s=self._timeout_s)
+            return Submission.of_call(
+                call,
+                self._settings,
+                self._owner,
+                timeout_s=self._timeout_s,
+                answer_reader=AnswerReader(),
+            )
 
         engine = engine_for(self._settings)
         with ProgressBar(self._requests.name, total=self._count(), done=self._before) as bar:

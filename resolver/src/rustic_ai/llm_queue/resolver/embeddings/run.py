@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from rustic_ai.llm_queue.tasks.call import EmbeddingCall
+from rustic_ai.llm_queue.tasks.embedding_limits import EmbeddingLimits, limits_of
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ..call.request import check_call, endpoint_of
+from ..call.submission import Submission
+from ..client.port import EnginePort
+from ..exceptions import InvalidRequest, JobTimeout, ResponseProcessingError
+from ..queue_properties import DEFAULT_MAX_RETRIES
+from .properties import EmbeddingProperties
+from .splitting import split
+from .vector_reader import EmbeddingAnswer, VectorReader
+
+#: Jobs of one call that are under way at once.
+_MOST_IN_FLIGHT = 16
+
+Vectors = list[list[float]]
+
+
+class EmbeddingRun:
+    """One call of `embed`: its texts in as many jobs as it takes, and their vectors in the texts' order."""
+
+    def __init__(
+        self, properties: EmbeddingProperties, settings: QueueSettings, owner: Owner, texts: Sequence[str]
+    ) -> None:
+        """Raises `InvalidRequest` naming the text, `LimitExceeded`, `EndpointNotAllowed`."""
+        self._properties, self._settings, self._owner = properties, settings, owner
+        self._texts = checked_texts(texts)
+        # Equal texts have equal vectors, and are paid for once.
+        self._parts = split(list(dict.fromkeys(self._texts)), _limits(properties))
+        self._calls = [self._call(part) for part in self._parts]
+        for call in self._calls:
+            check_call(call, settings)
+
+    async def vectors(self, engine: EnginePort) -> Vectors:
+        """Submit the jobs, and wait for all their vectors until the deadline. Runs on the engine's loop.
+
+        The first job that fails ends the call, and the others are cancelled.
+        """
+        ends_at = time.monotonic() + self._properties.timeout_s(self._settings)
+        room = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        tasks = [asyncio.create_task(self._part(call, engine, ends_at, room)) for call in self._calls]
+        try:
+            answers = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        by_text = {
+            text: vector
+            for part, answer in zip(self._parts, answers, strict=True)
+            for text, vector in zip(part, answer.vectors, strict=True)
+        }
+        lengths = {len(vector) for vector in by_text.values()}
+        if len(lengths) > 1:
+            raise ResponseProcessingError(
+                f"The vectors of one call have different lengths ({sorted(lengths)}): the model's "
+                "deployments differ; give `dimensions`, or correct the workers' LiteLLM config.",
+                model=self._properties.model,
+            )
+        # A list of its own for each text, also where two are equal.
+        return [list(by_text[text]) for text in self._texts]
+
+    async def _part(
+        self, call: EmbeddingCall, engine: EnginePort, ends_at: float, room: asyncio.Semaphore
+    ) -> EmbeddingAnswer:
+        async with room:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
+                whole_s = self._properties.timeout_s(self._settings)
+                raise JobTimeout(f"Not all texts were embedded within the timeout of {whole_s:g} s.")
+            submission = Submission.of_call(
+                call,
+                self._settings,
+                self._owner,
+                timeout_s=left_s,
+                answer_reader=VectorReader(len(call.texts), self._properties.dimensions),
+                priority=self._properties.priority,
+                on_worker_loss=self._properties.on_worker_loss,
+            )
+            return await submission.answer(engine)
+
+    def _call(self, texts: Sequence[str]) -> EmbeddingCall:
+        properties = self._properties
+        asked = {
+            "dimensions": properties.dimensions,
+            "input_type": properties.input_type,
+            "truncate": properties.truncate or None,
+        }
+        retries = properties.max_retries
+        return EmbeddingCall(
+            model=properties.model,
+            fallback_models=properties.fallback_models,
+            texts=tuple(texts),
+            params={name: value for name, value in asked.items() if value is not None},
+            endpoint=endpoint_of(properties),
+            max_retries=DEFAULT_MAX_RETRIES if retries is None else retries,
+        )
+
+
+def checked_texts(texts: object) -> list[str]:
+    """The texts, if they are a list of texts with something in each. Raises `InvalidRequest`."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise InvalidRequest(
+            f"text: got a {type(texts).__name__}; give a list of texts, or use embed_query for a single one"
+        )
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidRequest(f"text[{index}]: got a {type(text).__name__}; give a text")
+        if not text:
+            raise InvalidRequest(f"text[{index}]: an empty text has no embedding; leave it out")
+        if not text.isascii():
+            _check_unicode(text, index)
+    return list(texts)
+
+
+def _check_unicode(text: str, index: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"text[{index}]: not valid Unicode text (a lone surrogate at character {error.start}); "
+            "decode the source with the right codec"
+        ) from None
+
+
+def _limits(properties: EmbeddingProperties) -> EmbeddingLimits:
+    limits = limits_of(properties.model)
+    most = properties.max_batch_size
+    return limits if most is None else EmbeddingLimits(texts=most, tokens=limits.tokens)
