@@ -198,5 +198,6 @@ def _job_end(client: redis.Redis, job_id: str) -> JobEnd:
     if isinstance(raw, str):
         meta = json.loads(raw)
         sealed = str(meta["sealed"]).partition(":")[2]
-        result = json.loads(sealed)["kind"] if sealed.startswith("{") else _RESULT_KINDS.get(meta["status"])
+        plain = sealed.startswith("{")
+        result = json.loads(sealed)["outcome"]["kind"] if plain else _RESULT_KINDS.get(meta["status"])
     return JobEnd(str(state), result, epoch=epoch, handbacks=handbacks, generation=generation)

@@ -156,7 +156,7 @@ def test_a_request_result_and_frame_stay_what_they_are() -> None:
     result = encode_result(failed, job_id=JOB, owner=OWNER, sealer=ring)
     frame = RestartFrame(epoch=1, seq=2, reason=ErrorKind.TIMEOUT, model="m")
     framed = seal_frame(frame.model_dump_json(), job_id=JOB, owner=OWNER, sealer=ring)
-    assert decode_result(result, job_id=JOB, owner=OWNER, sealer=ring) == failed
+    assert decode_result(result, job_id=JOB, owner=OWNER, sealer=ring).outcome == failed
     assert open_frame(framed, FrameId(1, 2), job_id=JOB, owner=OWNER, sealer=ring) == frame
     with pytest.raises(ContractViolation):
         open_frame(request, FrameId(1, 2), job_id=JOB, owner=OWNER, sealer=ring)

@@ -13,12 +13,12 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.resolver.client.engine import Engine
-from rustic_ai.llm_queue.tasks.job import Job, JobState
+from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Outcome
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.result import encode_result
+from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
 from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
 from support.servers.valkey import ValkeyServer
 
@@ -60,13 +60,14 @@ async def worker_hands(url: str) -> AsyncIterator[Callable[[str, str], Any]]:
     await redis.aclose()
 
 
-async def _settle(ledger: Ledger, job_id: str, outcome: Answered, owner: Owner) -> None:
-    meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=PLAIN)
+async def _settle(ledger: Ledger, job_id: str, outcome: Answered | Failed, owner: Owner) -> None:
     claim = await ledger.claim(
         job_id, worker="w", token=uuid.uuid4().hex, lease=timedelta(seconds=15), most_losses=0
     )
     assert claim.verdict == "granted"
-    assert await ledger.finish(job_id, claim.epoch, JobState.ANSWERED, meta, attempts=()) == "done"
+    meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=PLAIN, epoch=claim.epoch)
+    state, dead = outcome_state(outcome), isinstance(outcome, Failed)
+    assert await ledger.finish(job_id, claim.epoch, state, meta, attempts=(), dead=dead) == "done"
 
 
 def await_answer(engine: Engine, job: Job, *, deadline_s: float = 40) -> Outcome:
@@ -88,7 +89,7 @@ def answer_now(url: str, job_id: str, text: str) -> None:
     asyncio.run(go())
 
 
-def settle_now(url: str, job_id: str, outcome: Answered, owner: Owner) -> None:
+def settle_now(url: str, job_id: str, outcome: Answered | Failed, owner: Owner) -> None:
     """Claim a queued job and end it, as a worker does."""
 
     async def go() -> None:

@@ -135,6 +135,11 @@ class JobRecord(Contract):
     #: Claims given back by a worker that shut down, which do not count as losses.
     handbacks: Whole = 0
 
+    @property
+    def ending_epoch(self) -> int:
+        """The first claim that can end the job from here on: the current one, or a waiting job's next."""
+        return self.epoch + (self.state is JobState.QUEUED)
+
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> Self:
         """Raises `NewerVersion`, or `ContractViolation` naming the fields that are wrong."""

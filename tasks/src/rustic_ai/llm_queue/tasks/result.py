@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .contract import WIRE_VERSION, ContractViolation, check_version, field_names
+from .contract import WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
 from .errors import JobFailed
 from .job import JobState
-from .outcome import OUTCOME, Account, Answered, Cancelled, Expired, Failed, Outcome
+from .outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
 from .owner import Owner
 from .seal import Purpose, Sealer
 
@@ -27,11 +27,22 @@ def outcome_state(outcome: Outcome) -> JobState:
     return JobState(outcome.kind)
 
 
-def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer) -> str:
+class StoredResult(Contract):
+    """What `sealed` holds: how the job ended, and which claim of it."""
+
+    #: The claim that ended the job; 0 where its writer did not know, as one that cancels a job.
+    epoch: Whole = 0
+    outcome: Outcome
+
+
+def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer, epoch: int = 0) -> str:
     """The outcome as a Celery result, so that `AsyncResult(job_id)` and Flower understand it.
 
-    What Celery reads names how it ended and what it cost. The outcome itself, with the answer
-    or the provider's words, is in `sealed`.
+    Celery reads how the job ended and what it cost. The outcome itself, with the answer or the provider's
+    error message, is in `sealed`.
+
+    Args:
+        epoch: the claim that ended the job; 0 where it is not known.
     """
     meta: dict[str, Any] = {
         "status": _CELERY_STATES[outcome.kind],
@@ -42,7 +53,7 @@ def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer
         "task_id": job_id,
         "v": WIRE_VERSION,
         "sealed": sealer.seal(
-            outcome.model_dump_json(exclude_defaults=False),
+            StoredResult(epoch=epoch, outcome=outcome).model_dump_json(),
             purpose=Purpose.RESULT,
             job_id=job_id,
             owner=owner,
@@ -51,7 +62,7 @@ def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer
     return json.dumps(meta, separators=(",", ":"))
 
 
-def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> Outcome:
+def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> StoredResult:
     """Raises `ContractViolation`: `SealError` when it does not open, `NewerVersion` when it is one."""
     try:
         fields = json.loads(meta)
@@ -61,7 +72,7 @@ def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> Ou
     check_version(version, what="result")
     body = sealer.open(sealed, purpose=Purpose.RESULT, job_id=job_id, owner=owner)
     try:
-        return OUTCOME.validate_json(body)
+        return StoredResult.model_validate_json(body)
     except ValidationError as error:
         raise ContractViolation(f"the stored result does not validate: {field_names(error)}") from None
 

@@ -102,7 +102,7 @@ async def open_known(
     engine: EnginePort, record: JobRecord, answer_reader: CompletionReader, *, ends_at: float, join_s: float
 ) -> OpenStream:
     """Listen to the stream of a job that was submitted here or elsewhere."""
-    source = engine.stream(record.job, ended=record.state.final)
+    source = engine.stream(record.job, ended=record.state.final, epoch=record.ending_epoch)
     try:
         await source.join(join_s)
     except BaseException:

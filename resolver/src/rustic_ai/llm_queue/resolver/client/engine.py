@@ -158,11 +158,18 @@ class Engine:
         return job_id
 
     async def outcome(
-        self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
+        self,
+        job_id: str,
+        owner: Owner,
+        *,
+        deadline_s: float | None,
+        job: Job | None = None,
+        epoch: int = 0,
     ) -> Outcome:
         """Wait for the job's end.
 
         Args:
+            epoch: the first claim that can end the job, where it is known: see `JobRecord.ending_epoch`.
             deadline_s: seconds from now; None waits for as long as it takes.
             job: what to submit again should Redis have lost it; of an `expecting` caller.
 
@@ -172,7 +179,7 @@ class Engine:
         try:
             async with asyncio.timeout(deadline_s) as deadline, watching as watch:
                 resubmit = self._resubmit(job, deadline.when())
-                return await self._outcomes.follow(watch, job_id, owner, resubmit)
+                return await self._outcomes.follow(watch, job_id, owner, resubmit, epoch=epoch)
         except TimeoutError:
             raise WaitTimeout(job_id) from None
 
@@ -180,7 +187,9 @@ class Engine:
         """How an ended job ended; None when its result is no longer kept. Raises `QueueGone`."""
         return await self._bounded(self._outcomes.now(job_id, owner))
 
-    def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
+    def stream(
+        self, job: Job, *, ended: bool = False, keep_until: float | None = None, epoch: int = 0
+    ) -> StreamSource:
         """Where the job's stream comes from; a job that is none comes whole, at its end.
 
         Args:
@@ -188,7 +197,7 @@ class Engine:
             keep_until: submit the job again should Redis lose it before this time of the loop.
         """
         if not job.stream:
-            return OutcomeSource(self, job)
+            return OutcomeSource(self, job, epoch)
         return StreamReader(
             job.id,
             job.owner,

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class OutcomeSource:
-    """The stream of a job that is none: its end."""
+    """Presents a job that does not stream as a stream with one event, its end."""
 
-    def __init__(self, engine: EnginePort, job: Job) -> None:
-        self._engine, self._job = engine, job
+    def __init__(self, engine: EnginePort, job: Job, epoch: int) -> None:
+        self._engine, self._job, self._epoch = engine, job, epoch
 
     async def join(self, timeout_s: float) -> bool:
         """There is nothing to be missed."""
@@ -28,4 +28,5 @@ class OutcomeSource:
         """There is nothing to close."""
 
     async def _outcome(self) -> Outcome:
-        return await self._engine.outcome(self._job.id, self._job.owner, deadline_s=None)
+        job = self._job
+        return await self._engine.outcome(job.id, job.owner, deadline_s=None, epoch=self._epoch)

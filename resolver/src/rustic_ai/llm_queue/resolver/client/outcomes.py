@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
@@ -21,27 +22,40 @@ from .waiter import Watch
 
 logger = logging.getLogger(__name__)
 
+_UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
+
 
 class Outcomes:
-    """Reads how jobs ended: what is stored decides, what is published only says that it is there."""
+    """Reads how jobs ended: the stored result decides; a published one is believed if it can be current."""
 
     def __init__(self, redis: Redis, sealer: Sealer, *, redis_timeout_s: float) -> None:
         self._redis, self._sealer, self._redis_timeout_s = redis, sealer, redis_timeout_s
 
     async def now(self, job_id: str, owner: Owner) -> Outcome | None:
         """The stored outcome, or None. Raises redis-py's errors."""
-        raw = cast("str | None", await self._redis.get(keys.result_key(job_id)))
-        return None if raw is None else self._open(raw, job_id, owner)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(keys.result_key(job_id))
+            pipe.hget(keys.job_key(job_id), "state")
+            raw, state = cast("list[str | None]", await pipe.execute())
+        # Of a job that waits or runs, a result can only be an old one, written again.
+        return None if raw is None or state in _UNFINISHED else self._open(raw, job_id, owner)
 
-    async def follow(self, watch: Watch, job_id: str, owner: Owner, resubmit: Resubmit | None) -> Outcome:
-        """Wait for the outcome, through any outage of Redis."""
+    async def follow(
+        self, watch: Watch, job_id: str, owner: Owner, resubmit: Resubmit | None, *, epoch: int = 0
+    ) -> Outcome:
+        """Wait for the outcome, through any outage of Redis.
+
+        Args:
+            epoch: the first claim that could end the job when the wait began. A published result of an
+                earlier one is not believed.
+        """
         outcome = None
         if not watch.from_the_start:
             outcome = await self._after_subscribing(watch, job_id, owner)
         while outcome is None:
             news = await watch.next()
             if news is not None:
-                outcome = await self._heard(news, job_id, owner)
+                outcome = await self._heard(news, job_id, owner, epoch)
             elif resubmit is not None:
                 await resubmit.submit_if_lost()
         return outcome
@@ -55,9 +69,11 @@ class Outcomes:
             # Redis is away. The waiter reads the key again once it is back.
             return None
 
-    async def _heard(self, news: str, job_id: str, owner: Owner) -> Outcome | None:
+    async def _heard(self, news: str, job_id: str, owner: Owner, epoch: int) -> Outcome | None:
         try:
-            return decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
+            result = decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
+            if result.epoch >= epoch:
+                return result.outcome
         except ContractViolation as violation:
             # Anybody on Redis can publish; only what is stored decides.
             logger.warning("Ignored a message posing as the result of job %s: %s", job_id, violation)
@@ -68,7 +84,7 @@ class Outcomes:
 
     def _open(self, raw: str, job_id: str, owner: Owner) -> Outcome:
         try:
-            return decode_result(raw, job_id=job_id, owner=owner, sealer=self._sealer)
+            return decode_result(raw, job_id=job_id, owner=owner, sealer=self._sealer).outcome
         except ContractViolation as violation:
             error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The stored result: {violation}")
             return Failed(account=Account(), error=error)

@@ -85,7 +85,13 @@ class MemoryEngine:
         return job.id
 
     async def outcome(
-        self, job_id: str, owner: Owner, *, deadline_s: float | None, job: Job | None = None
+        self,
+        job_id: str,
+        owner: Owner,
+        *,
+        deadline_s: float | None,
+        job: Job | None = None,
+        epoch: int = 0,
     ) -> Outcome:
         try:
             async with asyncio.timeout(deadline_s):
@@ -97,7 +103,9 @@ class MemoryEngine:
         held = self._by_id.get(job_id)
         return held.outcome if held else None
 
-    def stream(self, job: Job, *, ended: bool = False, keep_until: float | None = None) -> StreamSource:
+    def stream(
+        self, job: Job, *, ended: bool = False, keep_until: float | None = None, epoch: int = 0
+    ) -> StreamSource:
         return MemoryStream(lambda: self._by_id.get(job.id))
 
     async def cancel(self, job_id: str, owner: Owner, *, by: str = "caller") -> CancelVerdict:

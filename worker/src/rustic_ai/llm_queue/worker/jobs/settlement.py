@@ -31,7 +31,7 @@ class Settlement:
         self, job_id: str, owner: Owner, epoch: int, outcome: Outcome, attempts: Iterable[AttemptRecord]
     ) -> FinishVerdict:
         """End a job that this worker holds at `epoch`."""
-        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
         dead = isinstance(outcome, Failed)
         return await self._ledger.finish(
             job_id,
@@ -46,7 +46,7 @@ class Settlement:
     async def conclude(self, job_id: str, epoch: int, record: JobRecord | None, outcome: Outcome) -> bool:
         """End a job that nobody holds. False when it meanwhile is another's, or has ended."""
         owner = record.job.owner if record else UNKNOWN_OWNER
-        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer)
+        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
         dead = isinstance(outcome, Failed)
         ended = await self._ledger.conclude(job_id, epoch, outcome_state(outcome), meta, dead=dead)
         if ended:

@@ -141,7 +141,7 @@ async def _read(redis: Redis, settings: QueueSettings, job_id: str) -> tuple[Lis
         return listed, None
     owner = listed.record.job.owner
     try:
-        outcome = decode_result(str(raw), job_id=job_id, owner=owner, sealer=settings.sealer())
+        outcome = decode_result(str(raw), job_id=job_id, owner=owner, sealer=settings.sealer()).outcome
     except ContractViolation as violation:
         return listed, {"unreadable": str(violation)}
     if not isinstance(outcome, Failed):
