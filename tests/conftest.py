@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.processes.interrupts import heed_interrupts
 from support.processes.leaks import assert_no_lasting_keys, assert_no_new_threads
 from support.providers.llmock_process import LlmockProcess
 from support.providers.model_server import LocalModelServer, model_server
@@ -38,6 +39,8 @@ __all__ = [
     "celery_worker_env",
     "celery_worker_options",
 ]
+
+heed_interrupts()
 
 WorkerFactory = Callable[..., WorkerProcess]
 

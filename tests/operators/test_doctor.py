@@ -44,6 +44,7 @@ def test_all_is_well(
     found = verdicts(ran)
     assert {check for check, (verdict, _) in found.items() if verdict != "ok"} == {"sealing"}
     assert "make-key" in found["sealing"][1]
+    assert "anyone who can write to it can forge answers" in found["sealing"][1]
     assert worker.nodename in found["workers"][1]
     assert found["model openai/gpt-4.1-nano"][0] == "ok", "one that was seen"
     assert found.keys() >= {

@@ -99,6 +99,33 @@ def test_events_that_no_job_of_ours_sent_are_shown_as_they_are() -> None:
     assert task.args == "(1, 2)"
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("length", [3_990, 50_000])
+def test_a_description_made_to_be_slow_is_read_at_once(length: int) -> None:
+    task = JobTask(uuid="x")
+    piece = " org= guild= agent="
+    hostile = ("model=" + piece * (length // len(piece)))[:length]
+    for end in ("", " ~tokens=x", " ~tokens=1"):
+        task.event("received", 1.0, 1.0, {"args": hostile + end, "name": "run_job"})
+    assert task.estimated_tokens in (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("description", "model", "guild"),
+    [
+        ("model=a org=b org=c org=o guild=g agent=a ~tokens=1", "a org=b org=c", "g"),
+        ("kind=embedding texts=3 model=m org=o guild=g agent=a ~tokens=1", "m", "g"),
+        ("nonsense model=m org=o guild=g agent=a ~tokens=1", None, None),
+        ("model=m org=o agent=a guild=g ~tokens=1", None, None),
+        ("model=m org=o guild=g agent=a ~tokens=\N{ARABIC-INDIC DIGIT ONE}", None, None),
+    ],
+)
+def test_a_description_is_read_from_its_end(description: str, model: str | None, guild: str | None) -> None:
+    task = JobTask(uuid="x")
+    task.event("received", 1.0, 1.0, {"args": description, "name": "run_job"})
+    assert (task.model, task.guild) == (model, guild)
+
+
 def test_a_start_that_is_told_of_before_the_arrival_keeps_the_owner() -> None:
     task = JobTask(uuid="x")
     task.event("started", 2.0, 2.0, {})

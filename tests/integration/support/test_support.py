@@ -20,6 +20,7 @@ import psutil
 import pytest
 import redis
 
+from support.documents.readme import ROOT
 from support.processes.process import ChildProcess
 from support.processes.wait import WaitTimeoutError, async_wait_until, wait_until
 from support.providers.llmock_process import Fail, LlmockProcess, Match, Reply
@@ -172,6 +173,34 @@ def test_a_child_is_killed_with_all_it_started(tmp_path: Path) -> None:
     (grandchild,) = child.children
     child.kill()
     wait_until(lambda: _is_gone(grandchild), 5, "the grandchild's death")
+
+
+def test_a_child_heeds_ctrl_c(tmp_path: Path) -> None:
+    code = "import time; print('up', flush=True); time.sleep(99)"
+    child = ChildProcess([sys.executable, "-c", code], log_path=tmp_path / "child.log")
+    with child:
+        child.wait_for_log("up", 10)
+        child.send_signal(signal.SIGINT)
+        child.wait()
+    assert "KeyboardInterrupt" in child.logs()
+
+
+def test_ctrl_c_is_heeded_in_a_suite_that_was_started_with_it_ignored() -> None:
+    """As `nohup` and a shell's `&` start it."""
+    tests = (
+        f"{__file__}::test_a_child_heeds_ctrl_c",
+        str(ROOT / "tests" / "resolver" / "test_memory_queue.py") + "::test_ctrl_c_takes_the_job_along",
+    )
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    ran = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *pytest_],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_children_and_files_go_when_the_session_is_killed_or_ends(tmp_path: Path) -> None:

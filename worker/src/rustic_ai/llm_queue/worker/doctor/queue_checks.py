@@ -73,6 +73,7 @@ def _sealing(settings: QueueSettings) -> Finding:
         return good("sealing", f"on, with key {settings.key_ring().ids[0]!r}")
     return doubtful(
         "sealing",
-        "off: whoever can read Redis reads prompts and answers, and agents may send no API key",
+        "off: anyone who can read Redis reads prompts and answers, anyone who can write to it can forge "
+        "answers, and agents may send no API key",
         "make a key with `llm-queue make-key`; set LLM_QUEUE_SEALING_KEYS for agents and workers",
     )

@@ -6,11 +6,19 @@ from typing import Any, ClassVar
 from celery import states
 from celery.events.state import Task
 
-#: What `wakeup_message` writes in place of a task's arguments.
-_ARGUMENTS = re.compile(
-    r"model=(?P<model>.*) org=(?P<org>.*) guild=(?P<guild>.*) agent=(?P<agent>.*) ~tokens=(?P<tokens>\d+)",
-    re.DOTALL,
-)
+#: How `wakeup_message` describes a job in place of a task's arguments: each field behind its label.
+_LABELS = {
+    "model": "model=",
+    "org": " org=",
+    "guild": " guild=",
+    "agent": " agent=",
+    "estimated_tokens": " ~tokens=",
+}
+#: What stands before them unless the job is a chat completion.
+_KIND = re.compile(r"(kind=[a-z]{1,32} texts=[0-9]{0,12} )?", re.ASCII)
+#: Anyone who may push a wake-up writes it, and the broker cuts it at 4,000 characters.
+_LONGEST_DESCRIPTION = 4_000
+_MOST_DIGITS = 12
 _OWNER_FIELDS = ("model", "org", "guild", "agent", "estimated_tokens")
 #: A job's own failures need no stack: it would show our code and no cause.
 _EXPECTED_FAILURE = "JobFailed("
@@ -69,14 +77,20 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         super().event(type_, timestamp, local_received, fields, **kwargs)
 
 
-def _owner(arguments: object) -> dict[str, Any]:
-    match = _ARGUMENTS.fullmatch(arguments) if isinstance(arguments, str) else None
-    if match is None:
+def _owner(description: object) -> dict[str, Any]:
+    if not isinstance(description, str) or len(description) > _LONGEST_DESCRIPTION:
         return {}
-    return {
-        **{name: match[name] for name in ("model", "org", "guild", "agent")},
-        "estimated_tokens": int(match["tokens"][:12]),
-    }
+    found: dict[str, Any] = {}
+    # From its end on, so that a model's name may hold whatever follows it: one pass for each field.
+    for name, label in reversed(_LABELS.items()):
+        description, label_found, value = description.rpartition(label)
+        if not label_found:
+            return {}
+        found[name] = value
+    tokens = found["estimated_tokens"]
+    if not _KIND.fullmatch(description) or not (tokens.isascii() and tokens.isdecimal()):
+        return {}
+    return {**found, "estimated_tokens": int(tokens[:_MOST_DIGITS])}
 
 
 def _account(account: object) -> dict[str, Any]:
