@@ -40,7 +40,6 @@ def test_a_failure_of_before_a_replay_is_not_believed_while_the_job_runs_anew(
         # Published again, and written again: both were true once, and open.
         client.set(keys.result_key(handle.id), old)
         client.publish(keys.result_key(handle.id), old)
-        client.delete(keys.result_key(handle.id))
         settle_now(redis_url, handle.id, answered(CALL, "of the second run"), OWNER)
     assert waiting.result.choices[0].message.content == "of the second run"
 

@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
-from .contract import WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
+from .contract import WIRE_VERSION, ContractViolation, Whole, check_version, field_names
 from .errors import JobFailed
 from .job import JobState
 from .outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
@@ -27,12 +28,16 @@ def outcome_state(outcome: Outcome) -> JobState:
     return JobState(outcome.kind)
 
 
-class StoredResult(Contract):
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StoredResult:
     """What `sealed` holds: how the job ended, and which claim of it."""
 
     #: The claim that ended the job; 0 where its writer did not know, as one that cancels a job.
-    epoch: Whole = 0
+    epoch: Whole
     outcome: Outcome
+
+
+_STORED: TypeAdapter[StoredResult] = TypeAdapter(StoredResult)
 
 
 def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer, epoch: int = 0) -> str:
@@ -53,7 +58,7 @@ def encode_result(outcome: Outcome, *, job_id: str, owner: Owner, sealer: Sealer
         "task_id": job_id,
         "v": WIRE_VERSION,
         "sealed": sealer.seal(
-            StoredResult(epoch=epoch, outcome=outcome).model_dump_json(),
+            _STORED.dump_json(StoredResult(epoch=epoch, outcome=outcome)).decode(),
             purpose=Purpose.RESULT,
             job_id=job_id,
             owner=owner,
@@ -72,7 +77,7 @@ def decode_result(meta: str, *, job_id: str, owner: Owner, sealer: Sealer) -> St
     check_version(version, what="result")
     body = sealer.open(sealed, purpose=Purpose.RESULT, job_id=job_id, owner=owner)
     try:
-        return StoredResult.model_validate_json(body)
+        return _STORED.validate_json(body)
     except ValidationError as error:
         raise ContractViolation(f"the stored result does not validate: {field_names(error)}") from None
 
