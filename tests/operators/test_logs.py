@@ -45,6 +45,7 @@ def test_an_answered_job_is_one_line_with_all_that_operators_ask_for(
         "org": "acme",
         "guild": "support",
         "agent": "helper",
+        "kind": "chat",
         "model": "openai/gpt-4o-mini",
         "outcome": "answered",
         "error": None,

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.call import CallKind
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
@@ -18,6 +19,7 @@ from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.vectors import floats_of, pack_vectors
 from support.servers.valkey import ValkeyServer
 
 #: No worker takes the wake-ups.
@@ -114,6 +116,19 @@ async def test_an_answer_without_a_price_is_a_job_with_tokens(redis: Redis) -> N
     await finish(ledger, await running_job(ledger), answered(None, (10, 20)))
     (row,) = await todays(redis)
     assert (row.jobs, row.unpriced, row.cost_usd, row.prompt_tokens) == (1, 1, Decimal(0), 10)
+
+
+async def test_embeddings_have_a_row_of_their_own(redis: Redis) -> None:
+    ledger = Ledger(redis, result_ttl=TTL)
+    await finish(ledger, await running_job(ledger), answered(0.5, (10, 20)))
+    vectors = pack_vectors([floats_of([1.0, 2.0])])
+    embedded = answered(0.25, (7, 0)).model_copy(update={"response": vectors})
+    await finish(ledger, await running_job(ledger), embedded)
+    rows = {row.kind: row for row in await todays(redis)}
+    assert {kind: (row.jobs, row.cost_usd, row.prompt_tokens) for kind, row in rows.items()} == {
+        CallKind.CHAT: (1, Decimal("0.5"), 10),
+        CallKind.EMBEDDING: (1, Decimal("0.25"), 7),
+    }
 
 
 def test_what_is_booked() -> None:

@@ -132,3 +132,10 @@ def test_a_start_that_is_told_of_before_the_arrival_keeps_the_owner() -> None:
     arguments = "model=openai/gpt-4o org=acme guild=my guild agent=helper ~tokens=12"
     task.event("received", 1.0, 1.0, {"args": arguments, "name": "run_job"})
     assert (task.state, task.guild, task.estimated_tokens) == ("STARTED", "my guild", 12)
+
+
+def test_an_embedding_job_shows_its_texts() -> None:
+    task = JobTask(uuid="x")
+    arguments = "kind=embedding texts=100 model=text-embedding-3-small org=o guild=g agent=a ~tokens=12"
+    task.event("received", 1.0, 1.0, {"args": arguments, "name": "run_job"})
+    assert (task.kind, task.texts, task.model) == ("embedding", 100, "text-embedding-3-small")

@@ -11,6 +11,8 @@ from typing import Any
 
 from .contract import ContractViolation
 
+#: What a response that holds vectors calls itself.
+OBJECT = "embeddings"
 _FLOAT32_BYTES = 4
 #: Far more numbers than any model's vector has.
 _MOST_DIMENSIONS = 1_000_000
@@ -31,6 +33,7 @@ def pack_vectors(vectors: Sequence[array[float]]) -> dict[str, Any]:
     for vector in vectors:
         joined.extend(vector)
     return {
+        "object": OBJECT,
         "dimensions": len(vectors[0]),
         "vectors": base64.b64encode(_swapped(joined).tobytes()).decode(),
     }

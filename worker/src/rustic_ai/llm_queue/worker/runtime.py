@@ -74,7 +74,9 @@ class Runtime:
             queue=settings.queue,
             every=settings.reap_every,
         )
-        self._provider = Provider(settings)
+        self._provider = Provider(
+            settings, on_embedding_call=self._metrics.embeddings.call_made if self._metrics else None
+        )
         self._ticker = Ticker(keeper.limits)
         gate = LimitGate(
             self.ledger.limits, settings.limit_rules(), self._ticker, key=settings.key_ring().limit_key

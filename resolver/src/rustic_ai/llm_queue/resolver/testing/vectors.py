@@ -34,5 +34,5 @@ def embedded(call: EmbeddingCall, vector_of: VectorOf | None) -> Answered:
     return Answered(
         account=Account(attempts=(attempt,), worker=WORKER, prompt_tokens=call.estimated_tokens),
         model=call.model,
-        response={"object": "embeddings", "model": call.model, **pack_vectors(vectors)},
+        response={"model": call.model, **pack_vectors(vectors)},
     )

@@ -11,6 +11,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from ..call import CallKind
 from . import keys
 from .charge import usd
 
@@ -28,6 +29,7 @@ class CostRow:
     guild: str
     agent: str
     model: str
+    kind: CallKind
     jobs: int
     #: Jobs among them whose model has no price.
     unpriced: int
@@ -118,7 +120,8 @@ def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | N
     names = ("jobs", "unpriced", "pico_usd", "prompt_tokens", "completion_tokens")
     counts = [_count(book.get(f"{kind} {name}", "0")) for kind in names]
     try:
-        guild, agent, model = json.loads(name)
+        guild, agent, model, *kinds = json.loads(name)
+        (kind,) = map(CallKind, kinds or [CallKind.CHAT])
     except (ValueError, TypeError, RecursionError):
         return None
     if None in counts or not all(isinstance(one, str) for one in (guild, agent, model)):
@@ -130,6 +133,7 @@ def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | N
         guild=guild,
         agent=agent,
         model=model,
+        kind=kind,
         jobs=jobs,
         unpriced=unpriced,
         cost_usd=usd(pico_usd),

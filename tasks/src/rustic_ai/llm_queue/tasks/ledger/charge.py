@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ..call import CallKind
 from ..outcome import Answered, Outcome
 from ..owner import Owner
 from ..usage import PICO
+from ..vectors import OBJECT as EMBEDDINGS
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Charge:
     pico_usd: int | None
     prompt_tokens: int
     completion_tokens: int
+    kind: CallKind = CallKind.CHAT
 
     @classmethod
     def of(cls, owner: Owner, outcome: Outcome) -> Charge | None:
@@ -34,7 +37,13 @@ class Charge:
             pico_usd(account.cost_usd),
             account.prompt_tokens or 0,
             account.completion_tokens or 0,
+            _kind(outcome),
         )
+
+
+def _kind(outcome: Outcome) -> CallKind:
+    embeds = isinstance(outcome, Answered) and outcome.response.get("object") == EMBEDDINGS
+    return CallKind.EMBEDDING if embeds else CallKind.CHAT
 
 
 def pico_usd(cost_usd: float | None) -> int | None:

@@ -8,6 +8,7 @@ from itertools import batched
 from typing import cast
 
 from ..attempt import AttemptRecord
+from ..call import CallKind
 from .charge import Charge
 
 
@@ -27,7 +28,9 @@ def charge_args(charge: Charge | None, ttl_ms: int) -> list[str | int]:
         return []
     owner, pico_usd = charge.owner, "" if charge.pico_usd is None else charge.pico_usd
     tokens = (charge.prompt_tokens, charge.completion_tokens)
-    return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms]
+    # A completion's row is named without its kind, as it was before there were others.
+    kind = [] if charge.kind is CallKind.CHAT else [charge.kind.value]
+    return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms, *kind]
 
 
 def used_args(used: tuple[int, int] | None) -> list[str | int]:

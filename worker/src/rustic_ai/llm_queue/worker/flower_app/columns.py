@@ -36,6 +36,8 @@ _LABELS = {
 _ROWS = (
     "outcome",
     "exception",
+    "kind",
+    "texts",
     "model",
     "org",
     "guild",

@@ -15,11 +15,11 @@ _LABELS = {
     "estimated_tokens": " ~tokens=",
 }
 #: What stands before them unless the job is a chat completion.
-_KIND = re.compile(r"(kind=[a-z]{1,32} texts=[0-9]{0,12} )?", re.ASCII)
+_KIND = re.compile(r"(?:kind=(?P<kind>[a-z]{1,32}) texts=(?P<texts>[0-9]{1,12}) )?", re.ASCII)
 #: Anyone who may push a wake-up writes it, and the broker cuts it at 4,000 characters.
 _LONGEST_DESCRIPTION = 4_000
 _MOST_DIGITS = 12
-_OWNER_FIELDS = ("model", "org", "guild", "agent", "estimated_tokens")
+_OWNER_FIELDS = ("kind", "texts", "model", "org", "guild", "agent", "estimated_tokens")
 #: A job's own failures need no stack: it would show our code and no cause.
 _EXPECTED_FAILURE = "JobFailed("
 
@@ -27,6 +27,10 @@ _EXPECTED_FAILURE = "JobFailed("
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     """A job as Celery's events tell of it, with our fields beside Celery's own."""
 
+    #: None for a completion, the usual kind.
+    kind: str | None = None
+    #: The number of texts to embed.
+    texts: int | None = None
     model: str | None = None
     org: str | None = None
     guild: str | None = None
@@ -88,9 +92,15 @@ def _owner(description: object) -> dict[str, Any]:
             return {}
         found[name] = value
     tokens = found["estimated_tokens"]
-    if not _KIND.fullmatch(description) or not (tokens.isascii() and tokens.isdecimal()):
+    kind = _KIND.fullmatch(description)
+    if kind is None or not (tokens.isascii() and tokens.isdecimal()):
         return {}
-    return {**found, "estimated_tokens": int(tokens[:_MOST_DIGITS])}
+    return {
+        **found,
+        "kind": kind["kind"],
+        "texts": kind["texts"] and int(kind["texts"]),
+        "estimated_tokens": int(tokens[:_MOST_DIGITS]),
+    }
 
 
 def _account(account: object) -> dict[str, Any]:

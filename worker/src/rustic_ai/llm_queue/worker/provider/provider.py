@@ -23,6 +23,7 @@ from .answers.stream_chunks import ChunkReader
 from .completion import Completion as Completion
 from .cost import cost_usd
 from .embeddings.embedder import Embedder
+from .embeddings.gathering import OnCall
 from .failures.classify import (
     MalformedAnswer,
     ProviderFault,
@@ -46,7 +47,13 @@ from .wire.exchange import begin_exchange
 class Provider:
     """Makes one call to one model through LiteLLM: no retry, no fallback, no log."""
 
-    def __init__(self, settings: WorkerSettings, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        on_embedding_call: OnCall | None = None,
+    ) -> None:
         """Raises `SettingsError` when the LiteLLM config file cannot be used."""
         self._settings = settings
         path = settings.litellm_config
@@ -60,7 +67,9 @@ class Provider:
         )
         self._policy = Policy(settings, self._credentials)
         self._embedder = Embedder(
-            timeout_s=settings.max_timeout.total_seconds(), fast_path=settings.fast_path
+            timeout_s=settings.max_timeout.total_seconds(),
+            fast_path=settings.fast_path,
+            on_call=on_embedding_call,
         )
         self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.call import CallKind
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Answered, Expired, Failed, Outcome
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ..jobs.execution import Execution
 
 _NANO = 1_000_000_000
+#: The conventions' names for what is asked of a model.
+_OPERATIONS = {CallKind.CHAT: "chat", CallKind.EMBEDDING: "embeddings"}
 #: LiteLLM's names where the GenAI conventions have another.
 _PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -31,6 +34,7 @@ _PROVIDERS = {
 }
 #: The conventions' names for parameters of a call.
 _PARAMETERS = {
+    "dimensions": "gen_ai.embeddings.dimension.count",
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
     "max_tokens": "gen_ai.request.max_tokens",
@@ -89,7 +93,7 @@ class JobSpans(Observer):
         # Its run time is rounded, and of another clock: it did not begin before its job.
         began_ns = max(execution.began_ns, ended_ns - round(attempt.run_time_s * _NANO))
         span = self._tracer.start_span(
-            f"chat {attempt.model}",
+            f"{_operation(execution)} {attempt.model}",
             context=parent,
             kind=SpanKind.CLIENT,
             start_time=began_ns,
@@ -127,7 +131,7 @@ def _run_attributes(execution: Execution, record: JobRecord) -> dict[str, Any]:
 
 def _attempt_attributes(execution: Execution, attempt: AttemptRecord) -> dict[str, Any]:
     attributes: dict[str, Any] = {
-        "gen_ai.operation.name": "chat",
+        "gen_ai.operation.name": _operation(execution),
         "gen_ai.provider.name": _provider(attempt.model),
         "gen_ai.request.model": attempt.model,
         "llm_queue.attempt": attempt.number,
@@ -142,6 +146,10 @@ def _attempt_attributes(execution: Execution, attempt: AttemptRecord) -> dict[st
     if isinstance(execution.outcome, Answered) and attempt.status == "ok":
         attributes |= _answer_attributes(execution.outcome)
     return attributes
+
+
+def _operation(execution: Execution) -> str:
+    return _OPERATIONS[execution.record.job.kind if execution.record else CallKind.CHAT]
 
 
 def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:

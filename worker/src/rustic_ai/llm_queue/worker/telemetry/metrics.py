@@ -11,6 +11,7 @@ from ..jobs.observers import Observer
 from ..jobs.reaper import Reaper
 from ..pool.loop import Service
 from ..settings import WorkerSettings
+from .embedding_metrics import EmbeddingMetrics
 from .job_metrics import JobMetrics
 from .metrics_server import MetricsServer
 from .queue_metrics import QueueMetrics
@@ -25,6 +26,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self.observers: Sequence[Observer] = (JobMetrics(self._registry),)
+        self.embeddings = EmbeddingMetrics(self._registry)
         # Not the jobs' connections, and no second try: a look that fails is a figure, too.
         self._redis = connect(settings.redis_url, outage_s=0, max_connections=1)
 

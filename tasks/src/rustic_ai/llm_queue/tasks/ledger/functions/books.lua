@@ -32,11 +32,11 @@ local function book_minute(minute, model, pico_usd, tokens)
   redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
 end
 
--- pico_usd: '' where the model has no price
-local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms)
+-- pico_usd: '' where the model has no price; kind: nil for a completion
+local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind)
   local day = math.floor(now / DAY_MS)
   local index = COSTS_PREFIX .. day
-  local key, row = row_for(index, org, cjson.encode({guild, agent, model}))
+  local key, row = row_for(index, org, cjson.encode({guild, agent, model, kind}))
   redis.call('HINCRBY', key, 'jobs ' .. row, 1)
   redis.call('HINCRBY', key, 'prompt_tokens ' .. row, prompt_tokens)
   redis.call('HINCRBY', key, 'completion_tokens ' .. row, completion_tokens)

@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from ..output import cell, json_option, note_left_out, out, print_json
 from ..redis_session import on_redis
 
-_COLUMNS = ("day", "org", "guild", "agent", "model")
+_COLUMNS = ("day", "org", "guild", "agent", "model", "kind")
 _DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -48,7 +48,7 @@ def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
 
 @click.command()
 @click.option("--by", callback=_columns, default="org,model", show_default=True,
-              help="What to sum up by: day, org, guild, agent, model, or several with commas.")  # fmt: skip
+              help="Sum up by day, org, guild, agent, model, kind, or several with commas.")  # fmt: skip
 @click.option("--since", type=_DAY, help="First day (UTC), as 2026-01-31; by default 30 days in all.")
 @click.option("--until", type=_DAY, help="Last day (UTC), by default today.")
 @click.option("--org", help="Only this organisation.")

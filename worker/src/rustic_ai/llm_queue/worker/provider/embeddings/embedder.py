@@ -17,7 +17,7 @@ from ..cost import cost_usd
 from ..failures.classify import classify
 from ..targets.credentials import Target
 from .answer import Vectors, read_vectors
-from .gathering import Answer, Gathering
+from .gathering import Answer, Gathering, OnCall
 from .request import post_embeddings
 from .shares import Share
 
@@ -30,9 +30,9 @@ _REFUSALS = frozenset(
 class Embedder:
     """Makes the provider calls of embedding jobs, which share one where they differ in their texts alone."""
 
-    def __init__(self, *, timeout_s: float, fast_path: bool) -> None:
+    def __init__(self, *, timeout_s: float, fast_path: bool, on_call: OnCall | None = None) -> None:
         self._timeout_s, self._fast_path = timeout_s, fast_path
-        self._gathering = Gathering(refused=_refused)
+        self._gathering = Gathering(refused=_refused, on_call=on_call)
 
     async def complete(self, call: EmbeddingCall, target: Target, *, org: str) -> Completion:
         """The vectors of one job's texts. Raises what `Provider.failure` explains."""
@@ -66,7 +66,6 @@ def _refused(error: Exception) -> bool:
 def _response(call: EmbeddingCall, share: Share) -> dict[str, Any]:
     counted = share.prompt_tokens
     return {
-        "object": "embeddings",
         "model": share.model or call.model,
         **pack_vectors(share.vectors),
         **({} if counted is None else {"usage": {"prompt_tokens": counted, "total_tokens": counted}}),
@@ -76,6 +75,7 @@ def _response(call: EmbeddingCall, share: Share) -> dict[str, Any]:
 def _usage(share: Share) -> Usage:
     return Usage(
         prompt_tokens=share.prompt_tokens,
+        completion_tokens=None if share.prompt_tokens is None else 0,
         cost_usd=share.cost_usd,
         usage_estimated=share.jobs > 1 and share.prompt_tokens is not None,
     )

@@ -31,16 +31,24 @@ class Answer:
 
 #: Makes one provider call for these texts.
 Post = Callable[[Sequence[str]], Awaitable[Answer]]
+#: Notified of each provider call, by its number of texts and of jobs.
+OnCall = Callable[[int, int], None]
 
 
 class Gathering:
     """The calls that are being put together. Lives on one event loop."""
 
-    def __init__(self, *, refused: Callable[[Exception], bool], window_s: float = WINDOW_S) -> None:
+    def __init__(
+        self,
+        *,
+        refused: Callable[[Exception], bool],
+        on_call: OnCall | None = None,
+        window_s: float = WINDOW_S,
+    ) -> None:
         """Args:
         refused: whether an error of a call means that the provider did not like one of its texts.
         """
-        self._refused, self._window_s = refused, window_s
+        self._refused, self._on_call, self._window_s = refused, on_call, window_s
         self._open: dict[Hashable, _SharedCall] = {}
 
     async def embed(
@@ -58,7 +66,7 @@ class Gathering:
             shared = None
         if shared is None:
             timer = asyncio.get_running_loop().call_later(self._window_s, self._send, key)
-            shared = self._open[key] = _SharedCall(post, self._refused, timer)
+            shared = self._open[key] = _SharedCall(post, self._refused, self._on_call, timer)
         shared.join(part)
         if shared.text_count >= limits.texts:
             self._send(key)
@@ -92,8 +100,14 @@ class _Part:
 
 
 class _SharedCall:
-    def __init__(self, post: Post, refused: Callable[[Exception], bool], timer: asyncio.TimerHandle) -> None:
-        self._post, self._refused, self._timer = post, refused, timer
+    def __init__(
+        self,
+        post: Post,
+        refused: Callable[[Exception], bool],
+        on_call: OnCall | None,
+        timer: asyncio.TimerHandle,
+    ) -> None:
+        self._post, self._refused, self._on_call, self._timer = post, refused, on_call, timer
         self._parts: list[_Part] = []
         self._task: asyncio.Task[None] | None = None
         self.text_count = self.token_count = 0
@@ -141,8 +155,11 @@ class _SharedCall:
 
     async def _carry(self, parts: Sequence[_Part]) -> None:
         begin_exchange()
+        texts = [text for part in parts for text in part.texts]
+        if self._on_call is not None:
+            self._on_call(len(texts), len(parts))
         try:
-            answer = await self._post([text for part in parts for text in part.texts])
+            answer = await self._post(texts)
         except Exception as error:
             if len(parts) > 1 and self._refused(error):
                 await self._carry_halves(parts)
