@@ -26,7 +26,6 @@ from typing import cast
 from redis.asyncio import Redis
 
 from ..attempt import AttemptRecord
-from ..contract import ContractViolation
 from ..frames import FrameId
 from ..job import Job, JobRecord, JobState, Priority
 from . import keys
@@ -103,7 +102,8 @@ class Ledger:
         epoch = whole(fields.get("epoch"))
         try:
             return Claim(verdict, now_ms, JobRecord.from_hash(fields), epoch=epoch, limits_closed=closed)
-        except ContractViolation as violation:
+        except Exception as violation:
+            # Raised, it would leave the job claimed, and nobody would know by which epoch.
             return Claim(verdict, now_ms, violation=violation, epoch=epoch)
 
     async def begin_attempt(

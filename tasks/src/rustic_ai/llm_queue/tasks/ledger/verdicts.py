@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from ..contract import ContractViolation
 from ..job import JobRecord
 
 SubmitVerdict = Literal["created", "exists", "conflict"]
@@ -27,8 +26,9 @@ class Claim:
     verdict: ClaimVerdict
     now_ms: int
     record: JobRecord | None = None
-    #: Why a granted record cannot be run: it does not validate. It is claimed all the same.
-    violation: ContractViolation | None = None
+    #: Why a granted record cannot be run: a `ContractViolation` when it does not validate, any other
+    #: exception when the reading itself failed. It is claimed all the same.
+    violation: Exception | None = None
     #: Known even where the record does not validate.
     epoch: int = 0
     #: Some provider's limit, or one that an operator paused, is closed to all workers.

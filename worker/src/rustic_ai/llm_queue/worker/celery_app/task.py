@@ -43,8 +43,8 @@ class RunJob(Task):  # type: ignore[misc]  # celery is untyped
         try:
             outcome = wait_for(self.runtime.run_job(job_id))
         except Exception as fault:
-            # What it says may quote the job, and Celery would log it and send it out in an event.
-            logger.exception("Job %s met a fault of the worker's and is left to its lease", job_id)
+            # Its text may quote the job, and Celery would log it and send it out in an event.
+            logger.exception("Job %s could not be settled and is left to its lease", job_id)
             raise JobFailed(f"worker_fault ({type(fault).__name__})") from None
         match outcome:
             case None:

@@ -16,7 +16,6 @@ from .settlement import UNKNOWN_OWNER
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
     from rustic_ai.llm_queue.tasks.call import Call
-    from rustic_ai.llm_queue.tasks.contract import ContractViolation
     from rustic_ai.llm_queue.tasks.job import JobRecord
     from rustic_ai.llm_queue.tasks.ledger.ledger import Claim
     from rustic_ai.llm_queue.tasks.outcome import Outcome
@@ -82,7 +81,7 @@ class Execution:
         self.epoch = 0
         self.record: JobRecord | None = None
         #: Why the record cannot be run.
-        self.violation: ContractViolation | None = None
+        self.violation: Exception | None = None
         #: Some limit was closed to all workers when the job was claimed.
         self.limits_closed = False
         #: When it was claimed: on Redis' clock, in the loop's time, and as Unix time in nanoseconds.

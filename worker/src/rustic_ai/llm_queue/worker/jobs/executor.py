@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -12,7 +12,9 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.job import open_call
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation
-from rustic_ai.llm_queue.tasks.outcome import Answered, Cancelled, Expired, Outcome
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
+from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from ..admission.cooldowns import Cooldowns
@@ -26,10 +28,10 @@ from .execution import Execution, Stopped, StopReason
 from .journal import LedgerJournal
 from .leases import Leases
 from .observers import Observers
-from .settlement import Settlement, expired, gave_up, worker_lost
+from .settlement import Settlement, expired, gave_up, worker_fault, worker_lost
 from .streaming.publisher import StreamPublisher
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,24 @@ class Executor:
         # perf: benchmark.md, "A waiting job keeps no …": a context manager would be a kilobyte for as
         # long as the job runs, and each frame half of one.
         try:
-            if not await self._admit(execution):
-                return None
-            self.leases.hold(execution)
-            self._open(execution)
-            outcome = await self._attempt(execution)
-            return await self._settle(execution, outcome)
-        except Refused as refused:
-            return await self._settle(execution, execution.failed(refused.envelope))
-        except Stopped as stopped:
-            return await self._stop(execution, stopped.reason)
+            outcome: Outcome | None
+            try:
+                if not await self._admit(execution):
+                    return None
+                self.leases.hold(execution)
+                self._open(execution)
+                outcome = await self._attempt(execution)
+            except Refused as refused:
+                outcome = execution.failed(refused.envelope)
+            except Stopped as stopped:
+                outcome = await self._stop(execution, stopped.reason)
+            return await self._settle(execution, outcome) if outcome is not None else None
+        except OUTAGE_ERRORS:
+            # Redis was away for longer than `outage`: nothing can be written, and the lease runs out.
+            raise
+        except Exception as error:
+            # Left to its lease, the job would be run again, and billed again, to meet the same fault.
+            return await self._settle(execution, _fault(execution, error))
         finally:
             await self._let_go(execution)
 
@@ -103,7 +113,9 @@ class Executor:
         """Raises `Refused` when the job may not run, or cannot be read."""
         record = execution.record
         if record is None:
-            raise _unreadable(str(execution.violation))
+            if execution.violation is None or isinstance(execution.violation, ContractViolation):
+                raise _unreadable(str(execution.violation))
+            raise execution.violation
         job = record.job
         if job.id != execution.job_id:
             # The seal binds a request to the id in its record, so that has to be its own.
@@ -131,10 +143,18 @@ class Executor:
                 raise
             # The answer arrived and is billed; only its last frames were not published.
             answer = execution.answer
-        except Exception as error:
-            # A fault of ours must end the job too, or its caller would wait for the deadline.
-            logger.exception("Job %s met a fault of the worker's", execution.job_id)
-            return execution.failed(_worker_fault(error))
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if execution.answer is None:
+                return _fault(execution, error)
+            # The answer arrived and is billed: no fault that comes after it may lose it.
+            _log_fault(execution, error)
+            answer = execution.answer
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody asked for it: a library has cancelled the work from within.
+            return _fault(execution, error)
         return Answered(account=execution.account(), model=answer.model, response=answer.response)
 
     async def _answer(self, execution: Execution) -> Answer:
@@ -163,7 +183,7 @@ class Executor:
         )
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:
-        verdict = await self.settlement.finish(
+        verdict, outcome = await self.settlement.finish(
             execution.job_id, execution.owner, execution.epoch, outcome, execution.attempts.records
         )
         if verdict == "stale":
@@ -174,12 +194,13 @@ class Executor:
         return outcome
 
     async def _stop(self, execution: Execution, reason: StopReason) -> Outcome | None:
+        """How the job ends; None when it does not end here."""
         if reason in (StopReason.LOST, StopReason.PARKED):
             return None
         if reason is StopReason.CANCELLED:
             now_ms = execution.now_ms + 1000 * execution.elapsed_s
             ended = Expired if gave_up(execution.record, now_ms) else Cancelled
-            return await self._settle(execution, ended(account=execution.account()))
+            return ended(account=execution.account())
         return await self._hand_back(execution)
 
     async def _hand_back(self, execution: Execution) -> Outcome | None:
@@ -196,9 +217,9 @@ class Executor:
                 logger.info("Job %s is handed back to the queue", execution.job_id)
                 await self.announcer.announce(execution.job_id)
             case "cancelled":
-                return await self._settle(execution, Cancelled(account=execution.account()))
+                return Cancelled(account=execution.account())
             case "lost":
-                return await self._settle(execution, worker_lost(execution.record))
+                return worker_lost(execution.record)
         return None
 
     async def _let_go(self, execution: Execution) -> None:
@@ -206,7 +227,11 @@ class Executor:
         if execution.admitted:
             self.observers.run_ended(execution)
         for gate in reversed(self.gates[: execution.gates_passed]):
-            await gate.leave(execution)
+            try:
+                await gate.leave(execution)
+            except Exception as error:
+                # The job has ended: what a gate keeps of it may not change that.
+                _log_fault(execution, error)
 
 
 def _unreadable(why: str) -> Refused:
@@ -215,8 +240,15 @@ def _unreadable(why: str) -> Refused:
     return Refused(ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=message))
 
 
-def _worker_fault(error: Exception) -> ErrorEnvelope:
-    return ErrorEnvelope(
-        kind=ErrorKind.WORKER_FAULT,
-        message=f"The worker failed on this job ({type(error).__name__}); its log has the details.",
-    )
+def _fault(execution: Execution, error: BaseException) -> Failed:
+    _log_fault(execution, error)
+    try:
+        account = execution.account()
+    except Exception:
+        logger.exception("What job %s has taken is not known", execution.job_id)
+        account = Account(worker=execution.worker)
+    return Failed(account=account, error=worker_fault(error))
+
+
+def _log_fault(execution: Execution, error: BaseException) -> None:
+    logger.error("Job %s met a fault of the worker's", execution.job_id, exc_info=error)

@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger, ReapVerdict
 from rustic_ai.llm_queue.tasks.outcome import Outcome
+from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
 from .announcer import Announcer
 from .leases import Leases
 from .settlement import Settlement, cancelled, expired, gave_up, worker_lost
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A wake-up that was sent this long ago and is not in its list any more was lost.
 _PATIENCE = timedelta(seconds=5)
@@ -64,8 +64,14 @@ class Reaper:
                 self.requeued += 1
                 logger.warning("Job %s lost its worker and is back on the queue", job_id)
                 await self._announcer.announce(job_id)
-            else:
+                continue
+            try:
                 await self._conclude(verdict, job_id)
+            except OUTAGE_ERRORS:
+                raise
+            except Exception:
+                # The next sweep finds it again: one odd job may not keep the others from being repaired.
+                logger.exception("Job %s could not be concluded as %s", job_id, verdict)
 
     async def _conclude(self, verdict: ReapVerdict, job_id: str) -> None:
         try:
@@ -74,7 +80,7 @@ class Reaper:
             record = None
         outcome = _outcome(verdict, record)
         if verdict == "withdrawn":
-            self._settlement.tell(job_id, record, outcome)
+            self._settlement.report(job_id, record, outcome)
             return
         epoch = record.epoch if record else await self._ledger.epoch(job_id)
         if await self._settlement.conclude(job_id, epoch, record, outcome):

@@ -10,10 +10,13 @@ from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Expired, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from .observers import Observers
+
+logger = get_logger(__name__)
 
 #: Nobody is known to own a record that does not even name its owner.
 UNKNOWN_OWNER = Owner(org="unknown", guild="unknown", agent="unknown")
@@ -29,11 +32,19 @@ class Settlement:
 
     async def finish(
         self, job_id: str, owner: Owner, epoch: int, outcome: Outcome, attempts: Iterable[AttemptRecord]
-    ) -> FinishVerdict:
-        """End a job that this worker holds at `epoch`."""
-        meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
+    ) -> tuple[FinishVerdict, Outcome]:
+        """End a job that this worker holds at `epoch`.
+
+        Returns the outcome that was written: a worker's fault where the given one has no written form.
+        """
+        try:
+            meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
+        except Exception as error:
+            logger.exception("How job %s ended cannot be written down", job_id)
+            outcome = Failed(account=_plain_account(outcome), error=worker_fault(error))
+            meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
         dead = isinstance(outcome, Failed)
-        return await self._ledger.finish(
+        verdict = await self._ledger.finish(
             job_id,
             epoch,
             outcome_state(outcome),
@@ -42,6 +53,7 @@ class Settlement:
             dead=dead,
             charge=Charge.of(owner, outcome),
         )
+        return verdict, outcome
 
     async def conclude(self, job_id: str, epoch: int, record: JobRecord | None, outcome: Outcome) -> bool:
         """End a job that nobody holds. False when it meanwhile is another's, or has ended."""
@@ -53,8 +65,8 @@ class Settlement:
             self._observers.concluded(job_id, record, outcome)
         return ended
 
-    def tell(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
-        """Tell of a job that has ended without a worker."""
+    def report(self, job_id: str, record: JobRecord | None, outcome: Outcome) -> None:
+        """Notify the observers of a job that has ended without a worker."""
         self._observers.concluded(job_id, record, outcome)
 
 
@@ -69,7 +81,7 @@ def cancelled(record: JobRecord | None, by: str) -> Cancelled:
 
 
 def gave_up(record: JobRecord | None, at_ms: float) -> bool:
-    """Whether who cancels a job at `at_ms` does so because its timeout is over: it then has expired."""
+    """Whether a caller cancels a job at `at_ms` because its timeout is over: the job then has expired."""
     if record is None:
         return False
     return at_ms >= record.deadline_ms - min(_LEAD_MS, record.job.timeout_ms / _LEAD_PART)
@@ -87,6 +99,23 @@ def worker_lost(record: JobRecord | None) -> Failed:
             model=record.job.model if record else None,
         ),
     )
+
+
+def worker_fault(error: BaseException) -> ErrorEnvelope:
+    """The error of a job on which the worker itself failed; it holds no text of the exception's."""
+    return ErrorEnvelope(
+        kind=ErrorKind.WORKER_FAULT,
+        message=f"The worker failed on this job ({type(error).__name__}); its log has the details.",
+    )
+
+
+def _plain_account(outcome: Outcome) -> Account:
+    """What a job took, less what cannot be written."""
+    try:
+        outcome.account.model_dump_json()
+    except ValueError:
+        return Account(worker=outcome.account.worker)
+    return outcome.account
 
 
 def account_without_answer(record: JobRecord | None) -> Account:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Coroutine
@@ -10,9 +9,11 @@ from typing import Any, Protocol
 
 import uvloop
 
+from rustic_ai.llm_queue.tasks.redaction import get_logger
+
 from .inline_executor import PromptExecutor
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LAG_SAMPLE_S = 0.5
 _SERVICE_PAUSE_S = 1.0
@@ -66,7 +67,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coro, self.loop)
 
     def add_service(self, service: Service) -> None:
-        """Run a service on the loop until `stop`; one that fails is started again after a second."""
+        """Run a service on the loop until `stop`; one that ends or fails is started again after a second."""
         self.loop.call_soon_threadsafe(self._start_service, service)
 
     def stop(self, timeout_s: float = _JOIN_S) -> None:
@@ -91,7 +92,9 @@ class LoopThread:
             except (SystemExit, KeyboardInterrupt) as error:
                 # From a task that a job started beside its own: asyncio lets these two through.
                 logger.error("A task tried to end the process: %r", error)
-            if self._stopping:
+            except Exception:
+                logger.exception("The event loop failed and goes on")
+            if self._stopping or self.loop.is_closed():
                 break
         self._close()
 
@@ -110,13 +113,18 @@ class LoopThread:
         task.add_done_callback(self._services.discard)
 
     async def _keep_running(self, service: Service) -> None:
-        while True:
+        name = type(service).__name__
+        while not self._stopping:
             try:
                 await service.run()
-            except Exception:
-                logger.exception("%s failed and starts again", type(service).__name__)
-            else:
-                return
+                logger.error("%s ended by itself and starts again", name)
+            except (Exception, SystemExit, KeyboardInterrupt):
+                logger.exception("%s failed and starts again", name)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._stopping or (task is not None and task.cancelling()):
+                    raise
+                logger.exception("%s was cancelled from within and starts again", name)
             await asyncio.sleep(_SERVICE_PAUSE_S)
 
     def _cancel_services(self) -> None:

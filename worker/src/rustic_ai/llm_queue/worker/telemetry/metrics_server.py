@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 logger = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
+_LOOK_S = 5.0
 
 
 class MetricsServer:
@@ -23,19 +25,21 @@ class MetricsServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        server = await self._start()
+        server, thread = await self._start()
         logger.info("Metrics are at http://%s:%d/metrics", self._host, self._port)
         try:
-            await asyncio.Event().wait()
+            while thread.is_alive():  # noqa: ASYNC110 - a thread sets no event when it dies
+                await asyncio.sleep(_LOOK_S)
+            raise RuntimeError("the thread that serves the metrics has ended")
         finally:
             # It waits for the thread's next look around.
             await asyncio.to_thread(_stop, server)
 
-    async def _start(self) -> WSGIServer:
+    async def _start(self) -> tuple[WSGIServer, Thread]:
         warned = False
         while True:
             try:
-                server, _ = start_http_server(self._port, self._host, self._registry)
+                served = start_http_server(self._port, self._host, self._registry)
             except OSError as error:
                 if not warned:
                     logger.error(
@@ -48,7 +52,7 @@ class MetricsServer:
                 warned = True
                 await asyncio.sleep(_AGAIN_S)
             else:
-                return server
+                return served
 
 
 def _stop(server: WSGIServer) -> None:

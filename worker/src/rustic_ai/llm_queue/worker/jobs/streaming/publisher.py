@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +10,7 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame, FrameId, RestartFrame, pack_chunks, seal_frame
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
@@ -18,7 +18,7 @@ from ...settings import WorkerSettings
 from ..execution import Execution, StopReason
 from .frame_buffer import FrameBuffer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: With this much waiting for a slow Redis the provider's stream is read no further.
 _MOST_WAITING_BYTES = 256 * 1024
@@ -103,14 +103,19 @@ class StreamPublisher:
             self._due.set()
 
     async def _send_as_due(self) -> None:
-        while not self.muted:
-            while self._is_due():
-                await self._send(self._take())
-                self._room.set()
-            if self._closing:
-                return
-            self._due.clear()
-            await self._due.wait()
+        try:
+            while not self.muted:
+                while self._is_due():
+                    await self._send(self._take())
+                    self._room.set()
+                if self._closing:
+                    return
+                self._due.clear()
+                await self._due.wait()
+        except Exception:
+            # What cannot be made into a frame costs the reader a view, never the caller the answer.
+            logger.exception("Job %s goes on without its stream", self._job.id)
+            self._mute()
 
     def _is_due(self) -> bool:
         if self._restart is not None:
