@@ -10,7 +10,7 @@ LOCK := requirements.lock
 # What stands or falls with a release of LiteLLM; CONTRIBUTING.md says what each failure asks for.
 LITELLM_TESTS := tests/worker/provider tests/worker/attempts
 
-.PHONY: help setup upgrade-litellm demo docs screenshots test check audit format lock soak bench clean purge
+.PHONY: help setup upgrade-litellm demo docs screenshots test docker-test check audit format lock soak bench clean purge
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -40,6 +40,9 @@ audit: | $(UV)  ## known vulnerabilities of what is locked (asks the package ind
 
 test: setup  ## the whole suite, on real servers and workers
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+docker-test: setup  ## the tests marked `docker`: on the engine that is here, or as root on one of its own
+	PYTHONPATH=tools $(BIN)/python -m docker_engine $(BIN)/python -m pytest -m docker tests/docker $(ARGS)
 
 format: setup  ## ruff's formatter and its safe fixes
 	$(BIN)/ruff check --fix
