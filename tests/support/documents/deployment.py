@@ -1,6 +1,7 @@
 """What the files in `docker/` say, read for the tests."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,6 +22,12 @@ def compose() -> Document:
     """`compose.yaml`, its anchors and merges resolved, its variables as written."""
     (document,) = documents("compose.yaml")
     return document
+
+
+def default_image(variable: str) -> str:
+    """The image that `compose.yaml` takes unless this variable names another."""
+    (found,) = re.findall(rf"\$\{{{variable}:-([^}}]+)\}}", (DOCKER / "compose.yaml").read_text())
+    return str(found)
 
 
 def manifests() -> list[Document]:

@@ -1,4 +1,4 @@
-"""A simulator of six providers' HTTP interfaces: ``python -m support.providers.openai_stub --port N``.
+"""A simulator of six providers' HTTP interfaces: ``python -m support.providers.openai_stub``.
 
 It speaks OpenAI, Azure OpenAI, Hugging Face, Anthropic, Gemini and Cohere v2, streamed and whole, plays
 plans that a ``#tag`` in the prompt picks, keeps a record of every request with all its headers, and sees
@@ -281,13 +281,13 @@ def _route(path: str, body: object) -> tuple[Wire | None, Target]:
     return None, Target("", stream=False)
 
 
-async def _serve(port: int) -> None:
+async def _serve(host: str, port: int) -> None:
     # Without `handler_cancellation` a handler would not notice that its client is gone.
     runner = web.AppRunner(
         Simulator().app(), handler_cancellation=True, access_log=None, keepalive_timeout=600
     )
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=8192).start()
+    await web.TCPSite(runner, host, port, backlog=8192).start()
     print(f"listening on {port}", flush=True)
     await asyncio.Event().wait()
 
@@ -296,11 +296,12 @@ def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    port: int = parser.parse_args().port
+    parser.add_argument("--host", default="127.0.0.1")
+    arguments = parser.parse_args()
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # planned cuts are no errors
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    uvloop.run(_serve(port))
+    uvloop.run(_serve(arguments.host, arguments.port))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """pytest-celery's nodes backed by processes, so that its ``celery_setup`` runs without Docker.
 
 A node wraps a container; these containers are duck-typed processes with the same few methods. The
-fixtures that use them are in ``tests/conftest.py``, under pytest-celery's own names; the same tests run on
-Docker where a directory's ``conftest.py`` puts pytest-celery's container fixtures back.
+fixtures that use them are in ``tests/conftest.py``, under pytest-celery's own names;
+``support.containers.celery_containers`` has the nodes that are containers, for ``tests/docker/nodes``.
 """
 
 import json
@@ -35,6 +35,11 @@ class ProcessContainer:
         if not self.process.running:
             return "exited"
         return "paused" if self.process.ps().status() == psutil.STATUS_STOPPED else "running"
+
+    @property
+    def main_pid(self) -> int:
+        """The number of its first process, as that process sees itself."""
+        return self.process.pid
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
