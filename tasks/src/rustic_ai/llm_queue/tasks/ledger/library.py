@@ -18,6 +18,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from . import keys
 from .functions_missing import FunctionsMissing
+from .gathered_calls import GatheredCalls
 from .wakeup_message import wakeup_template
 
 #: The parts, in the order in which each uses only what stands before it.
@@ -63,20 +64,21 @@ class FunctionLibrary:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._calls = GatheredCalls(redis)
 
     async def call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
         """Call a function on the keys `names`, and load the library first where it is missing.
 
         Raises redis-py's `ConnectionError`, `TimeoutError` and `ResponseError`, and `FunctionsMissing`.
         """
-        name = f"{library_name()}_{function}"
+        command = ("FCALL", f"{library_name()}_{function}", len(names), *names, *args)
         try:
-            return await self._redis.fcall(name, len(names), *names, *args)
+            return await self._calls.call(command)
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
         await self.load()
-        return await self._redis.fcall(name, len(names), *names, *args)
+        return await self._calls.call(command)
 
     async def load(self) -> None:
         """Load the functions into Redis; loading them twice does nothing.
