@@ -8,8 +8,10 @@ from importlib import resources
 import pytest
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.ledger import flights as flights_module
 from rustic_ai.llm_queue.tasks.ledger import ledger as ledger_module
 from rustic_ai.llm_queue.tasks.ledger import limit_ledger
+from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.library import library_name, library_source
 from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
@@ -37,12 +39,12 @@ async def test_every_function_has_a_method_of_its_name_and_every_call_a_function
     names = await registered(valkey.url)
     methods = {
         name
-        for ledger in (Ledger, LimitLedger)
+        for ledger in (Ledger, LimitLedger, Flights)
         for name, _ in inspect.getmembers(ledger, inspect.iscoroutinefunction)
     }
     called = {
         name
-        for module in (ledger_module, limit_ledger)
+        for module in (ledger_module, limit_ledger, flights_module)
         for name in re.findall(r'_library\.call\(\s*"(\w+)"', inspect.getsource(module))
     }
     assert names == called

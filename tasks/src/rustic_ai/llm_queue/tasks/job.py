@@ -134,6 +134,8 @@ class JobRecord(Contract):
     cancel_requested: bool = False
     #: Claims given back by a worker that shut down, which do not count as losses.
     handbacks: Whole = 0
+    #: The flight of equal calls that it leads or follows.
+    flight: str | None = None
 
     @property
     def ending_epoch(self) -> int:
@@ -165,6 +167,7 @@ _PROGRESS = [
     "worker",
     "attempts_begun",
     "handbacks",
+    "flight",
 ]
 
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .contract import Contract
 from .duration import Duration
+
+if TYPE_CHECKING:
+    from .call import CompletionCall
+    from .owner import Owner
+    from .seal import Sealer
 
 #: Which calls may share an answer: one agent's, one guild's or one organisation's. Never wider.
 CacheScope = Literal["agent", "guild", "org"]
@@ -60,3 +66,33 @@ class CachePolicy(BaseModel):
     scopes: tuple[CacheScope, ...] = ("agent", "guild", "org")
     #: Most answers kept for one scope; beyond them those go that were not asked for the longest.
     max_entries: int = Field(default=10_000, ge=1)
+
+
+def reuse_name(call: CompletionCall, owner: Owner, sealer: Sealer) -> str:
+    """The name of all calls that are equal to this one in its scope: a keyed hash in hexadecimal.
+
+    Equal calls ask the same models for the same with the same credential and endpoint. How often to try
+    again and whether to stream change no answer, so they are not part of it.
+    """
+    assert call.reuse is not None
+    asked = call.model_dump(mode="json", exclude={"reuse", "stream", "max_retries"})
+    parts = [call.reuse.cache_scope, *_scope_ids(call.reuse.cache_scope, owner), call.reuse.cache_key_extra]
+    return sealer.reuse_digest(json.dumps([parts, asked], sort_keys=True, separators=(",", ":")))
+
+
+def same_scope(scope: CacheScope, one: Owner, other: Owner) -> bool:
+    """Whether the two may share an answer of this scope."""
+    return _scope_ids(scope, one) == _scope_ids(scope, other)
+
+
+def scope_name(scope: CacheScope, owner: Owner) -> str:
+    """The scope as a JSON list; no choice of ids makes two scopes the same."""
+    return json.dumps([scope, *_scope_ids(scope, owner)])
+
+
+def _scope_ids(scope: CacheScope, owner: Owner) -> tuple[str, ...]:
+    return {
+        "org": (owner.org,),
+        "guild": (owner.org, owner.guild),
+        "agent": (owner.org, owner.guild, owner.agent),
+    }[scope]

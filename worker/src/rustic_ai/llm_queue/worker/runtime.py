@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
+from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
@@ -27,6 +28,9 @@ from .pool.loop import Service
 from .pool.pool_task import CancelReason, cancel_reason
 from .provider.model_check import check_models
 from .provider.provider import Provider
+from .reuse.answer_cache import AnswerCache
+from .reuse.answer_reuse import AnswerReuse
+from .reuse.counters import ReuseCounters
 from .settings import WorkerSettings
 from .telemetry.job_log import JobLog
 from .telemetry.metrics import Metrics
@@ -34,6 +38,9 @@ from .telemetry.tracing import Tracing
 from .telemetry.worker_metrics import PoolFigures
 
 logger = logging.getLogger(__name__)
+
+#: A cache slower than this is worth nothing.
+_CACHE_TIMEOUT_S = 1.0
 
 
 class Runtime:
@@ -64,6 +71,15 @@ class Runtime:
                 *([self._tracing.observer] if self._tracing else ()),
             ]
         )
+        flights = Flights(self._redis, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
+        # A cache that is away is a miss at once: its calls are not tried again.
+        self._cache: Redis = (
+            connect(settings.cache_url, outage_s=0, socket_timeout=_CACHE_TIMEOUT_S)
+            if settings.cache_url
+            else self._redis
+        )
+        self._reuse_counters = ReuseCounters()
+        answers = AnswerCache(self._cache, self._sealer, settings.cache, self._reuse_counters)
         settlement = Settlement(self.ledger, self._sealer, self._observers)
         announcer = Announcer(self.ledger)
         self.reaper = Reaper(
@@ -73,6 +89,7 @@ class Runtime:
             self.leases,
             queue=settings.queue,
             every=settings.reap_every,
+            flights=flights,
         )
         self._provider = Provider(
             settings, on_embedding_call=self._metrics.embeddings.call_made if self._metrics else None
@@ -92,6 +109,7 @@ class Runtime:
             observers=self._observers,
             cooldowns=Cooldowns(self.ledger.limits, gate.limits, longest=settings.max_cooldown),
             call_gates=[gate],
+            reuse=AnswerReuse(flights, answers, self._sealer, self._observers, self._reuse_counters),
         )
 
     def services(self, pool: PoolFigures) -> list[Service]:
@@ -103,7 +121,7 @@ class Runtime:
             self._ticker,
         ]
         if self._metrics is not None:
-            services += self._metrics.services(pool, self.leases, self.reaper)
+            services += self._metrics.services(pool, self.leases, self.reaper, self._reuse_counters)
         if self._tracing is not None:
             services.append(self._tracing)
         return services
@@ -136,7 +154,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in (self._redis, self._keeping, self._listening):
+        for client in {self._redis, self._keeping, self._listening, self._cache}:
             await client.aclose()
         if self._metrics is not None:
             await self._metrics.close()

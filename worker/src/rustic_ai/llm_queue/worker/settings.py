@@ -4,11 +4,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from rustic_ai.llm_queue.tasks.duration import Duration
 from rustic_ai.llm_queue.tasks.limit_rule import LimitRule, parse_limits
+from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
 
 from .provider.targets.allowed_endpoint import AllowedEndpoint
@@ -98,6 +99,9 @@ class WorkerSettings(QueueSettings):
     #: address private.
     metrics_host: str = Field(default="127.0.0.1", min_length=1)
     metrics_port: int = Field(default=0, ge=0, le=65535)
+
+    #: A second Redis for the cache of answers, which may evict what it likes; by default the queue's own.
+    cache_url: Annotated[str, AfterValidator(check_redis_url)] | None = Field(default=None, repr=False)
 
     #: A file that is touched every 5 s while the worker takes jobs, for a container's health check.
     health_file: Path | None = None

@@ -36,6 +36,9 @@ class CostRow:
     cost_usd: Decimal
     prompt_tokens: int
     completion_tokens: int
+    #: Jobs among them that were answered without a call of their own, and what those calls would have cost.
+    cached: int = 0
+    saved_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,10 @@ def _rows(day: date, org: str, book: Mapping[str, str]) -> Iterator[CostRow | No
 
 def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | None:
     """The row of this name; None when it is not one that the books' own function wrote."""
-    names = ("jobs", "unpriced", "pico_usd", "prompt_tokens", "completion_tokens")
+    names = (
+        *("jobs", "unpriced", "pico_usd", "prompt_tokens", "completion_tokens"),
+        *("cached", "saved_pico_usd"),
+    )
     counts = [_count(book.get(f"{kind} {name}", "0")) for kind in names]
     try:
         guild, agent, model, *kinds = json.loads(name)
@@ -126,7 +132,9 @@ def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | N
         return None
     if None in counts or not all(isinstance(one, str) for one in (guild, agent, model)):
         return None
-    jobs, unpriced, pico_usd, prompt_tokens, completion_tokens = (count or 0 for count in counts)
+    jobs, unpriced, pico_usd, prompt_tokens, completion_tokens, cached, saved_pico_usd = (
+        count or 0 for count in counts
+    )
     return CostRow(
         day=day,
         org=org,
@@ -139,6 +147,8 @@ def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | N
         cost_usd=usd(pico_usd),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        cached=cached,
+        saved_usd=usd(saved_pico_usd),
     )
 
 

@@ -22,6 +22,9 @@ class Charge:
     prompt_tokens: int
     completion_tokens: int
     kind: CallKind = CallKind.CHAT
+    #: An equal call was paid for in its place: what that cost, None when that has no price.
+    cached: bool = False
+    saved_pico_usd: int | None = None
 
     @classmethod
     def of(cls, owner: Owner, outcome: Outcome) -> Charge | None:
@@ -31,6 +34,9 @@ class Charge:
             return None
         attempts = account.attempts
         model = outcome.model if isinstance(outcome, Answered) else attempts[-1].model if attempts else ""
+        if account.cached:
+            # The tokens are in the books of the job that paid for them.
+            return cls(owner, model, 0, 0, 0, cached=True, saved_pico_usd=pico_usd(account.saved_usd))
         return cls(
             owner,
             model,

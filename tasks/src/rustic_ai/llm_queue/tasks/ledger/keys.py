@@ -44,6 +44,21 @@ CLOSED = f"{KEY_PREFIX}closed"
 #: Limits that an operator has paused: a hash of limit name to the time (µs) it ends.
 PAUSES = f"{KEY_PREFIX}pauses"
 
+#: An equal call under way, by its `reuse_name`: a hash of the job that makes it and how often it was
+#: handed over; the jobs that wait for its answer, a sorted set of job id to the time (ms) of submit; and
+#: the flights that are looked after, a sorted set of name to the time (ms) of the next look.
+FLIGHT_PREFIX = f"{KEY_PREFIX}flight:"
+FOLLOWERS_PREFIX = f"{KEY_PREFIX}followers:"
+FLIGHTS = f"{KEY_PREFIX}flights"
+
+#: Answers kept for equal calls, by their `reuse_name`; when each of a scope was last used, a sorted set; and
+#: counters that, raised, make what was kept before a miss.
+CACHE_PREFIX = f"{KEY_PREFIX}cache:answer:"
+CACHE_USED_PREFIX = f"{KEY_PREFIX}cache:used:"
+CACHE_GENERATION_PREFIX = f"{KEY_PREFIX}cache:generation:"
+#: The scopes that keep answers: a sorted set of the `CACHE_USED_PREFIX` keys to the time (s) of the last.
+CACHE_SCOPES = f"{KEY_PREFIX}cache:scopes"
+
 COSTS_PREFIX = f"{KEY_PREFIX}costs:"
 MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
 JOB_PREFIX = f"{KEY_PREFIX}job:"
@@ -82,6 +97,11 @@ def result_key(job_id: str) -> str:
 def idempotency_key(owner_hash: str, key_hash: str) -> str:
     """Maps a caller's idempotency key to a job id. Hashed: a caller's key may be private."""
     return f"{KEY_PREFIX}idem:{owner_hash}:{key_hash}"
+
+
+def cache_key(name: str) -> str:
+    """An answer kept for equal calls: its generation and the sealed answer."""
+    return CACHE_PREFIX + name
 
 
 def costs_key(day: int, org: str | None = None) -> str:

@@ -48,6 +48,7 @@ _ROWS = (
     "attempts",
     "models",
     "cost",
+    "cached",
     "prompt_tokens",
     "completion_tokens",
     "received",

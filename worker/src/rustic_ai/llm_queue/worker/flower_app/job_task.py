@@ -42,6 +42,8 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     #: The models of all attempts, in order.
     models: str | None = None
     cost_usd: float | None = None
+    #: `hit` or `flight` when the answer was reused.
+    cached: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     queue_wait_s: float | None = None
@@ -53,6 +55,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         "attempts",
         "models",
         "cost_usd",
+        "cached",
         "prompt_tokens",
         "completion_tokens",
         "queue_wait_s",

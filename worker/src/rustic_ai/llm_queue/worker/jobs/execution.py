@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.outcome import Outcome
 
     from ..attempts.attempts import Answer
+    from .reuse_port import ReuseTicket
 
 
 class StopReason(StrEnum):
@@ -68,6 +69,7 @@ class Execution:
         "now_ms",
         "outcome",
         "record",
+        "reused",
         "since_s",
         "stop_reason",
         "violation",
@@ -92,6 +94,8 @@ class Execution:
         self.gates_passed, self.admitted = 0, False
         #: The request, once it is opened.
         self.call: Call | None = None
+        #: Where the call asks for an answer that is there, or on its way.
+        self.reused: ReuseTicket | None = None
         #: The provider's whole answer, from the moment it is there.
         self.answer: Answer | None = None
         #: Seconds between submit and the first chunk that says something, None before or without one.

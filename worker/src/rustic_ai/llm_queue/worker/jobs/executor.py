@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -28,6 +28,7 @@ from .execution import Execution, Stopped, StopReason
 from .journal import LedgerJournal
 from .leases import Leases
 from .observers import Observers
+from .reuse_port import Reuse
 from .settlement import Settlement, expired, gave_up, worker_fault, worker_lost
 from .streaming.publisher import StreamPublisher
 
@@ -36,7 +37,7 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Executor:
-    """Runs one job from its wake-up to its end: claim, admit, open, attempt, settle."""
+    """Runs one job from its wake-up to its end: claim, admit, open, reuse or attempt, settle."""
 
     settings: WorkerSettings
     ledger: Ledger
@@ -50,6 +51,7 @@ class Executor:
     #: What a job passes, in this order, before it runs; and what each of its calls passes.
     gates: Sequence[JobGate] = ()
     call_gates: Sequence[CallGate] = ()
+    reuse: Reuse | None = None
 
     async def execute(self, execution: Execution) -> Outcome | None:
         """Carry the job to its end. None when there was nothing to do, or it was handed back."""
@@ -64,7 +66,7 @@ class Executor:
                     return None
                 self.leases.hold(execution)
                 self._open(execution)
-                outcome = await self._attempt(execution)
+                outcome = await self._reused(execution) or await self._attempt(execution)
             except Refused as refused:
                 outcome = execution.failed(refused.envelope)
             except Stopped as stopped:
@@ -130,6 +132,12 @@ class Executor:
             raise _unreadable(str(violation)) from None
         job.forget_request()
 
+    async def _reused(self, execution: Execution) -> Outcome | None:
+        """The outcome of a job that an equal call answers. Raises `Stopped` when it waits for one."""
+        if self.reuse is None or execution.call is None or execution.call.reuse is None:
+            return None
+        return await self.reuse.find(execution)
+
     async def _attempt(self, execution: Execution) -> Outcome:
         """Raises `Stopped`."""
         try:
@@ -183,6 +191,8 @@ class Executor:
         )
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:
+        if execution.reused is not None and self.reuse is not None:
+            await self._pass_on(self.reuse.keep, execution, outcome)
         verdict, outcome = await self.settlement.finish(
             execution.job_id, execution.owner, execution.epoch, outcome, execution.attempts.records
         )
@@ -191,7 +201,18 @@ class Executor:
             self.observers.avoided(verdict)
             return None
         execution.outcome = outcome
+        if execution.reused is not None and self.reuse is not None:
+            await self._pass_on(self.reuse.share, execution, outcome)
         return outcome
+
+    async def _pass_on(
+        self, step: Callable[[Execution, Outcome], Awaitable[None]], execution: Execution, outcome: Outcome
+    ) -> None:
+        try:
+            await step(execution, outcome)
+        except Exception:
+            # This job ends all the same. Those that follow it are found by the reaper, and ask anew.
+            logger.exception("Job %s could not pass its answer on to equal calls", execution.job_id)
 
     async def _stop(self, execution: Execution, reason: StopReason) -> Outcome | None:
         """How the job ends; None when it does not end here."""

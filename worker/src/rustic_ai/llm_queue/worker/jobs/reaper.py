@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, JobRecord
+from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger, ReapVerdict
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redaction import get_logger
@@ -39,9 +40,10 @@ class Reaper:
         *,
         queue: str,
         every: timedelta,
+        flights: Flights,
     ) -> None:
         self._ledger, self._settlement, self._announcer, self._leases = ledger, settlement, announcer, leases
-        self._queue = queue
+        self._queue, self._flights = queue, flights
         self._every_s = every.total_seconds()
         self.requeued = 0
 
@@ -51,6 +53,7 @@ class Reaper:
             try:
                 await self._reap()
                 await self._announce_lost_wakeups()
+                await self._repair_flights()
             except OUTAGE_ERRORS as error:
                 logger.warning("Nothing was reaped, Redis is away: %s", type(error).__name__)
             await asyncio.sleep(self._every_s)
@@ -91,6 +94,11 @@ class Reaper:
             for job_id in await self._ledger.unannounced(self._queue, priority, patience=_PATIENCE):
                 logger.warning("The wake-up of job %s was lost and is sent again", job_id)
                 await self._announcer.announce(job_id)
+
+    async def _repair_flights(self) -> None:
+        for job_id in await self._flights.repair_flights():
+            logger.warning("Job %s waited for an equal call that is gone, and asks anew", job_id)
+            await self._announcer.announce(job_id)
 
 
 def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:

@@ -55,6 +55,7 @@ def facts(job_id: str, record: JobRecord | None, outcome: Outcome) -> dict[str, 
         "prompt_tokens": account.prompt_tokens,
         "completion_tokens": account.completion_tokens,
         "cost_usd": account.cost_usd,
+        "cached": account.cached,
     }
 
 
@@ -72,6 +73,7 @@ def _sentence(told: dict[str, Any]) -> str:
     line = (
         f"Job {told['id']} of {owner} {ending}: {told['model']}, {times}, "
         f"attempts {told['attempts']}, {tokens}, {_price(told['cost_usd'])}"
+        f"{f', cached ({told["cached"]})' if told['cached'] else ''}"
     )
     # Ids are the tenants' own words: one that holds a line end must not forge a line.
     return line.encode("unicode_escape").decode() if not line.isprintable() else line

@@ -86,6 +86,18 @@ class JobMetrics(Observer):
             ("model", "org", "guild"),
             registry=registry,
         )
+        self._reused = Counter(
+            "llm_queue_cached_answers",
+            "Jobs answered without a call of their own, by how: hit (kept), flight (an equal call).",
+            ("how", "org"),
+            registry=registry,
+        )
+        self._saved_usd = Counter(
+            "llm_queue_cache_saved_usd",
+            "What the calls that were not made would have cost, in US dollars.",
+            ("org",),
+            registry=registry,
+        )
         self._avoided = Counter(
             "llm_queue_duplicates_avoided",
             "Second runs or ends of a job that the ledger refused.",
@@ -124,6 +136,11 @@ class JobMetrics(Observer):
 
     def _charge(self, account: Account, model: str, owner: Owner) -> None:
         payer = self._payer(model, owner)
+        if account.cached:
+            org = payer[0]
+            self._reused.labels(account.cached, org).inc()
+            self._saved_usd.labels(org).inc(account.saved_usd or 0)
+            return
         for kind, tokens in (
             ("prompt", account.prompt_tokens),
             ("completion", account.completion_tokens),

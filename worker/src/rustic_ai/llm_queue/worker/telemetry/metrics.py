@@ -10,6 +10,7 @@ from ..jobs.leases import Leases
 from ..jobs.observers import Observer
 from ..jobs.reaper import Reaper
 from ..pool.loop import Service
+from ..reuse.counters import ReuseCounters
 from ..settings import WorkerSettings
 from .embedding_metrics import EmbeddingMetrics
 from .job_metrics import JobMetrics
@@ -30,9 +31,11 @@ class Metrics:
         # Not the jobs' connections, and no second try: a look that fails is a figure, too.
         self._redis = connect(settings.redis_url, outage_s=0, max_connections=1)
 
-    def services(self, pool: PoolFigures, leases: Leases, reaper: Reaper) -> list[Service]:
+    def services(
+        self, pool: PoolFigures, leases: Leases, reaper: Reaper, reuse: ReuseCounters
+    ) -> list[Service]:
         """What runs for it beside the jobs."""
-        WorkerMetrics(pool, leases, reaper, self._registry)
+        WorkerMetrics(pool, leases, reaper, reuse, self._registry)
         settings = self._settings
         return [
             QueueMetrics(self._redis, queue=settings.queue, registry=self._registry),

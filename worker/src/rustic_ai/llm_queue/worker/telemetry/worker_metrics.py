@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from ..jobs.leases import Leases
 from ..jobs.reaper import Reaper
+from ..reuse.counters import ReuseCounters
 
 
 class PoolFigures(Protocol):
@@ -26,9 +27,14 @@ class WorkerMetrics:
     """The figures that a worker has anyway, read when somebody asks."""
 
     def __init__(
-        self, pool: PoolFigures, leases: Leases, reaper: Reaper, registry: CollectorRegistry
+        self,
+        pool: PoolFigures,
+        leases: Leases,
+        reaper: Reaper,
+        reuse: ReuseCounters,
+        registry: CollectorRegistry,
     ) -> None:
-        self._pool, self._leases, self._reaper = pool, leases, reaper
+        self._pool, self._leases, self._reaper, self._reuse = pool, leases, reaper, reuse
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
@@ -45,3 +51,15 @@ class WorkerMetrics:
         yield CounterMetricFamily(
             "llm_queue_requeued", "Jobs of lost workers that this one put back.", self._reaper.requeued
         )
+        yield from self._of_reuse()
+
+    def _of_reuse(self) -> Iterable[Metric]:
+        reuse = self._reuse
+        for name, meaning, value in (
+            ("hits", "Calls answered from the cache.", reuse.hits),
+            ("misses", "Calls that asked the cache and found no answer.", reuse.misses),
+            ("flights", "Calls that equal ones could join.", reuse.flights),
+            ("joined", "Jobs answered by an equal call of another job.", reuse.joined),
+            ("unreadable", "Entries that did not open, and were deleted.", reuse.unreadable),
+        ):
+            yield CounterMetricFamily(f"llm_queue_cache_{name}", meaning, value)

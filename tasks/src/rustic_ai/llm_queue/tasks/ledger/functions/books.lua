@@ -32,16 +32,22 @@ local function book_minute(minute, model, pico_usd, tokens)
   redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
 end
 
--- pico_usd: '' where the model has no price; kind: nil for a completion
-local function book(now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind)
+-- pico_usd: '' where the model has no price; kind: '' for a completion; saved_pico_usd: '' for a job that made
+-- a call of its own
+local function book(
+    now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind, saved_pico_usd)
   local day = math.floor(now / DAY_MS)
   local index = COSTS_PREFIX .. day
-  local key, row = row_for(index, org, cjson.encode({guild, agent, model, kind}))
+  local key, row = row_for(index, org, cjson.encode({guild, agent, model, kind ~= '' and kind or nil}))
   redis.call('HINCRBY', key, 'jobs ' .. row, 1)
   redis.call('HINCRBY', key, 'prompt_tokens ' .. row, prompt_tokens)
   redis.call('HINCRBY', key, 'completion_tokens ' .. row, completion_tokens)
   if pico_usd == '' then redis.call('HINCRBY', key, 'unpriced ' .. row, 1)
   else redis.call('HINCRBY', key, 'pico_usd ' .. row, pico_usd) end
+  if saved_pico_usd ~= '' then
+    redis.call('HINCRBY', key, 'cached ' .. row, 1)
+    redis.call('HINCRBY', key, 'saved_pico_usd ' .. row, saved_pico_usd)
+  end
   for _, one in ipairs({index, key}) do
     redis.call('PEXPIREAT', one, (day + 1) * DAY_MS + tonumber(ttl_ms))
   end

@@ -5,7 +5,7 @@
 local function settle(id, state, meta, result_ttl_ms, now)
   local job = job_key(id)
   -- The answer stays for as long as the caller's idempotency key stands for it.
-  local keep_until, reply_channel = fields(id, 'keep_until_ms', 'reply_channel')
+  local keep_until, reply_channel, flight = fields(id, 'keep_until_ms', 'reply_channel', 'flight')
   if keep_until then result_ttl_ms = math.max(result_ttl_ms, keep_until - now) end
   redis.call('HSET', job, 'state', state, 'ended_ms', now)
   if state == 'answered' then redis.call('HDEL', job, 'request') end
@@ -19,6 +19,8 @@ local function settle(id, state, meta, result_ttl_ms, now)
   -- that was tampered with from naming any other channel.
   if reply_channel then redis.call('PUBLISH', result_key(reply_channel), id .. ':' .. meta) end
   end_stream(id, state, result_ttl_ms)
+  -- An agent that cancels has no rights on flights: `repair_flights` finds what is then left of this one.
+  if flight then pcall(leave_flight, flight, id, state, now) end
 end
 
 -- keys: job; meta: Celery's result; dead: '1' to list it as dead; used_*: tokens of the last call,
@@ -63,6 +65,22 @@ local function conclude(keys, args)
   return 'done'
 end
 register('conclude', conclude)
+
+-- Ends a job that follows a flight with what its leader got.
+-- keys: job; name: the flight's; meta: Celery's result; dead: '1' to list it as dead; then the arguments
+-- of `book`, if there is anything to book
+-- returns: 'done', or 'stale' when it does not wait for that flight any more
+local function finish_follower(keys, args)
+  local id, name, state, meta, result_ttl_ms, dead = unpack(args)
+  redis.call('ZREM', FOLLOWERS_PREFIX .. name, id)
+  if not waits_for(id, name) then return 'stale' end
+  local now = now_ms()
+  settle(id, state, meta, tonumber(result_ttl_ms), now)
+  if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
+  if args[7] then pcall(book, now, unpack(args, 7)) end
+  return 'done'
+end
+register('finish_follower', finish_follower)
 
 -- keys: job; meta: Celery's result; waiting_only: '1' to leave a running job alone
 -- returns: 'cancelled' (it waited), 'cancelling' (its worker is told), 'running' (left alone),

@@ -27,6 +27,8 @@ class _Sum:
     cost_usd: Decimal = Decimal(0)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached: int = 0
+    saved_usd: Decimal = Decimal(0)
 
     def add(self, row: CostRow) -> None:
         self.jobs += row.jobs
@@ -34,9 +36,11 @@ class _Sum:
         self.cost_usd += row.cost_usd
         self.prompt_tokens += row.prompt_tokens
         self.completion_tokens += row.completion_tokens
+        self.cached += row.cached
+        self.saved_usd += row.saved_usd
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "cost_usd": f"{self.cost_usd:f}"}
+        return {**vars(self), "cost_usd": f"{self.cost_usd:f}", "saved_usd": f"{self.saved_usd:f}"}
 
 
 def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -59,7 +63,7 @@ def costs(
     """What the jobs cost, to the last picodollar, from the books in Redis.
 
     Days are UTC's, a job counts on the day it ended. Amounts are those of the responses' `cost_usd`;
-    `unpriced` counts answers of models without a price.
+    `unpriced` counts answers of models without a price, `cached` those that needed no call of their own.
     """
     first, last, rows, unreadable = on_redis(
         lambda redis, _: _read(redis, since and since.date(), until and until.date()), QueueSettings()
@@ -100,18 +104,21 @@ def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], tota
     table = Table(title=title, title_justify="left", show_footer=True)
     for at, name in enumerate(by):
         table.add_column(name, footer="" if at else "total", overflow="fold")
-    for name, value in _shown(total).items():
+    # Two columns less where nobody uses the cache.
+    cached = total.cached > 0
+    for name, value in _shown(total, cached=cached).items():
         table.add_column(name, footer=value, justify="right")
     for key, one in sums:
-        table.add_row(*(cell(part) for part in key), *_shown(one).values())
+        table.add_row(*(cell(part) for part in key), *_shown(one, cached=cached).values())
     return table
 
 
-def _shown(one: _Sum) -> dict[str, str]:
+def _shown(one: _Sum, *, cached: bool) -> dict[str, str]:
     return {
         "jobs": f"{one.jobs:,}",
         "unpriced": f"{one.unpriced:,}",
         "prompt tokens": f"{one.prompt_tokens:,}",
         "completion tokens": f"{one.completion_tokens:,}",
         "USD": f"{one.cost_usd.normalize():f}",
+        **({"cached": f"{one.cached:,}", "saved USD": f"{one.saved_usd.normalize():f}"} if cached else {}),
     }

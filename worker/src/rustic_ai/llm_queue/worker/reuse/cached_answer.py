@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from rustic_ai.llm_queue.tasks.contract import WIRE_VERSION, Contract, ContractViolation, check_version
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.reuse import Cached, CacheScope
+from rustic_ai.llm_queue.tasks.seal import Purpose, Sealer
+from rustic_ai.llm_queue.tasks.usage import Usage
+
+
+class CachedAnswer(Contract):
+    """A provider's answer, kept for equal calls; it is sealed for the scope that may share it."""
+
+    v: int = WIRE_VERSION
+    #: When the provider gave it, in Unix milliseconds by its worker's clock.
+    made_ms: int = Field(ge=0)
+    model: str
+    #: OpenAI's `chat.completion` JSON.
+    response: dict[str, Any] = Field(repr=False)
+    #: What it cost the job that paid for it.
+    usage: Usage
+
+    @classmethod
+    def of(cls, answered: Answered) -> CachedAnswer:
+        usage = Usage(**{name: getattr(answered.account, name) for name in Usage.model_fields})
+        return cls(
+            made_ms=time.time_ns() // 1_000_000,
+            model=answered.model,
+            response=answered.response,
+            usage=usage,
+        )
+
+    def answered(self, account: Account, *, how: Cached) -> Answered:
+        """The outcome of a job that this answers. `account` is of what the job itself took."""
+        facts = {
+            **{name: getattr(self.usage, name) for name in Usage.model_fields},
+            "cost_usd": 0.0,
+            "cached": how,
+            "cache_age_s": max(round(time.time() - self.made_ms / 1000, 3), 0.0),
+            "saved_usd": self.usage.cost_usd,
+        }
+        return Answered(account=account.model_copy(update=facts), model=self.model, response=self.response)
+
+    def seal(self, sealer: Sealer, *, name: str, scope: CacheScope, owner: Owner) -> str:
+        """The answer as text that opens under this name and in this scope alone."""
+        return sealer.seal(self.model_dump_json(), **_bound(name, scope, owner))
+
+    @classmethod
+    def open(cls, text: str, sealer: Sealer, *, name: str, scope: CacheScope, owner: Owner) -> CachedAnswer:
+        """Raises `ContractViolation` when it does not open here, or is not an answer of this contract."""
+        body = sealer.open(text, **_bound(name, scope, owner))
+        try:
+            answer = cls.model_validate_json(body)
+        except ValidationError:
+            raise ContractViolation("the kept answer does not validate") from None
+        check_version(answer.v, what="kept answer")
+        return answer
+
+
+def _bound(name: str, scope: CacheScope, owner: Owner) -> dict[str, Any]:
+    shared = Owner(
+        org=owner.org,
+        guild=owner.guild if scope != "org" else "-",
+        agent=owner.agent if scope == "agent" else "-",
+    )
+    return {"purpose": Purpose.CACHE, "job_id": f"{scope}:{name}", "owner": shared}
