@@ -17,6 +17,7 @@ from ..client.errors import SubmitConflict, WaitTimeout
 from ..client.loop import BackgroundLoop
 from ..streams.source import StreamSource
 from .memory_job import MemoryJob
+from .memory_reuse import MemoryReuse
 from .memory_stream import MemoryStream
 from .reply import Reply
 
@@ -33,6 +34,7 @@ class MemoryEngine:
         self.cancelled: list[str] = []
         self._reply_to = reply_to
         self._by_id: dict[str, MemoryJob] = {}
+        self._reuse = MemoryReuse(self._play)
         self._keys: dict[tuple[Owner, str], str] = {}
         self._loop: BackgroundLoop | None = None
         self._pid = os.getpid()
@@ -57,6 +59,7 @@ class MemoryEngine:
         """Drop all jobs; who waits for one is told that it was cancelled."""
         for job in self._by_id.values():
             job.cancel("caller")
+        self._reuse.clear()
         for kept in (self.calls, self.jobs, self.cancelled, self._by_id, self._keys):
             kept.clear()
 
@@ -79,9 +82,8 @@ class MemoryEngine:
             self._keys[job.owner, idempotency_key] = job.id
         call = open_call(job, QueueSettings().sealer())
         self.jobs.append(job)
-        self.calls.append(call)
         held = self._by_id[job.id] = MemoryJob(job)
-        held.play(self._reply_to(call))
+        self._reuse.run(call, held)
         return job.id
 
     async def outcome(
@@ -131,6 +133,10 @@ class MemoryEngine:
     async def record(self, job_id: str) -> JobRecord | None:
         held = self._by_id.get(job_id)
         return held.record() if held else None
+
+    def _play(self, call: CompletionCall, job: MemoryJob) -> None:
+        self.calls.append(call)
+        job.play(self._reply_to(call))
 
     def _running(self) -> BackgroundLoop:
         if self._loop is None:

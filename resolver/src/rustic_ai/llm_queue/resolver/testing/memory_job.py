@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord, JobState
 from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Expired, Outcome
@@ -22,6 +23,8 @@ class MemoryJob:
         self.created_ms = _now_ms()
         #: What its stream has brought so far.
         self.events: list[Chunks | Restarted] = []
+        #: Called once, with how it ended.
+        self.on_end: Callable[[Outcome], None] | None = None
         self._reply: Reply | None = None
         self._outcome: Outcome | None = None
         self._ended_ms: int | None = None
@@ -31,7 +34,7 @@ class MemoryJob:
     def outcome(self) -> Outcome | None:
         """How it ended, None while it has not."""
         if self._outcome is None and _now_ms() > self._deadline_ms + _FOUND_EXPIRED_MS:
-            self._end(Expired(account=Account()))
+            self.end(Expired(account=Account()))
         return self._outcome
 
     @property
@@ -45,7 +48,7 @@ class MemoryJob:
         self._reply = reply
         if reply.hold_after is None:
             self._say(reply.events)
-            self._end(reply.outcome)
+            self.end(reply.outcome)
         else:
             self._say(reply.events[: reply.hold_after])
 
@@ -53,13 +56,13 @@ class MemoryJob:
         """Let what is held go on."""
         if self._reply is not None and self._reply.hold_after is not None and self.outcome is None:
             self._say(self._reply.events[len(self.events) :])
-            self._end(self._reply.outcome)
+            self.end(self._reply.outcome)
 
     def cancel(self, by: str) -> bool:
         """False when it had ended before."""
         if self.outcome is not None:
             return False
-        self._end(Cancelled(account=Account(), by=by))
+        self.end(Cancelled(account=Account(), by=by))
         return True
 
     async def wait_beyond(self, seen: int) -> None:
@@ -100,10 +103,12 @@ class MemoryJob:
             self.events += events
             self._tell()
 
-    def _end(self, outcome: Outcome | None) -> None:
+    def end(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._outcome, self._ended_ms = outcome, _now_ms()
             self._tell()
+            if self.on_end is not None:
+                self.on_end(outcome)
 
     def _tell(self) -> None:
         self._changed.set()

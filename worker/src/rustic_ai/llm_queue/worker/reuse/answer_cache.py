@@ -10,6 +10,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Answered
@@ -18,7 +19,6 @@ from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope, ReuseOptions, scope_name
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
-from .cached_answer import CachedAnswer
 from .counters import ReuseCounters
 
 logger = logging.getLogger(__name__)

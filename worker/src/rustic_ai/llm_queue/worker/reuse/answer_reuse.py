@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
@@ -17,7 +18,6 @@ from ..jobs.observers import Observers
 from ..jobs.reuse_port import ReuseTicket
 from ..jobs.settlement import account_without_answer
 from .answer_cache import KEPT_FOR_FOLLOWERS, AnswerCache, keepable
-from .cached_answer import CachedAnswer
 from .counters import ReuseCounters
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,8 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...reuse.cache_admin import CacheStats, cache_stats, clear_cache
 from ...settings import WorkerSettings
-from ..output import json_option, out, print_json
+from ..output import cell, json_option, out, print_json
 from ..redis_session import on_redis
-from ..terminal_text import terminal_text
 
 
 @click.group()
@@ -52,7 +51,7 @@ def clear(org: str | None, guild: str | None, as_json: bool) -> None:
         print_json({"cleared": {"org": org, "guild": guild}})
         return
     whose = f"guild {guild} of {org}" if guild else f"organisation {org}" if org else "every organisation"
-    out.print(f"No answer that was kept before now is reused for {terminal_text(whose)}")
+    out.print(f"No answer that was kept before now is reused for {cell(whose)}")
 
 
 async def _read(redis: Redis, _: QueueSettings) -> tuple[CacheStats, int, Decimal]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from rustic_ai.llm_queue.tasks.contract import WIRE_VERSION, Contract, ContractViolation, check_version
-from rustic_ai.llm_queue.tasks.outcome import Account, Answered
-from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.reuse import Cached, CacheScope
-from rustic_ai.llm_queue.tasks.seal import Purpose, Sealer
-from rustic_ai.llm_queue.tasks.usage import Usage
+from .contract import WIRE_VERSION, Contract, ContractViolation, check_version
+from .outcome import Account, Answered
+from .owner import Owner
+from .reuse import Cached, CacheScope
+from .seal import Purpose, Sealer
+from .usage import Usage
 
 
 class CachedAnswer(Contract):

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
+from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.error_kind import Next
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
+from rustic_ai.llm_queue.tasks.reuse import reuse_name
+from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
+
+from .memory_job import MemoryJob
+
+#: As on the workers.
+_MOST_HANDOVERS = 2
+_NO_SEAL = Sealer(KeyRing({}))
+
+
+class MemoryReuse:
+    """Flights and the cache of the queue in memory, as the workers have them.
+
+    Args:
+        play: makes a job's call: takes the next step of the script for it.
+    """
+
+    def __init__(self, play: Callable[[CompletionCall, MemoryJob], None]) -> None:
+        self._play = play
+        self._kept: dict[str, tuple[float, CachedAnswer]] = {}
+        self._followers: dict[str, list[tuple[CompletionCall, MemoryJob]]] = {}
+
+    def run(self, call: CompletionCall, job: MemoryJob) -> None:
+        """Answer the job by what is there, have it follow an equal one, or make its call."""
+        options = call.reuse
+        if options is None:
+            self._play(call, job)
+            return
+        name = reuse_name(call, job.job.owner, _NO_SEAL)
+        until, kept = self._kept.get(name, (0.0, None))
+        if options.reads and kept is not None and time.monotonic() < until:
+            job.end(kept.answered(Account(), how="hit"))
+        elif options.single_flight and name in self._followers:
+            self._followers[name].append((call, job))
+        else:
+            self._lead(name, call, job, handovers=0)
+
+    def clear(self) -> None:
+        """Forget all answers and flights."""
+        self._kept.clear()
+        self._followers.clear()
+
+    def _lead(self, name: str, call: CompletionCall, job: MemoryJob, *, handovers: int) -> None:
+        assert call.reuse is not None
+        if call.reuse.single_flight:
+            self._followers.setdefault(name, [])
+        job.on_end = lambda outcome: self._ended(name, call, outcome, handovers)
+        self._play(call, job)
+
+    def _ended(self, name: str, call: CompletionCall, outcome: Outcome, handovers: int) -> None:
+        options, answer = call.reuse, CachedAnswer.of(outcome) if isinstance(outcome, Answered) else None
+        assert options is not None
+        if answer is not None and options.writes:
+            self._kept[name] = time.monotonic() + options.cache_ttl_s, answer
+        waiting = [(one, job) for one, job in self._followers.pop(name, []) if job.outcome is None]
+        if answer is not None:
+            for _, job in waiting:
+                job.end(answer.answered(Account(), how="flight"))
+        elif isinstance(outcome, Failed) and (
+            outcome.error.kind.follows is not Next.RETRY or handovers >= _MOST_HANDOVERS
+        ):
+            for _, job in waiting:
+                job.end(Failed(account=Account(), error=outcome.error))
+        elif waiting:
+            (next_call, next_job), *rest = waiting
+            self._followers[name] = rest
+            self._lead(name, next_call, next_job, handovers=handovers + 1)
