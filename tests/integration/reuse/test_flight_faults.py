@@ -1,6 +1,5 @@
 """Workers that die while equal calls wait for one of theirs."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -122,7 +121,7 @@ def test_a_thousand_equal_calls_over_four_workers_are_one(
 ) -> None:
     provider.plan("q", Step(text="for a thousand", hold=True))
     env = {**worker_env, "LLM_QUEUE_REDIS_URL": own_valkey.url}
-    workers = [start_worker(env, wait=False) for _ in range(int(os.environ.get("FLIGHT_WORKERS", "2")))]
+    workers = [start_worker(env, wait=False) for _ in range(4)]
     for worker in workers:
         worker.wait_ready()
     jobs = [agent.submit(ask("#q")) for _ in range(1000)]

@@ -10,7 +10,7 @@ from .contract import Contract
 from .duration import Duration
 
 if TYPE_CHECKING:
-    from .call import CompletionCall
+    from .call import ModelCall
     from .owner import Owner
     from .seal import Sealer
 
@@ -22,6 +22,8 @@ CacheMode = Literal["default", "no-cache", "no-store", "off"]
 #: How an answer came without a provider's call of its own.
 Cached = Literal["hit", "flight"]
 
+#: How often to try again, how long to wait and whether to stream change no answer.
+_DECIDES_THE_ANSWER = {"model", "fallback_models", "endpoint", "endpoint_model", "params", "texts"}
 LONGEST_CACHE_TTL_S = timedelta(days=30).total_seconds()
 
 
@@ -68,15 +70,19 @@ class CachePolicy(BaseModel):
     max_entries: int = Field(default=10_000, ge=1)
 
 
-def reuse_name(call: CompletionCall, owner: Owner, sealer: Sealer) -> str:
+def reuse_name(call: ModelCall, owner: Owner, sealer: Sealer) -> str:
     """The name of all calls that are equal to this one in its scope: a keyed hash in hexadecimal.
 
-    Equal calls ask the same models for the same with the same credential and endpoint. How often to try
-    again and whether to stream change no answer, so they are not part of it.
+    Equal calls ask the same models for the same with the same credential and endpoint.
     """
     assert call.reuse is not None
-    asked = call.model_dump(mode="json", exclude={"reuse", "stream", "max_retries"})
-    parts = [call.reuse.cache_scope, *_scope_ids(call.reuse.cache_scope, owner), call.reuse.cache_key_extra]
+    asked = call.model_dump(mode="json", include=_DECIDES_THE_ANSWER)
+    parts = [
+        call.kind,
+        call.reuse.cache_scope,
+        *_scope_ids(call.reuse.cache_scope, owner),
+        call.reuse.cache_key_extra,
+    ]
     return sealer.reuse_digest(json.dumps([parts, asked], sort_keys=True, separators=(",", ":")))
 
 

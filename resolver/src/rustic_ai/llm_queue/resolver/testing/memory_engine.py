@@ -134,7 +134,7 @@ class MemoryEngine:
         held = self._by_id.get(job_id)
         return held.record() if held else None
 
-    def _play(self, call: CompletionCall, job: MemoryJob) -> None:
+    def _play(self, call: Call, job: MemoryJob) -> None:
         self.calls.append(call)
         job.play(self._reply_to(call))
 

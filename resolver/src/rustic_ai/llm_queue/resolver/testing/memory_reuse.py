@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.error_kind import Next
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.reuse import reuse_name
@@ -24,12 +24,12 @@ class MemoryReuse:
         play: makes a job's call: takes the next step of the script for it.
     """
 
-    def __init__(self, play: Callable[[CompletionCall, MemoryJob], None]) -> None:
+    def __init__(self, play: Callable[[Call, MemoryJob], None]) -> None:
         self._play = play
         self._kept: dict[str, tuple[float, CachedAnswer]] = {}
-        self._followers: dict[str, list[tuple[CompletionCall, MemoryJob]]] = {}
+        self._followers: dict[str, list[tuple[Call, MemoryJob]]] = {}
 
-    def run(self, call: CompletionCall, job: MemoryJob) -> None:
+    def run(self, call: Call, job: MemoryJob) -> None:
         """Answer the job by what is there, have it follow an equal one, or make its call."""
         options = call.reuse
         if options is None:
@@ -49,14 +49,14 @@ class MemoryReuse:
         self._kept.clear()
         self._followers.clear()
 
-    def _lead(self, name: str, call: CompletionCall, job: MemoryJob, *, handovers: int) -> None:
+    def _lead(self, name: str, call: Call, job: MemoryJob, *, handovers: int) -> None:
         assert call.reuse is not None
         if call.reuse.single_flight:
             self._followers.setdefault(name, [])
         job.on_end = lambda outcome: self._ended(name, call, outcome, handovers)
         self._play(call, job)
 
-    def _ended(self, name: str, call: CompletionCall, outcome: Outcome, handovers: int) -> None:
+    def _ended(self, name: str, call: Call, outcome: Outcome, handovers: int) -> None:
         options, answer = call.reuse, CachedAnswer.of(outcome) if isinstance(outcome, Answered) else None
         assert options is not None
         if answer is not None and options.writes:

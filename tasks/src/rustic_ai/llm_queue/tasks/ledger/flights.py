@@ -67,7 +67,7 @@ class Flights:
         return bool(await self._library.call("finish_follower", [keys.job_key(job_id)], args) == "done")
 
     async def repair_flights(self, most: int = _MOST_AT_ONCE) -> list[str]:
-        """The followers whose leader is gone, or whose answer was not delivered: announce them."""
+        """Put the followers whose leader is gone, or whose answer was not delivered, back on the queue."""
         found: list[str] = await self._library.call("repair_flights", [], [most])
         return found
 

@@ -23,9 +23,9 @@ from .wakeup_message import wakeup_template
 
 #: The parts, in the order in which each uses only what stands before it.
 _PARTS = (
-    "records", "streams", "books", "wakeups", "flights", "limits", "endings", "submits", "claims", "admission",
-    "repairs", "dead",
-)  # fmt: skip
+    *("records", "streams", "books", "wakeups", "flights", "limits"),
+    *("endings", "submits", "claims", "admission", "repairs", "dead"),
+)
 
 
 @cache

@@ -98,7 +98,6 @@ class Reaper:
     async def _repair_flights(self) -> None:
         for job_id in await self._flights.repair_flights():
             logger.warning("Job %s waited for an equal call that is gone, and asks anew", job_id)
-            await self._announcer.announce(job_id)
 
 
 def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:

@@ -15,7 +15,7 @@ local function waits_for(id, name)
   return state == 'queued' and flight == name
 end
 
--- The follower that has waited longest leads now; it is announced with the next look for lost wake-ups.
+-- The follower that has waited longest leads now, and is put on the queue ahead of the others.
 local function hand_over(name, now)
   local flight, followers = FLIGHT_PREFIX .. name, FOLLOWERS_PREFIX .. name
   while true do
@@ -28,7 +28,7 @@ local function hand_over(name, now)
     if waits_for(next_id, name) then
       redis.call('HSET', flight, 'leader', next_id)
       redis.call('HINCRBY', flight, 'handovers', 1)
-      enqueue(next_id, 0)
+      announce_first(next_id, now)
       return
     end
   end
@@ -61,7 +61,12 @@ local function join(keys, args)
   local leader = redis.call('HGET', flight, 'leader')
   redis.call('HSET', job, 'flight', name)
   if leader and leader ~= id and leads(leader, name) then
-    park(id, job)
+    redis.call('HSET', job, 'state', 'queued')
+    redis.call('HDEL', job, 'claim_token')
+    redis.pcall('HINCRBY', job, 'handbacks', 1)
+    -- A job that has called no provider yet has not started.
+    if redis.pcall('HINCRBY', job, 'attempts_begun', -1) == 0 then redis.call('HDEL', job, 'started_ms') end
+    redis.call('ZREM', LEASES, id)
     redis.call('ZADD', followers, number(created, now), id)
     if redis.call('PTTL', followers) < until_ms - now then redis.call('PEXPIREAT', followers, until_ms) end
     redis.call('ZADD', FLIGHTS, 'NX', now + FLIGHT_GRACE_MS, name)
@@ -101,7 +106,7 @@ end
 register('followers_of', followers_of)
 
 -- Looks after flights whose leader is gone, or whose answer did not reach all: their followers ask anew.
--- returns: the jobs to announce
+-- returns: those followers
 local function repair_flights(_, args)
   local most = tonumber(args[1])
   local now, ids = now_ms(), {}
@@ -111,7 +116,7 @@ local function repair_flights(_, args)
       local lost = redis.call('ZPOPMIN', followers, most)
       for i = 1, #lost, 2 do
         if waits_for(lost[i], name) then
-          enqueue(lost[i], now)
+          announce_first(lost[i], now)
           ids[#ids + 1] = lost[i]
         end
       end

@@ -41,16 +41,6 @@ local function enqueue(id, now)
   redis.call('ZADD', queued_beside(id), now, id)
 end
 
--- A claimed job goes back to wait, unannounced: it costs no try, and holds no lease.
-local function park(id, job)
-  redis.call('HSET', job, 'state', 'queued')
-  redis.call('HDEL', job, 'claim_token')
-  redis.pcall('HINCRBY', job, 'handbacks', 1)
-  -- A job that has called no provider yet has not started.
-  if redis.pcall('HINCRBY', job, 'attempts_begun', -1) == 0 then redis.call('HDEL', job, 'started_ms') end
-  redis.call('ZREM', LEASES, id)
-end
-
 local function bury(id, now, ttl_ms)
   redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now - ttl_ms)
   redis.call('ZADD', DEAD, now, id)
