@@ -9,7 +9,6 @@ from typing import Any
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
-from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
@@ -71,7 +70,6 @@ class Runtime:
                 *([self._tracing.observer] if self._tracing else ()),
             ]
         )
-        flights = Flights(self._redis, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
         # A cache that is away is a miss at once: its calls are not tried again.
         self._cache: Redis = (
             connect(settings.cache_url, outage_s=0, socket_timeout=_CACHE_TIMEOUT_S)
@@ -89,7 +87,6 @@ class Runtime:
             self.leases,
             queue=settings.queue,
             every=settings.reap_every,
-            flights=flights,
         )
         self._provider = Provider(
             settings, on_embedding_call=self._metrics.embeddings.call_made if self._metrics else None
@@ -109,7 +106,9 @@ class Runtime:
             observers=self._observers,
             cooldowns=Cooldowns(self.ledger.limits, gate.limits, longest=settings.max_cooldown),
             call_gates=[gate],
-            reuse=AnswerReuse(flights, answers, self._sealer, self._observers, self._reuse_counters),
+            reuse=AnswerReuse(
+                self.ledger.flights, answers, self._sealer, self._observers, self._reuse_counters
+            ),
         )
 
     def services(self, pool: PoolFigures) -> list[Service]:

@@ -30,6 +30,7 @@ from ..frames import FrameId
 from ..job import Job, JobRecord, JobState, Priority
 from . import keys
 from .charge import Charge
+from .flights import Flights
 from .functions_missing import FunctionsMissing as FunctionsMissing
 from .library import FunctionLibrary
 from .limit_ledger import LimitLedger
@@ -59,6 +60,7 @@ class Ledger:
         self._redis = redis
         self._library = FunctionLibrary(redis)
         self.limits = LimitLedger(redis)
+        self.flights = Flights(redis, result_ttl=result_ttl, costs_ttl=costs_ttl)
         self._ttl_ms = milliseconds(result_ttl)
         self._costs_ttl_ms = milliseconds(costs_ttl)
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, JobRecord
-from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger, ReapVerdict
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.redaction import get_logger
@@ -40,10 +39,9 @@ class Reaper:
         *,
         queue: str,
         every: timedelta,
-        flights: Flights,
     ) -> None:
         self._ledger, self._settlement, self._announcer, self._leases = ledger, settlement, announcer, leases
-        self._queue, self._flights = queue, flights
+        self._queue = queue
         self._every_s = every.total_seconds()
         self.requeued = 0
 
@@ -96,7 +94,7 @@ class Reaper:
                 await self._announcer.announce(job_id)
 
     async def _repair_flights(self) -> None:
-        for job_id in await self._flights.repair_flights():
+        for job_id in await self._ledger.flights.repair_flights():
             logger.warning("Job %s waited for an equal call that is gone, and asks anew", job_id)
 
 

@@ -129,7 +129,7 @@ class AnswerReuse:
             ended: Outcome = CachedAnswer.of(outcome).answered(account, how="flight")
         else:
             ended = Failed(account=account, error=outcome.error)
-        meta = encode_result(ended, job_id=job.id, owner=job.owner, sealer=self._sealer)
+        meta = encode_result(ended, job_id=job.id, owner=job.owner, sealer=self._sealer, epoch=record.epoch)
         done = await self._flights.finish_follower(
             job.id,
             name,
