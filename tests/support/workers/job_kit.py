@@ -36,6 +36,7 @@ from rustic_ai.llm_queue.worker.admission.ticker import Ticker  # noqa: E402 - a
 from rustic_ai.llm_queue.worker.jobs.announcer import Announcer  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.jobs.execution import Execution  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.jobs.executor import Executor  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.jobs.intake import Intake  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.jobs.leases import Leases  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.jobs.observers import Observer, Observers  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.jobs.reaper import Reaper  # noqa: E402 - as above
@@ -106,6 +107,7 @@ class JobKit:
             announcer=self.announcer,
             provider=self.provider,
             observers=self._observers,
+            intake=Intake(),
             cooldowns=self.cooldowns,
             gates=self.gates,
             call_gates=self.call_gates,

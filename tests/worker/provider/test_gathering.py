@@ -1,6 +1,7 @@
 """Jobs that share a provider call: who shares, what each gets of it, and what becomes of a bad text."""
 
 import asyncio
+import os
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,9 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.vectors import unpack_vectors
 from rustic_ai.llm_queue.worker.attempts.attempts import Answer, AttemptsFailed, attempt_all
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
+from rustic_ai.llm_queue.worker.provider.embeddings import gathering
 from rustic_ai.llm_queue.worker.provider.embeddings.shares import split_exactly
+from rustic_ai.llm_queue.worker.provider.provider import Provider
 from support.processes.wait import async_wait_until
 from support.providers.provider import ProviderStub, Step
 from support.providers.wire.embeddings import derived_vector
@@ -26,7 +29,10 @@ MODEL = "openai/text-embedding-3-small"
 
 @pytest.fixture
 def bench(provider: ProviderStub) -> Bench:
-    return Bench.over(provider)
+    """A worker that has always more jobs on their way, so that a call waits for them."""
+    bench = Bench.over(provider)
+    bench.provider = Provider(bench.settings, dict(os.environ), jobs_on_their_way=lambda: 1)
+    return bench
 
 
 def a_call(bench: Bench, *texts: str, key: str = "sk-test", **params: Any) -> EmbeddingCall:
@@ -74,6 +80,23 @@ async def test_a_call_of_ones_own_is_counted_not_estimated(bench: Bench) -> None
     answer = await attempted(bench, a_call(bench, "alone"))
     assert answer.usage.prompt_tokens == 2
     assert not answer.usage.usage_estimated
+
+
+async def test_a_job_that_is_alone_waits_for_nobody(
+    provider: ProviderStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "WINDOW_S", 3_600)
+    bench = Bench.over(provider)
+    answer = await attempted(bench, a_call(bench, "alone"), timeout_s=20)
+    assert statuses(answer.attempts) == [("ok", None)]
+
+
+async def test_a_job_waits_for_others_no_longer_than_it_may(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "MOST_S", 0.02)
+    answer = await attempted(bench, a_call(bench, "the others never come"), timeout_s=20)
+    assert statuses(answer.attempts) == [("ok", None)]
 
 
 @pytest.mark.parametrize(

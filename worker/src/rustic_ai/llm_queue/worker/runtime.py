@@ -19,6 +19,7 @@ from .admission.ticker import Ticker
 from .jobs.announcer import Announcer
 from .jobs.execution import Execution, StopReason
 from .jobs.executor import Executor
+from .jobs.intake import Intake
 from .jobs.leases import CancelListener, Leases
 from .jobs.observers import Observer, Observers
 from .jobs.reaper import Reaper
@@ -88,8 +89,11 @@ class Runtime:
             queue=settings.queue,
             every=settings.reap_every,
         )
+        self._intake = Intake()
         self._provider = Provider(
-            settings, on_embedding_call=self._metrics.embeddings.call_made if self._metrics else None
+            settings,
+            on_embedding_call=self._metrics.embeddings.call_made if self._metrics else None,
+            jobs_on_their_way=self._intake.__len__,
         )
         self._ticker = Ticker(keeper.limits)
         gate = LimitGate(
@@ -104,6 +108,7 @@ class Runtime:
             announcer=announcer,
             provider=self._provider,
             observers=self._observers,
+            intake=self._intake,
             cooldowns=Cooldowns(self.ledger.limits, gate.limits, longest=settings.max_cooldown),
             call_gates=[gate],
             reuse=AnswerReuse(
@@ -128,6 +133,7 @@ class Runtime:
     async def run_job(self, job_id: str) -> Outcome | None:
         """Run the job to its end. The caller's cancellation stops the work, never the settling."""
         execution = Execution(job_id, worker=self._worker)
+        self._intake.add(execution)
         life = asyncio.create_task(self._executor.execute(execution))
         try:
             return await asyncio.shield(life)
@@ -137,6 +143,8 @@ class Runtime:
             if life.exception() is not None:
                 logger.error("Job %s could not be settled", job_id, exc_info=life.exception())
             raise
+        finally:
+            self._intake.discard(execution)
 
     async def cancel(self, job_id: str, *, by: str, waiting_only: bool = False) -> None:
         """Cancel a job by its id alone, on whichever worker it is."""

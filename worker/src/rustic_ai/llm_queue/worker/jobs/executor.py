@@ -25,6 +25,7 @@ from ..provider.targets.policy import check_job
 from ..settings import WorkerSettings
 from .announcer import Announcer
 from .execution import Execution, Stopped, StopReason
+from .intake import Intake
 from .journal import LedgerJournal
 from .leases import Leases
 from .observers import Observers
@@ -48,6 +49,7 @@ class Executor:
     provider: Provider
     observers: Observers
     cooldowns: Cooldowns
+    intake: Intake
     #: What a job passes, in this order, before it runs; and what each of its calls passes.
     gates: Sequence[JobGate] = ()
     call_gates: Sequence[CallGate] = ()
@@ -92,6 +94,7 @@ class Executor:
         )
         if claim.verdict == "granted":
             execution.claimed(claim)
+            self.intake.claimed(execution)
             return True
         if claim.verdict == "expired":
             await self.settlement.conclude(job_id, claim.epoch, claim.record, expired(claim.record))
@@ -185,7 +188,7 @@ class Executor:
             deadline_s=execution.deadline_s,
             provider=self.provider,
             settings=self.settings,
-            journal=LedgerJournal(self.ledger, self.call_gates, self.cooldowns, execution),
+            journal=LedgerJournal(self.ledger, self.call_gates, self.cooldowns, self.intake, execution),
             sink=sink,
             org=execution.owner.org,
         )

@@ -14,17 +14,24 @@ from ..admission.cooldowns import Cooldowns
 from ..admission.gate import CallGate, NextCall, Refused
 from ..provider.targets.credentials import Target
 from .execution import Execution, Stopped, StopReason
+from .intake import Intake
 
 
 class LedgerJournal:
     """Admits every provider call, and puts it on record in the ledger before it is made."""
 
-    __slots__ = ("_cooldowns", "_execution", "_gates", "_ledger")
+    __slots__ = ("_cooldowns", "_execution", "_gates", "_intake", "_ledger")
 
     def __init__(
-        self, ledger: Ledger, gates: Sequence[CallGate], cooldowns: Cooldowns, execution: Execution
+        self,
+        ledger: Ledger,
+        gates: Sequence[CallGate],
+        cooldowns: Cooldowns,
+        intake: Intake,
+        execution: Execution,
     ) -> None:
-        self._ledger, self._gates, self._cooldowns, self._execution = ledger, gates, cooldowns, execution
+        self._ledger, self._gates, self._cooldowns = ledger, gates, cooldowns
+        self._intake, self._execution = intake, execution
 
     async def admit(self, call: NextCall) -> ErrorEnvelope | None:
         """The error of a call that a gate refuses, None for one that may go.
@@ -39,6 +46,7 @@ class LedgerJournal:
                 return refused.envelope
             if verdict != "admitted":
                 self._stop(StopReason.PARKED if verdict == "parked" else StopReason.CANCELLED)
+        self._intake.discard(self._execution)
         return None
 
     async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:

@@ -53,6 +53,7 @@ class Provider:
         environment: Mapping[str, str] = os.environ,
         *,
         on_embedding_call: OnCall | None = None,
+        jobs_on_their_way: Callable[[], int] = lambda: 0,
     ) -> None:
         """Raises `SettingsError` when the LiteLLM config file cannot be used."""
         self._settings = settings
@@ -70,6 +71,7 @@ class Provider:
             timeout_s=settings.max_timeout.total_seconds(),
             fast_path=settings.fast_path,
             on_call=on_embedding_call,
+            jobs_on_their_way=jobs_on_their_way,
         )
         self._scrubber = Scrubber.of_environment(known).knowing(config.secrets if config else ())
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,9 +30,19 @@ _REFUSALS = frozenset(
 class Embedder:
     """Makes the provider calls of embedding jobs, which share one where they differ in their texts alone."""
 
-    def __init__(self, *, timeout_s: float, fast_path: bool, on_call: OnCall | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        fast_path: bool,
+        jobs_on_their_way: Callable[[], int],
+        on_call: OnCall | None = None,
+    ) -> None:
+        """Args:
+        jobs_on_their_way: how many jobs the worker is taking up, of which some may share a call.
+        """
         self._timeout_s, self._fast_path = timeout_s, fast_path
-        self._gathering = Gathering(refused=_refused, on_call=on_call)
+        self._gathering = Gathering(refused=_refused, jobs_on_their_way=jobs_on_their_way, on_call=on_call)
 
     async def complete(self, call: EmbeddingCall, target: Target, *, org: str) -> Completion:
         """The vectors of one job's texts. Raises what `Provider.failure` explains."""

@@ -8,6 +8,7 @@ end of its own: sharing changes only how the texts travel.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from ..wire.exchange import answer_has_begun, begin_exchange, note_answer
 from .answer import Vectors
 from .shares import Share, shares_of
 
-#: How long a job waits for others to share its call.
+#: How long a job waits for others to share its call, where others are about.
 WINDOW_S = 0.010
+#: How long it waits at most while the worker is still taking up jobs, which may be some to share with: that
+#: takes the worker's CPU, and so would the calls that sharing saves.
+MOST_S = 0.200
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,17 @@ class Gathering:
         self,
         *,
         refused: Callable[[Exception], bool],
+        jobs_on_their_way: Callable[[], int],
         on_call: OnCall | None = None,
-        window_s: float = WINDOW_S,
     ) -> None:
         """Args:
         refused: whether an error of a call means that the provider did not like one of its texts.
+        jobs_on_their_way: how many jobs the worker is taking up, of which some may share a call.
         """
-        self._refused, self._on_call, self._window_s = refused, on_call, window_s
+        self._refused, self._on_call, self._jobs_on_their_way = refused, on_call, jobs_on_their_way
         self._open: dict[Hashable, _SharedCall] = {}
+        #: How many calls of each key are under way: where one is, others may follow.
+        self._under_way: Counter[Hashable] = Counter()
 
     async def embed(
         self, key: Hashable, texts: Sequence[str], *, limits: EmbeddingLimits, post: Post
@@ -59,23 +66,40 @@ class Gathering:
         Raises what `post` raises; an error that one text causes reaches only the job of that text. A
         cancelled job leaves the call, which ends with the last that leaves it.
         """
-        part = _Part(texts, sum(map(token_estimate, texts)), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        part = _Part(texts, sum(map(token_estimate, texts)), loop.create_future())
         shared = self._open.get(key)
         if shared is not None and not shared.has_room_for(part, limits):
             self._send(key)
             shared = None
         if shared is None:
-            timer = asyncio.get_running_loop().call_later(self._window_s, self._send, key)
-            shared = self._open[key] = _SharedCall(post, self._refused, self._on_call, timer)
+            shared = self._open[key] = _SharedCall(post, self._refused, self._on_call)
+            # A job that is alone waits for nobody.
+            company = self._jobs_on_their_way() or self._under_way[key]
+            shared.timer = loop.call_later(WINDOW_S if company else 0, self._look, key)
         shared.join(part)
         if shared.text_count >= limits.texts:
             self._send(key)
         return await shared.share_of(part)
 
+    def _look(self, key: Hashable) -> None:
+        """Send the call, unless more jobs may be about to join it."""
+        loop, shared = asyncio.get_running_loop(), self._open[key]
+        if self._jobs_on_their_way() and loop.time() - shared.since_s < MOST_S:
+            shared.timer = loop.call_later(WINDOW_S, self._look, key)
+        else:
+            self._send(key)
+
     def _send(self, key: Hashable) -> None:
         shared = self._open.pop(key, None)
-        if shared is not None:
-            shared.start()
+        if shared is not None and (task := shared.start()):
+            self._under_way[key] += 1
+            task.add_done_callback(lambda _: self._ended(key))
+
+    def _ended(self, key: Hashable) -> None:
+        self._under_way[key] -= 1
+        if not self._under_way[key]:
+            del self._under_way[key]
 
 
 @dataclass(frozen=True)
@@ -105,9 +129,11 @@ class _SharedCall:
         post: Post,
         refused: Callable[[Exception], bool],
         on_call: OnCall | None,
-        timer: asyncio.TimerHandle,
     ) -> None:
-        self._post, self._refused, self._on_call, self._timer = post, refused, on_call, timer
+        self._post, self._refused, self._on_call = post, refused, on_call
+        self.since_s = asyncio.get_running_loop().time()
+        #: When it is looked at next.
+        self.timer: asyncio.TimerHandle
         self._parts: list[_Part] = []
         self._task: asyncio.Task[None] | None = None
         self.text_count = self.token_count = 0
@@ -125,11 +151,12 @@ class _SharedCall:
         self.text_count += len(part.texts)
         self.token_count += part.tokens
 
-    def start(self) -> None:
-        """Make the call, for all that have joined and not left."""
-        self._timer.cancel()
+    def start(self) -> asyncio.Task[None] | None:
+        """Make the call, for all that have joined and not left; None when nobody is left."""
+        self.timer.cancel()
         if self._parts:
             self._task = asyncio.create_task(self._carry(self._parts), name="embeddings")
+        return self._task
 
     async def share_of(self, part: _Part) -> Share:
         """Wait for the part's result."""
