@@ -171,6 +171,10 @@ class Scene:
                 "deadlines": client.zcard(keys.DEADLINES),
                 "unacked messages": client.hlen("unacked") + client.zcard("unacked_index"),
                 "calls at the provider": self.provider.open_calls,
+                "jobs within limits": _count(client, keys.RUNNING_PREFIX),
+                "limits waited for": _count(client, keys.WAITING_PREFIX),
+                "jobs that hold something of limits": _count(client, keys.HELD_PREFIX),
+                "pauses": client.zcard(keys.PAUSED),
             }
             lasting = lasting_keys(client)
         found = [f"{count} {what}" for what, count in counts.items() if count]
@@ -184,6 +188,10 @@ class Scene:
                 job_id = str(key).removeprefix(keys.JOB_PREFIX)
                 ends[job_id] = _job_end(client, job_id)
         return ends
+
+
+def _count(client: redis.Redis, prefix: str) -> int:
+    return sum(1 for _ in client.scan_iter(f"{prefix}*", count=1000))
 
 
 _RESULT_KINDS = {"SUCCESS": "answered", "REVOKED": "cancelled"}

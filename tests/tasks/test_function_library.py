@@ -66,9 +66,8 @@ def test_no_part_spells_out_a_key(name: str) -> None:
 def test_functions_name_their_arguments_on_their_first_line(name: str) -> None:
     functions = re.findall(r"^local function (\w+)\((?:keys|_), args\)\n(.*)", PARTS[name], re.MULTILINE)
     for function, first in functions:
-        assert re.match(r"  local [\w, ]+ = (unpack\(args(, 1, \d+)?\)|args\[1\])$", first), (
-            f"{function} begins with {first!r}"
-        )
+        named = re.match(r"  local [\w, ]+ = (unpack\(args(, 1, \d+)?\)|(tonumber\()?args\[1\]\)?)$", first)
+        assert named, f"{function} begins with {first!r}"
 
 
 @pytest.mark.leaves_keys("llm", "llmq:*")

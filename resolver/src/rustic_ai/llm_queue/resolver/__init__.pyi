@@ -137,6 +137,7 @@ from .handle import (
 from .handle import (
     JobState as JobState,
 )
+from .job_wait import JobWait as JobWait
 from .llm import QueueLLM as QueueLLM
 from .properties import Properties as Properties
 from .resolver import QueueLLMResolver as QueueLLMResolver

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
+from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 
 
@@ -14,6 +15,12 @@ class QueueChatCompletionRequest(ChatCompletionRequest):
     Core's own class serves for every other call; a field that it does not know it would drop in silence.
     """
 
+    #: When a limit has no room: wait for it, ask the next model instead, or fail at once.
+    when_limited: WhenLimited | None = None
+    #: Longest wait for limits, in seconds.
+    max_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    #: Seconds after which a stream that has said nothing is tried again, or with the next model.
+    first_token_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     #: Wait for the answer of an equal call that is under way.
     single_flight: bool | None = None
     #: Seconds for which the answer is kept for equal calls; 0 keeps none.

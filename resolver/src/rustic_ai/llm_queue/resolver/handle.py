@@ -17,6 +17,7 @@ from .client.errors import WaitTimeout
 from .client.port import EnginePort
 from .engines import engine_for
 from .exceptions import JobNotFound
+from .job_wait import JobWait
 from .response import QueueChatCompletionResponse
 from .stream import AsyncCompletionStream, CompletionStream, StreamOptions
 from .streams.answer import OnRestart
@@ -65,6 +66,16 @@ class JobHandle:
         """`status`, from an event loop."""
         engine = engine_for(self._settings)
         return await engine.acall(lambda: self._status(engine))
+
+    def waits_for(self) -> JobWait | None:
+        """The limit that the job waits for now, None where it waits for none."""
+        engine = engine_for(self._settings)
+        return engine.call(lambda: self._waits_for(engine))
+
+    async def async_waits_for(self) -> JobWait | None:
+        """`waits_for`, from an event loop."""
+        engine = engine_for(self._settings)
+        return await engine.acall(lambda: self._waits_for(engine))
 
     def result(self, timeout_s: float | None = None) -> QueueChatCompletionResponse:
         """Wait for the answer.
@@ -146,6 +157,17 @@ class JobHandle:
 
     async def _status(self, engine: EnginePort) -> JobState:
         return (await self._record(engine)).state
+
+    async def _waits_for(self, engine: EnginePort) -> JobWait | None:
+        record = await self._record(engine)
+        if record.waits_for is None or record.state is not JobState.QUEUED:
+            return None
+        starts_in_s: float | None = None
+        if record.starts_at_ms:
+            with client_errors(job_id=self._id):
+                left_s = await engine.left_s(record)
+            starts_in_s = max(left_s - (record.deadline_ms - record.starts_at_ms) / 1000, 0.0)
+        return JobWait(record.waits_for.partition(":")[0], record.ahead, starts_in_s)
 
     async def answer(self, engine: EnginePort, timeout_s: float | None = None) -> QueueChatCompletionResponse:
         """`result`, on the engine's loop."""

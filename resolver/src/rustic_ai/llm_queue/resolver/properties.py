@@ -66,6 +66,11 @@ class Properties(QueueProperties):
     stream_ttl_s: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="a number of seconds above 0"
     )
+    first_token_timeout: Annotated[Number, Field(gt=0)] | None = Field(
+        None,
+        description="a number of seconds above 0 after which a stream that has said nothing is tried again "
+        "or with the next model; null for the timeout",
+    )
     single_flight: bool = Field(
         False, description="true to wait for the answer of an equal call that is under way, or false"
     )

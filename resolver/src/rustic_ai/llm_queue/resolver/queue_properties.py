@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
+from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.job import OnWorkerLoss, Priority
 from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
@@ -119,6 +120,13 @@ class QueueProperties(BaseModel):
         None, description="a queue's name of 1-64 letters, digits, '_', '.' and '-'"
     )
     priority: Priority = Field(0, description="0, 3, 6 or 9; 0 goes first")
+    when_limited: WhenLimited = Field(
+        "wait",
+        description='"wait", "fall_back" (ask the next model) or "fail", for when a limit has no room',
+    )
+    max_wait: Annotated[Number, Field(ge=0)] | None = Field(
+        None, description="a number of seconds from 0: the longest wait for limits; null for the timeout"
+    )
     on_worker_loss: OnWorkerLoss = Field("retry", description='"retry" or "fail"')
     redis_url: Annotated[str, AfterValidator(check_redis_url)] | None = Field(
         None, repr=False, description="a URL such as redis://host:6379/0"
@@ -155,9 +163,18 @@ class QueueProperties(BaseModel):
                 f"timeout: {self.timeout:g} s is above the longest allowed, {longest_s:g} s; "
                 "lower it, or raise LLM_QUEUE_MAX_TIMEOUT"
             )
+        self.check_max_wait(self.max_wait, self.timeout_s(settings))
         if not settings.sealer().seals:
             self._refuse_secrets()
         return settings
+
+    @staticmethod
+    def check_max_wait(max_wait_s: float | None, timeout_s: float) -> None:
+        """Raises `ConfigurationError` for a wait that is longer than the call."""
+        if max_wait_s is not None and max_wait_s > timeout_s:
+            raise ConfigurationError(
+                f"max_wait is {max_wait_s:g} s, but the call ends after timeout = {timeout_s:g} s"
+            )
 
     def timeout_s(self, settings: QueueSettings) -> float:
         """How long a call may take that does not say so itself."""

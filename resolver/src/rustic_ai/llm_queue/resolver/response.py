@@ -73,6 +73,9 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
     #: Seconds between the last claim and the end.
     run_time_s: float | None = None
     worker: str | None = None
+    #: Seconds it waited for limits, and the name of the latest of them, as the operators' policy has it.
+    limited_s: float | None = None
+    limited_by: str | None = None
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
     #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it.
@@ -100,7 +103,7 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
         }
         shared = (
             *("cost_usd", "cached_tokens", "reasoning_tokens", "queue_wait_s", "run_time_s", "worker"),
-            *("cached", "cache_age_s", "saved_usd"),
+            *("cached", "cache_age_s", "saved_usd", "limited_s", "limited_by"),
         )
         facts = {name: getattr(account, name) for name in shared}
         return cls.model_validate(

@@ -16,6 +16,13 @@ class UnnamedTool(ValueError):
     """A stream that calls a tool without naming it."""
 
 
+def says_something(chunk: Mapping[str, Any]) -> bool:
+    """Whether an OpenAI chunk brings more than the role of who speaks."""
+    return any(
+        value for choice in chunk["choices"] for name, value in choice["delta"].items() if name != "role"
+    )
+
+
 class AnswerAssembler:
     """Puts a stream's chunks together into the `chat.completion` they make, without loss."""
 

@@ -61,6 +61,8 @@ class ModelCall(Contract):
     when_limited: WhenLimited = "wait"
     #: Longest wait for limits, from the first one on, in seconds; None for the deadline.
     max_wait_s: float | None = Field(default=None, ge=0)
+    #: Longest that a stream may take to say something, in seconds; None for the deadline.
+    first_token_timeout_s: float | None = Field(default=None, gt=0)
     #: None for the many calls that ask for nothing of the kind.
     reuse: ReuseOptions | None = None
 

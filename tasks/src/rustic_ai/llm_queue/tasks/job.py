@@ -136,6 +136,19 @@ class JobRecord(Contract):
     handbacks: Whole = 0
     #: The flight of equal calls that it leads or follows.
     flight: str | None = None
+    #: The limit it waits for, as `name:bucket`; how many jobs waited there before it when it came, and
+    #: about when its turn is, 0 where only other calls' ends decide that.
+    waits_for: str | None = None
+    ahead: Whole = 0
+    starts_at_ms: Whole = 0
+    #: Its waits for limits so far, but for one that goes on, and the limit of the latest.
+    limited_ms: Whole = 0
+    limited_by: str | None = None
+
+    @property
+    def limit_name(self) -> str | None:
+        """The limit it has waited for last, as the policy file names it."""
+        return self.limited_by.partition(":")[0] if self.limited_by else None
 
     @property
     def ending_epoch(self) -> int:
@@ -168,6 +181,11 @@ _PROGRESS = [
     "attempts_begun",
     "handbacks",
     "flight",
+    "waits_for",
+    "ahead",
+    "starts_at_ms",
+    "limited_ms",
+    "limited_by",
 ]
 
 

@@ -20,6 +20,9 @@ class Account(Usage):
     #: Seconds between the last claim and the end.
     run_time_s: float = 0.0
     worker: str | None = None
+    #: Seconds it waited for limits, and the name of the latest of them.
+    limited_s: float = 0.0
+    limited_by: str | None = None
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
     #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it;

@@ -66,6 +66,7 @@ def build_call(
             max_retries=_max_retries(properties, prompt),
             stream=stream,
             reuse=_reuse(properties, prompt),
+            **_waits(properties, prompt, settings),
         )
     except ValidationError as error:
         _refuse(field_messages(error))
@@ -159,6 +160,24 @@ def _reuse(properties: Properties, prompt: ChatCompletionRequest) -> ReuseOption
     asked = {name: queue_field(properties, prompt, name) for name in ReuseOptions.model_fields}
     options = ReuseOptions(**asked)
     return options if options.asked else None
+
+
+def _waits(properties: Properties, prompt: ChatCompletionRequest, settings: QueueSettings) -> dict[str, Any]:
+    """How long the call may wait for what. Raises `ValueError`."""
+    longest_s = timeout_s(properties, prompt, settings)
+    max_wait_s = queue_field(properties, prompt, "max_wait")
+    first_token_s = queue_field(properties, prompt, "first_token_timeout")
+    if max_wait_s is not None and max_wait_s > longest_s:
+        raise ValueError(f"max_wait is {max_wait_s:g} s, but the call ends after timeout = {longest_s:g} s")
+    if first_token_s is not None and first_token_s >= longest_s:
+        raise ValueError(
+            f"first_token_timeout is {first_token_s:g} s, but the call ends after timeout = {longest_s:g} s"
+        )
+    return {
+        "when_limited": queue_field(properties, prompt, "when_limited"),
+        "max_wait_s": max_wait_s,
+        "first_token_timeout_s": first_token_s,
+    }
 
 
 def queue_field(properties: Properties, prompt: ChatCompletionRequest, name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from rustic_ai.llm_queue.tasks.answer_assembly import says_something
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import Call, CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
@@ -15,6 +16,7 @@ from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..admission.gate import NextCall
 from ..provider.failures.classify import PolicyViolation, ProviderFault
+from ..provider.failures.kinds import FirstTokenTimeout
 from ..provider.provider import Completion, Provider
 from ..provider.targets.credentials import Target
 from ..settings import WorkerSettings
@@ -231,11 +233,19 @@ class _Run:
         return self._post_for_stream(self._call, target, self._sink)
 
     async def _post_for_stream(self, call: CompletionCall, target: Target, sink: ChunkSink) -> Completion:
-        async with self._provider.stream(call, target) as stream:
-            self._log.partial = stream.assembler
-            async for chunk in stream.chunks():
-                await self._emit(sink, chunk)
-            return self._provider.completion_of(stream, target)
+        longest_s = call.first_token_timeout_s
+        try:
+            async with asyncio.timeout(longest_s) as silence, self._provider.stream(call, target) as stream:
+                self._log.partial = stream.assembler
+                async for chunk in stream.chunks():
+                    if silence.when() is not None and says_something(chunk):
+                        silence.reschedule(None)
+                    await self._emit(sink, chunk)
+                return self._provider.completion_of(stream, target)
+        except TimeoutError:
+            if silence.expired():
+                raise FirstTokenTimeout(f"the provider said nothing for {longest_s:g} s") from None
+            raise
 
     async def _emit(self, sink: ChunkSink, chunk: dict[str, Any]) -> None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from rustic_ai.llm_queue.tasks.answer_assembly import says_something
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
@@ -173,7 +174,7 @@ class Execution:
 
     def note_chunk(self, chunk: Mapping[str, Any]) -> None:
         """Take the time of the stream's first chunk that says something."""
-        if self.first_token_s is None and any(_says_something(choice) for choice in chunk["choices"]):
+        if self.first_token_s is None and says_something(chunk):
             created_ms = self.record.created_ms if self.record else self.now_ms
             self.first_token_s = max(self.now_ms - created_ms, 0) / 1000 + self.elapsed_s
             self.first_token_ns = time.time_ns()
@@ -195,6 +196,8 @@ class Execution:
             queue_wait_s=max((record.started_ms or self.now_ms) - record.created_ms, 0) / 1000,
             run_time_s=round(self.elapsed_s, 3),
             worker=self.worker,
+            limited_s=record.limited_ms / 1000,
+            limited_by=record.limit_name,
             possible_duplicate_charge=record.job.generation > 0
             or any(attempt.status == "lost" for attempt in attempts),
         )
@@ -202,7 +205,3 @@ class Execution:
     def failed(self, error: ErrorEnvelope) -> Failed:
         """The outcome with this error."""
         return Failed(account=self.account(), error=error)
-
-
-def _says_something(choice: Mapping[str, Any]) -> bool:
-    return any(value for name, value in choice["delta"].items() if name != "role")

@@ -127,5 +127,7 @@ def account_without_answer(record: JobRecord | None) -> Account:
         attempts=record.attempts,
         queue_wait_s=max(started_ms - record.created_ms, 0) / 1000,
         worker=record.worker,
+        limited_s=record.limited_ms / 1000,
+        limited_by=record.limit_name,
         possible_duplicate_charge=False,
     )

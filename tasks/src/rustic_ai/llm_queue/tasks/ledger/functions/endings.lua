@@ -5,10 +5,12 @@
 local function settle(id, state, meta, result_ttl_ms, now)
   local job = job_key(id)
   -- The answer stays for as long as the caller's idempotency key stands for it.
-  local keep_until, reply_channel, flight = fields(id, 'keep_until_ms', 'reply_channel', 'flight')
+  local keep_until, reply_channel, flight, limited, paused =
+    fields(id, 'keep_until_ms', 'reply_channel', 'flight', 'limited_by', 'paused_until_ms')
   if keep_until then result_ttl_ms = math.max(result_ttl_ms, keep_until - now) end
   redis.call('HSET', job, 'state', state, 'ended_ms', now)
   if state == 'answered' then redis.call('HDEL', job, 'request') end
+  if limited or paused then redis.call('HDEL', job, 'waits_for', 'ahead', 'starts_at_ms', 'paused_until_ms') end
   redis.call('PEXPIRE', job, result_ttl_ms)
   redis.call('ZREM', queued_beside(id), id)
   redis.call('ZREM', LEASES, id)

@@ -138,16 +138,23 @@ local function pass(id, limits, from, order, now, keep_ms)
   end
 end
 
--- For the job's status: what it waits for, and when that has room as far as time alone decides it.
-local function show_wait(id, limit_id, at)
-  redis.call('HSET', job_key(id), 'waits_for', limit_id, 'limited_by', limit_id,
-    'retry_at_ms', at < NEVER and math.ceil(at / 1000) or 0)
+-- For the job's status: what it waits for, after how many others, and about when its turn is. Where
+-- calls at once are all that the limit has, only their ends decide that, and the time is 0.
+local function show_wait(id, limit, at, now)
+  local waiting = WAITING_PREFIX .. limit.id
+  local order = redis.call('ZSCORE', waiting, id)
+  local ahead = order and redis.call('ZCOUNT', waiting, '-inf', '(' .. order) or 0
+  local each = math.max(limit.request_us, limit.token_us * limit.tokens, limit.output_us * limit.outputs)
+  local starts_at = 0
+  if at < NEVER or each > 0 then starts_at = math.ceil(((at < NEVER and at or now) + ahead * each) / 1000) end
+  redis.call('HSET', job_key(id), 'waits_for', limit.id, 'limited_by', limit.id, 'ahead', ahead,
+    'starts_at_ms', starts_at)
 end
 
 local function note_waited(id, now_in_ms)
   local since = held(id, 'waits_since_ms')
   redis.pcall('HINCRBY', job_key(id), 'limited_ms', now_in_ms - number(since, now_in_ms))
-  redis.call('HDEL', job_key(id), 'waits_for', 'retry_at_ms')
+  redis.call('HDEL', job_key(id), 'waits_for', 'ahead', 'starts_at_ms')
 end
 
 local function wait_at(id, limit, at, order, keep_ms, now)
@@ -159,7 +166,7 @@ local function wait_at(id, limit, at, order, keep_ms, now)
   end
   remember(limit, now)
   redis.call('HSET', held_key(id), 'waits_for', limit.id)
-  show_wait(id, limit.id, at)
+  show_wait(id, limit, at, now)
 end
 
 local function order_of(id)
@@ -191,7 +198,7 @@ local function grant_first(limit_id, waiting, now)
   local stop, at = pass(id, limits, from, tonumber(order), now, keep_ms)
   if stop == from then
     if at < NEVER then set_alarm(limit_id, at, 'CH') else redis.call('ZREM', ALARMS, limit_id) end
-    show_wait(id, limit_id, at)
+    show_wait(id, limits[stop], at, now)
     return 'stopped', id
   end
   redis.call('ZREM', waiting, id)
@@ -267,6 +274,7 @@ local function give_back(id, used, staying)
   end
   if waits_for then
     redis.call('ZREM', WAITING_PREFIX .. waits_for, id)
+    if redis.call('EXISTS', WAITING_PREFIX .. waits_for) == 0 then redis.call('ZREM', ALARMS, waits_for) end
     freed[#freed + 1] = waits_for
   end
   redis.call('DEL', held_key(id))

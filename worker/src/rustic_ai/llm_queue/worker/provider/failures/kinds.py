@@ -38,6 +38,12 @@ class StreamIdle(ProviderFault):
     kind = ErrorKind.STREAM_IDLE
 
 
+class FirstTokenTimeout(ProviderFault):
+    """The provider's stream has said nothing for as long as the call lets it."""
+
+    kind = ErrorKind.TIMEOUT
+
+
 class StreamTooLarge(ProviderFault):
     """The provider's stream is longer than this worker takes."""
 
