@@ -53,12 +53,8 @@ def config(provider: ProviderStub, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         environment_variables:
           OPENAI_API_KEY: sk-from-the-files-environment
         router_settings:
-          num_retries: 5
-          fallbacks: [{{"smart": ["spread"]}}]
           routing_strategy: simple-shuffle
           model_group_alias: {{"clever": "smart"}}
-        litellm_settings:
-          num_retries: 4
         """,
     )
 
@@ -172,7 +168,7 @@ async def test_what_the_file_does_not_name_is_called_as_without_it(
         ("model_list: [", r"not YAML \(line"),
         ("- just\n- a list\n", "not a mapping"),
         ("", "not a mapping"),
-        ("general_settings: {}\n", "no model_list"),
+        ("router_settings: {}\n", "no model_list"),
         ("model_list: []\n", "no model_list"),
         ("model_list: [{litellm_params: {model: gpt-4o}}]\n", r"model_list\[0\] has no model_name"),
         ("model_list: [{model_name: a}]\n", r"model_list\[0\] \(a\) has no litellm_params.model"),

@@ -16,6 +16,7 @@ from .provider.targets.allowed_endpoint import AllowedEndpoint
 
 #: The limit that `max_running_per_guild` is short for.
 GUILD_LIMIT = "max_running_per_guild"
+MOST_CONCURRENT = 100_000
 _NONE = timedelta(0)
 _INSTANT = timedelta(milliseconds=1)
 
@@ -41,7 +42,7 @@ class WorkerSettings(QueueSettings):
     """
 
     #: Calls in flight in one process.
-    concurrency: int = Field(default=1_000, ge=1, le=100_000)
+    concurrency: int = Field(default=1_000, ge=1, le=MOST_CONCURRENT)
 
     #: LiteLLM's own config file, whose `model_list` names become models of ours.
     litellm_config: Path | None = None

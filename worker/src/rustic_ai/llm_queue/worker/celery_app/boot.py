@@ -10,8 +10,10 @@ from celery.worker.control import control_command
 from celery.worker.control import revoke as celery_revoke
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.job import check_job_id
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
+from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..pool.health import HealthFile
 from ..pool.open_files import allow_open_files
@@ -19,6 +21,7 @@ from ..pool.shutdown import Shutdown
 from ..provider.litellm_api.setup import load_litellm
 from ..settings import WorkerSettings
 from . import worker_check  # noqa: F401  # importing it makes Celery know doctor's command
+from .start import check_start, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +35,21 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
     class RuntimeStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         requires = ("celery.worker.components:Pool",)
 
+        def __init__(self, worker: Any, **options: Any) -> None:
+            super().__init__(worker, **options)
+            self._settings = check_start(worker, settings)
+
         def start(self, worker: Any) -> None:
             allow_open_files(worker.concurrency)
             # Here, not at import: LiteLLM takes seconds, which `celery inspect` need not wait for.
-            load_litellm(settings)
+            load_litellm(self._settings)
             from ..runtime import Runtime
 
             accounts = app.tasks[TASK_NAME].accounts
-            runtime = Runtime(settings, worker=worker.hostname, observers=[accounts])
+            try:
+                runtime = Runtime(self._settings, worker=worker.hostname, observers=[accounts])
+            except SettingsError as error:
+                refuse(str(error), ExitCode.SETTINGS)
             app.tasks[TASK_NAME].runtime = runtime
             for service in runtime.services(worker.pool):
                 worker.pool.add_service(service)

@@ -9,8 +9,9 @@ from ..telemetry.log_format import LogFormat
 from .boot import add_steps
 from .bulk_pop import take_in_batches
 from .event_batching import gather_events
-from .log_signals import watch_loggers
+from .log_signals import NoBanner, watch_loggers
 from .result_reader import result_backend
+from .start import EarlyEnd
 from .task import RunJob
 
 
@@ -36,6 +37,9 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     watch_loggers(app, LogFormat(settings))
     app.register_task(RunJob())
     add_steps(app, settings)
+    EarlyEnd().watch(app)
+    if settings.log_format == "json":
+        NoBanner().watch(app)
     take_in_batches(app)
     gather_events(app)
     return app

@@ -8,6 +8,7 @@ import click
 
 from rustic_ai.llm_queue.tasks.private_hosts import is_loopback
 
+from ...pool.sigterm import end_on_sigterm
 from ..output import echo
 
 
@@ -22,6 +23,7 @@ def flower(address: str | None, port: int | None, flower_args: tuple[str, ...]) 
     without it a password is made up and shown once. Further arguments go to Flower as they are, such
     as --read-only, --url-prefix=flower or --certfile and --keyfile.
     """
+    end_on_sigterm()
     try:
         from ...flower_app.server import FlowerServer
     except ImportError as error:

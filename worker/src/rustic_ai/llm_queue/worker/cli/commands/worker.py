@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
+
+from ...pool.sigterm import end_on_sigterm
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -16,6 +19,9 @@ def worker(
     concurrency: int | None, name: str | None, log_level: str | None, celery_args: tuple[str, ...]
 ) -> None:
     """Run a worker. Further arguments go to `celery worker` as they are."""
+    end_on_sigterm()
+    from celery.bin.celery import celery
+
     from ...celery_app.factory import make_worker_app
     from ...settings import WorkerSettings
 
@@ -26,4 +32,6 @@ def worker(
     argv = ["worker", "--loglevel", settings.log_level, "--without-gossip", "--without-mingle"]
     if name:
         argv += ["--hostname", name]
-    app.worker_main([*argv, *celery_args])
+    # As `app.worker_main` does it, which keeps the exit code to itself.
+    celery.params[0].default = app
+    sys.exit(celery.main(args=[*argv, *celery_args], prog_name="llm-queue", standalone_mode=False))

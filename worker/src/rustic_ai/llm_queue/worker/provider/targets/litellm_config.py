@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
-VARIABLE = f"{ENV_PREFIX}LITELLM_CONFIG"
+from .config_document import VARIABLE, read_document
+
 _REFERENCE = "os.environ/"
+#: What an entry of the model list may hold, and the parameter by which it names a credential.
+_ENTRY = ("model_name", "litellm_params", "model_info")
+_CREDENTIAL = "litellm_credential_name"
+_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 #: Settings of LiteLLM's router that shape which deployment is taken. What concerns retries and
 #: fallbacks is ours, and what needs other services is not supported.
 _ROUTER_SETTINGS = frozenset(
@@ -52,8 +55,8 @@ class LiteLLMConfig:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The keys it holds."""
-        keys = (entry["litellm_params"].get("api_key") for entry in self.model_list)
-        return tuple(key for key in keys if isinstance(key, str))
+        params = [pair for entry in self.model_list for pair in entry["litellm_params"].items()]
+        return tuple(value for name, value in params if _SECRET.search(name) and isinstance(value, str))
 
     def build_router(self) -> Any:
         """A `litellm.Router` that spreads calls and rests failing deployments, and retries nothing."""
@@ -68,7 +71,7 @@ class LiteLLMConfig:
                 num_retries=0,
                 max_fallbacks=0,
                 set_verbose=False,
-                **{name: value for name, value in self.router_settings.items() if name in _ROUTER_SETTINGS},
+                **self.router_settings,
             )
         except Exception as error:
             # LiteLLM raises whatever class it likes here; the operator needs the variable's name.
@@ -78,17 +81,7 @@ class LiteLLMConfig:
 
 def read_litellm_config(path: Path, environment: Mapping[str, str] = os.environ) -> LiteLLMConfig:
     """Read LiteLLM's config file. Raises `SettingsError` naming the variable and what is wrong."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(f"{VARIABLE}: cannot read {str(path)!r}: {reason}") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        # The error's own text quotes the line, which may hold a key.
-        raise SettingsError(f"{VARIABLE}: {str(path)!r} is not YAML{_line(where)}") from None
-    if not isinstance(document, dict):
-        raise SettingsError(f"{VARIABLE}: {str(path)!r} is not a mapping with a model_list")
+    document = read_document(path)
     variables = {
         name: str(value)
         for name, value in _section(document, "environment_variables").items()
@@ -98,9 +91,10 @@ def read_litellm_config(path: Path, environment: Mapping[str, str] = os.environ)
     entries = document.get("model_list")
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{VARIABLE}: {str(path)!r} has no model_list")
+    credentials = _credentials(document.get("credential_list") or [], known)
     return LiteLLMConfig(
-        [_entry(entry, index, known) for index, entry in enumerate(entries)],
-        _resolve(_section(document, "router_settings"), "router_settings", known),
+        [_entry(entry, index, known, credentials) for index, entry in enumerate(entries)],
+        _router_settings(document, known),
         variables,
     )
 
@@ -112,7 +106,34 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _entry(entry: Any, index: int, environment: Mapping[str, str]) -> dict[str, Any]:
+def _router_settings(document: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    settings = _section(document, "router_settings")
+    if unknown := sorted(str(name) for name in settings if name not in _ROUTER_SETTINGS):
+        raise SettingsError(
+            f"{VARIABLE}: router_settings.{unknown[0][:100]} is not used by workers: take it out. Retries, "
+            f"fallbacks and timeouts are the calls' own. Used are {', '.join(sorted(_ROUTER_SETTINGS))}"
+        )
+    resolved: dict[str, Any] = _resolve(settings, "router_settings", environment)
+    return resolved
+
+
+def _credentials(entries: Any, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The values of each credential that entries of the model list may name."""
+    if not isinstance(entries, list):
+        raise SettingsError(f"{VARIABLE}: credential_list is not a list")
+    credentials = {}
+    for index, entry in enumerate(entries):
+        where = f"credential_list[{index}]"
+        name = entry.get("credential_name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not isinstance(values := entry.get("credential_values"), dict):
+            raise SettingsError(f"{VARIABLE}: {where} has no credential_name and credential_values")
+        credentials[name] = _resolve(values, where, environment)
+    return credentials
+
+
+def _entry(
+    entry: Any, index: int, environment: Mapping[str, str], credentials: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     where = f"model_list[{index}]"
     if not isinstance(entry, dict) or not isinstance(entry.get("model_name"), str):
         raise SettingsError(f"{VARIABLE}: {where} has no model_name")
@@ -123,8 +144,16 @@ def _entry(entry: Any, index: int, environment: Mapping[str, str]) -> dict[str, 
     params = entry.get("litellm_params")
     if not isinstance(params, dict) or not isinstance(params.get("model"), str):
         raise SettingsError(f"{VARIABLE}: {where} ({entry['model_name']}) has no litellm_params.model")
+    if unknown := sorted(str(name) for name in entry if name not in _ENTRY):
+        raise SettingsError(f"{VARIABLE}: {where} has {unknown[0][:100]!r}; it takes {', '.join(_ENTRY)}")
     resolved: dict[str, Any] = _resolve(entry, where, environment)
-    return resolved
+    name = resolved["litellm_params"].pop(_CREDENTIAL, None)
+    if name is None:
+        return resolved
+    if name not in credentials:
+        raise SettingsError(f"{VARIABLE}: {where} names a credential that credential_list does not have")
+    # The entry's own values win, as in LiteLLM.
+    return resolved | {"litellm_params": {**credentials[name], **resolved["litellm_params"]}}
 
 
 def _resolve(value: Any, where: str, environment: Mapping[str, str]) -> Any:
@@ -141,7 +170,3 @@ def _resolve(value: Any, where: str, environment: Mapping[str, str]) -> Any:
             return environment[name]
         case _:
             return value
-
-
-def _line(mark: Any) -> str:
-    return f" (line {mark.line + 1})" if mark is not None else ""

@@ -1,0 +1,70 @@
+"""A worker's start: what it refuses, and that it can be stopped at any moment of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, NoReturn
+
+from celery import Celery, signals
+
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
+from rustic_ai.llm_queue.tasks.printable import printable
+from rustic_ai.llm_queue.tasks.settings import SettingsError
+
+from ..pool.pool import AsyncPool
+from ..pool.sigterm import end_now
+from ..provider.targets.litellm_config import read_litellm_config
+from ..settings import MOST_CONCURRENT, WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+class EarlyEnd:
+    """Ends a worker at once that is told to end before it takes jobs.
+
+    Celery by itself would first finish its start, importing LiteLLM and all. Once it takes jobs, it
+    drains instead.
+    """
+
+    def __init__(self) -> None:
+        self._takes_jobs = False
+
+    def watch(self, app: Celery) -> None:
+        """Heed Celery's signals from now on."""
+        # Celery's signals hold their receivers weakly.
+        app.llm_queue_early_end = self
+        signals.worker_ready.connect(self.ready)
+        signals.worker_shutting_down.connect(self.told_to_end)
+
+    def ready(self, **_: Any) -> None:
+        """Celery's signal: the worker takes jobs from now on."""
+        self._takes_jobs = True
+
+    def told_to_end(self, **_: Any) -> None:
+        """Celery's signal, in its handler of SIGTERM, SIGINT or SIGQUIT."""
+        if not self._takes_jobs:
+            end_now(ExitCode.DONE)
+
+
+def refuse(message: str, code: ExitCode) -> NoReturn:
+    """End the start with one line. Raises `SystemExit`."""
+    print(f"llm-queue: {printable(message)}", file=sys.stderr, flush=True)  # noqa: T201
+    raise SystemExit(code)
+
+
+def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
+    """The settings as Celery's own arguments have changed them.
+
+    Raises `SystemExit` for what a worker cannot run with, before its pool starts.
+    """
+    if not issubclass(worker.pool_cls, AsyncPool):
+        refuse("a worker's jobs run in its own pool: leave out -P and --pool", ExitCode.USAGE)
+    if not 1 <= worker.concurrency <= MOST_CONCURRENT:
+        refuse(f"-c {worker.concurrency}: give 1 to {MOST_CONCURRENT} calls in flight", ExitCode.USAGE)
+    try:
+        if settings.litellm_config is not None:
+            read_litellm_config(settings.litellm_config)
+    except SettingsError as error:
+        refuse(str(error), ExitCode.SETTINGS)
+    return settings.model_copy(update={"concurrency": worker.concurrency})
