@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from rustic_ai.llm_queue.resolver.client.loop import BackgroundLoop
+from rustic_ai.llm_queue.resolver.client.background.loop import BackgroundLoop
 
 NAME = contextvars.ContextVar("NAME", default="nobody's")
 

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.resolver.client import supervised, waiter
+from rustic_ai.llm_queue.resolver.client import waiter
+from rustic_ai.llm_queue.resolver.client.background import supervised
 from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.resolver.client.waiter import ResultWaiter
 from rustic_ai.llm_queue.tasks.job import Job

@@ -82,7 +82,7 @@ class QueueLLM(LLM):
         """
         submission, engine = self._submission(prompt, model, stream=True), self._engine()
         options = StreamOptions(detach=detach, on_restart=on_restart, refuse_restarts=refuse_restarts)
-        return CompletionStream(engine, self._opening(submission, engine), options)
+        return CompletionStream(engine, self._opening(submission, engine, detach), options)
 
     def async_stream(
         self,
@@ -96,7 +96,7 @@ class QueueLLM(LLM):
         """`stream`, from an event loop: `async with ... as stream: async for chunk in stream: ...`."""
         submission, engine = self._submission(prompt, model, stream=True), self._engine()
         options = StreamOptions(detach=detach, on_restart=on_restart, refuse_restarts=refuse_restarts)
-        return AsyncCompletionStream(engine, self._opening(submission, engine), options)
+        return AsyncCompletionStream(engine, self._opening(submission, engine, detach), options)
 
     def submit(
         self,
@@ -220,9 +220,9 @@ class QueueLLM(LLM):
             on_progress=on_progress,
         )
 
-    def _opening(self, submission: Submission, engine: EnginePort) -> Opening:
+    def _opening(self, submission: Submission, engine: EnginePort, detached: bool) -> Opening:
         join_s = self._settings.redis_timeout.total_seconds()
-        return lambda: open_new(engine, submission, join_s=join_s)
+        return lambda: open_new(engine, submission, join_s=join_s, detached=detached)
 
     def _engine(self) -> EnginePort:
         return engine_for(self._settings)

@@ -75,6 +75,8 @@ class _Stream:
     def detach(self) -> None:
         """Let the job go on when this reader leaves."""
         self._detached = True
+        if self._opened is not None:
+            self._engine.call(self._opened.detach)
 
     def _check_new(self) -> None:
         if self._opened is not None:

@@ -52,7 +52,7 @@ class Failed(Contract):
 class Cancelled(Contract):
     kind: Literal["cancelled"] = "cancelled"
     account: Account
-    #: Who asked: `caller`, `operator`, `shutdown`.
+    #: Who asked: `caller`, `operator`, `shutdown`, or `reaper`, because the caller's process was gone.
     by: str = "caller"
 
 

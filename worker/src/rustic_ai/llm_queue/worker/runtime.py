@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.ledger.callers import Callers
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
@@ -19,6 +20,7 @@ from .admission.ticker import Ticker
 from .jobs.announcer import Announcer
 from .jobs.execution import Execution, StopReason
 from .jobs.executor import Executor
+from .jobs.gone_callers import GoneCallers
 from .jobs.intake import Intake
 from .jobs.leases import CancelListener, Leases
 from .jobs.observers import Observer, Observers
@@ -123,6 +125,7 @@ class Runtime:
             CancelListener(self._listening, self.leases, self.ledger.limits),
             self.reaper,
             self._ticker,
+            GoneCallers(Callers(self._keeping), self.ledger, self._sealer),
         ]
         if self._metrics is not None:
             services += self._metrics.services(pool, self.leases, self.reaper, self._reuse_counters)

@@ -62,6 +62,11 @@ class OpenStream:
             raise
         return verdict in ("cancelled", "cancelling")
 
+    async def detach(self) -> None:
+        """Let the job go on without this reader, whatever becomes of the process."""
+        if self.own:
+            self.engine.detach(self.job.id)
+
     async def close(self, *, cancel: bool) -> None:
         """Stop reading; with `cancel` the job ends, too, as soon as Redis can be told."""
         try:
@@ -76,10 +81,17 @@ class OpenStream:
             await self.source.close()
 
 
-async def open_new(engine: EnginePort, submission: Submission, *, join_s: float) -> OpenStream:
-    """Listen to a stream, and only then submit its job. Raises `QueueUnavailable`."""
+async def open_new(
+    engine: EnginePort, submission: Submission, *, join_s: float, detached: bool = False
+) -> OpenStream:
+    """Listen to a stream, and only then submit its job. Raises `QueueUnavailable`.
+
+    Args:
+        join_s: seconds to wait for the subscription.
+        detached: the job goes on should this process die.
+    """
     keep_until = asyncio.get_running_loop().time() + submission.timeout_s
-    source = engine.stream(submission.job, keep_until=keep_until)
+    source = engine.stream(submission.job, keep_until=keep_until, awaited=not detached)
     ends_at = time.monotonic() + submission.timeout_s
     try:
         if not await source.join(join_s):

@@ -11,12 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.keys import result_key
-from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, FunctionsMissing, Ledger
+from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redaction import get_logger
@@ -25,11 +24,13 @@ from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..streams.source import StreamSource
-from .errors import QueueGone, SubmitConflict, WaitTimeout
-from .loop import BackgroundLoop
+from .background.chores import Chores
+from .background.loop import BackgroundLoop
+from .errors import REDIS_FAILURES, QueueGone, SubmitConflict, WaitTimeout
 from .outage_timeout import OutageTimeout
 from .outcome_source import OutcomeSource
 from .outcomes import Outcomes
+from .presence import Presence
 from .resubmit import Resubmit
 from .stream_reader import StreamReader
 from .subscriptions import Subscriptions
@@ -42,8 +43,6 @@ _ABANDON_FOR_S = 120.0
 #: How long a process that ends still tries, and what it takes until it is known what to cancel.
 _LAST_CHORES_S = 2.0
 _CANCELLED_CALLS_S = 0.02
-#: Whatever a command may raise.
-_FAILURES: tuple[type[Exception], ...] = (RedisError, *OUTAGE_ERRORS)
 
 
 class Engine:
@@ -75,9 +74,15 @@ class Engine:
         self._patient_ledger = Ledger(patient, result_ttl=settings.result_ttl)
         reply_channel = str(uuid.uuid4())
         self._subscriptions = Subscriptions(waiting, always=result_key(reply_channel))
-        self._waiter = ResultWaiter(self._subscriptions, waiting, reply_channel)
+        self._presence = Presence(self._redis, reply_channel)
+        self._chores = Chores()
+        self._waiter = ResultWaiter(
+            self._subscriptions,
+            waiting,
+            reply_channel,
+            on_joined=lambda: self._chores.begin(self._presence.announce()),
+        )
         self._outcomes = Outcomes(self._redis, self._sealer, redis_timeout_s=self._redis_timeout_s)
-        self._chores: set[asyncio.Task[None]] = set()
 
     @classmethod
     def shared(cls, settings: QueueSettings) -> Engine:
@@ -116,10 +121,8 @@ class Engine:
     async def _disconnect(self) -> None:
         # A call that a Ctrl-C has just cut short comes to its cancelling now.
         await asyncio.sleep(_CANCELLED_CALLS_S)
-        if self._chores:
-            await asyncio.wait(self._chores, timeout=_LAST_CHORES_S)
-        for chore in self._chores:
-            chore.cancel()
+        await self._chores.finish(_LAST_CHORES_S)
+        await self._presence.leave(calls_wait=self._waiter.waits)
         await self._waiter.close()
         await self._subscriptions.close()
         for client in self._clients:
@@ -139,20 +142,18 @@ class Engine:
             idempotency_key=idempotency_key,
             idempotency_ttl=self.settings.idempotency_ttl,
             reply_channel=self._waiter.reply_channel(job.id),
+            caller=self._presence.caller_of(job.id),
         )
         try:
             verdict, job_id = await self._outage_timeout.wait(written)
-        except LOGIN_ERRORS as error:
-            raise _no_login(error) from None
-        except OUTAGE_ERRORS as error:
-            # It may have been written all the same, and nobody will wait for it.
-            self._chore(self._abandon(job.id, job.owner))
-            raise self._gone(error) from None
         except asyncio.CancelledError:
-            self._chore(self._abandon(job.id, job.owner))
+            self.abandon(job.id, job.owner)
             raise
-        except ResponseError as error:
-            raise _refused(error) from None
+        except REDIS_FAILURES as error:
+            if isinstance(error, OUTAGE_ERRORS) and not isinstance(error, LOGIN_ERRORS):
+                # It may have been written all the same, and nobody will wait for it.
+                self.abandon(job.id, job.owner)
+            raise self._gone(error) from None
         if verdict == "conflict":
             raise SubmitConflict(f"the idempotency key stands for another request, of job {job_id}")
         return job_id
@@ -188,14 +189,24 @@ class Engine:
         return await self._bounded(self._outcomes.now(job_id, owner))
 
     def stream(
-        self, job: Job, *, ended: bool = False, keep_until: float | None = None, epoch: int = 0
+        self,
+        job: Job,
+        *,
+        ended: bool = False,
+        keep_until: float | None = None,
+        awaited: bool = False,
+        epoch: int = 0,
     ) -> StreamSource:
         """Where the job's stream comes from; a job that is none comes whole, at its end.
 
         Args:
             ended: the job is known to have ended.
             keep_until: submit the job again should Redis lose it before this time of the loop.
+            awaited: cancel the job should this process die.
         """
+        if awaited:
+            self._waiter.open()
+            self._presence.await_stream(job.id)
         if not job.stream:
             return OutcomeSource(self, job, epoch)
         return StreamReader(
@@ -206,6 +217,7 @@ class Engine:
             sealer=self._sealer,
             fetch_outcome=lambda: self._outcomes.now(job.id, job.owner),
             ended=ended,
+            on_close=lambda: self._presence.left(job.id),
             resubmit=self._resubmit(job, keep_until) if keep_until is not None else None,
         )
 
@@ -215,11 +227,16 @@ class Engine:
 
     def abandon(self, job_id: str, owner: Owner) -> None:
         """Cancel the job in the background, for as long as Redis may be away."""
-        self._chore(self._abandon(job_id, owner))
+        self._chores.begin(self._abandon(job_id, owner))
+
+    def detach(self, job_id: str) -> None:
+        """Let the job go on, whatever becomes of this process. Redis is told in the background."""
+        self._presence.left(job_id)
+        self._chores.begin(self._detach(job_id))
 
     async def check(self) -> None:
         """Raises `QueueGone` unless Redis answers."""
-        await self._bounded(self._ping())
+        await self._bounded(self._ledger.now_ms())
 
     async def left_s(self, record: JobRecord) -> float:
         """Seconds to the job's deadline, by Redis' clock. Raises `QueueGone`."""
@@ -233,54 +250,37 @@ class Engine:
     def _resubmit(self, job: Job | None, ends_at: float | None) -> Resubmit | None:
         if job is None:
             return None
-        reply_channel = self._waiter.reply_channel(job.id)
         return Resubmit(
-            job, ends_at=ends_at, reply_channel=reply_channel, redis=self._redis, ledger=self._ledger
+            job,
+            ends_at=ends_at,
+            reply_channel=self._waiter.reply_channel(job.id),
+            caller=self._presence.caller_of,
+            redis=self._redis,
+            ledger=self._ledger,
         )
 
     async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:
             return await self._outage_timeout.wait(step)
-        except LOGIN_ERRORS as error:
-            raise _no_login(error) from None
-        except OUTAGE_ERRORS as error:
+        except REDIS_FAILURES as error:
             raise self._gone(error) from None
-        except ResponseError as error:
-            raise _refused(error) from None
 
     async def _abandon(self, job_id: str, owner: Owner) -> None:
         try:
             await cancel_job(self._patient_ledger, self._sealer, job_id, by="caller", owner=owner)
-        except _FAILURES as error:
+        except REDIS_FAILURES as error:
             logger.error(
                 "Job %s could not be cancelled (%s): its deadline will end it", job_id, type(error).__name__
             )
 
-    async def _ping(self) -> None:
-        await self._redis.ping()
+    async def _detach(self, job_id: str) -> None:
+        try:
+            await self._patient_ledger.detach(job_id)
+        except REDIS_FAILURES as error:
+            logger.error("Job %s could not be detached: %s", job_id, type(error).__name__)
 
     def _gone(self, error: Exception) -> QueueGone:
-        return QueueGone(
-            f"Redis did not answer within {self._redis_timeout_s:g} s ({type(error).__name__}); "
-            "check LLM_QUEUE_REDIS_URL and that the server runs"
-        )
-
-    def _chore(self, coro: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coro)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
-
-
-def _no_login(error: Exception) -> QueueGone:
-    return QueueGone(f"Redis refuses the user or the password of LLM_QUEUE_REDIS_URL: {error}")
-
-
-def _refused(error: ResponseError) -> QueueGone:
-    if isinstance(error, OutOfMemoryError):
-        return QueueGone("Redis is out of memory and takes no more jobs; raise its maxmemory")
-    if isinstance(error, FunctionsMissing):
-        return QueueGone(str(error))
-    return QueueGone(f"Redis refused the command: {str(error).partition(' ')[0]}; run `llm-queue doctor`")
+        return QueueGone.because(error, within_s=self._redis_timeout_s)
 
 
 @lru_cache(maxsize=8)

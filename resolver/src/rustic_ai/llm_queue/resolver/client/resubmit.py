@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from redis.asyncio import Redis
 
@@ -24,15 +25,17 @@ class Resubmit:
         *,
         ends_at: float | None,
         reply_channel: str | None,
+        caller: Callable[[str], str | None],
         redis: Redis,
         ledger: Ledger,
     ) -> None:
         """Args:
         ends_at: the caller's deadline in the time of the running loop.
         reply_channel: where its result is to be sent, if anywhere.
+        caller: what the job of this id names as its caller, see `Ledger.submit`.
         """
         self._job = job
-        self._ends_at, self._reply_channel = ends_at, reply_channel
+        self._ends_at, self._reply_channel, self._caller = ends_at, reply_channel, caller
         self._redis, self._ledger = redis, ledger
 
     async def submit_if_lost(self) -> None:
@@ -54,4 +57,5 @@ class Resubmit:
         generation = self._job.generation + 1
         self._job = self._job.model_copy(update={"generation": generation, "timeout_ms": timeout_ms})
         logger.warning("Redis has lost job %s, which is submitted again", self._job.id)
-        await self._ledger.submit(self._job, reply_channel=self._reply_channel)
+        caller = self._caller(self._job.id)
+        await self._ledger.submit(self._job, reply_channel=self._reply_channel, caller=caller)

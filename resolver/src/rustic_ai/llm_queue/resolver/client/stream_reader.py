@@ -84,10 +84,12 @@ class StreamReader:
         sealer: Sealer,
         fetch_outcome: FetchOutcome,
         ended: bool = False,
+        on_close: Callable[[], None] | None = None,
         resubmit: Resubmit | None = None,
     ) -> None:
         """Args:
         ended: the job has ended already, so that an empty log is one that is gone.
+        on_close: called when the reader stops listening.
         resubmit: of a job that is this reader's own.
         """
         self._job_id = job_id
@@ -101,6 +103,8 @@ class StreamReader:
             lambda raw, at: open_frame(raw, at, job_id=job_id, owner=owner, sealer=sealer)
         )
         self._exits = AsyncExitStack()
+        if on_close is not None:
+            self._exits.callback(on_close)
         self._lock = asyncio.Lock()
         self._caught_up = False
         self._ending = False

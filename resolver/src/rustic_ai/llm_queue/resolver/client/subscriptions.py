@@ -12,12 +12,12 @@ from redis.exceptions import RedisError
 from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 
-from .supervised import supervised
+from .background.supervised import supervised
 
 logger = get_logger(__name__)
 
-_PING_AFTER_S = 10.0
-_DEAD_AFTER_S = 15.0
+_PING_AFTER_S = 5.0
+_DEAD_AFTER_S = 10.0
 _RECONNECT_STEP_S = 0.05
 _RECONNECT_CAP_S = 1.0
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import batched
 from typing import cast
@@ -12,8 +12,8 @@ from rustic_ai.llm_queue.tasks.ledger.keys import job_key, result_key
 from rustic_ai.llm_queue.tasks.redaction import get_logger
 from rustic_ai.llm_queue.tasks.redis_errors import OUTAGE_ERRORS
 
+from .background.supervised import supervised
 from .subscriptions import Subscriptions
-from .supervised import supervised
 
 logger = get_logger(__name__)
 
@@ -60,13 +60,22 @@ class ResultWaiter:
     pending key is read again.
     """
 
-    def __init__(self, subscriptions: Subscriptions, redis: Redis, reply_channel: str) -> None:
+    def __init__(
+        self,
+        subscriptions: Subscriptions,
+        redis: Redis,
+        reply_channel: str,
+        *,
+        on_joined: Callable[[], None],
+    ) -> None:
         """Args:
-        reply_channel: what the subscriptions always listen on is the `result_key` of this.
+        reply_channel: the subscriptions always listen on the `result_key` of this.
+        on_joined: called whenever the subscription to it holds, for the first time or again.
         """
         self._subscriptions = subscriptions
         self._redis = redis
         self._reply_channel = reply_channel
+        self._on_joined = on_joined
         self._joined, self._rejoined = asyncio.Event(), asyncio.Event()
         self._expected: dict[str, Watch] = {}
         self._watches: dict[str, set[Watch]] = {}
@@ -75,13 +84,22 @@ class ResultWaiter:
     @contextmanager
     def expecting(self, job_id: str) -> Iterator[None]:
         """Listen for the result of a job that is about to be submitted with its `reply_channel`."""
-        self._start()
-        self._subscriptions.listen_always(self)
+        self.open()
         self._expected[job_id] = Watch(self._joined, self._rejoined)
         try:
             yield
         finally:
             del self._expected[job_id]
+
+    def open(self) -> None:
+        """Listen on the reply channel, and be known as a caller that waits. Twice is safe."""
+        self._start()
+        self._subscriptions.listen_always(self)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call waits for its result."""
+        return bool(self._expected)
 
     def reply_channel(self, job_id: str) -> str | None:
         """Where the result of an expected job is to be sent; None for any other."""
@@ -109,10 +127,11 @@ class ResultWaiter:
                 del self._watches[job_id]
 
     def joined(self) -> None:
-        """The reply_channel is open, for the first time or anew."""
+        """The subscription to the reply channel holds, for the first time or again."""
         if self._joined.is_set():
             self._rejoined.set()
         self._joined.set()
+        self._on_joined()
 
     def heard(self, message: str) -> None:
         """A message for one of the expected jobs."""

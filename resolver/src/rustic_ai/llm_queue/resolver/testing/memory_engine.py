@@ -13,8 +13,8 @@ from rustic_ai.llm_queue.tasks.outcome import Cancelled, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..client.background.loop import BackgroundLoop
 from ..client.errors import SubmitConflict, WaitTimeout
-from ..client.loop import BackgroundLoop
 from ..streams.source import StreamSource
 from .memory_job import MemoryJob
 from .memory_reuse import MemoryReuse
@@ -106,7 +106,13 @@ class MemoryEngine:
         return held.outcome if held else None
 
     def stream(
-        self, job: Job, *, ended: bool = False, keep_until: float | None = None, epoch: int = 0
+        self,
+        job: Job,
+        *,
+        ended: bool = False,
+        keep_until: float | None = None,
+        awaited: bool = False,
+        epoch: int = 0,
     ) -> StreamSource:
         return MemoryStream(lambda: self._by_id.get(job.id))
 
@@ -123,6 +129,9 @@ class MemoryEngine:
         held = self._by_id.get(job_id)
         if held is not None and held.cancel("caller"):
             self.cancelled.append(job_id)
+
+    def detach(self, job_id: str) -> None:
+        """A job in memory ends with its process."""
 
     async def check(self) -> None:
         """Memory is always there."""

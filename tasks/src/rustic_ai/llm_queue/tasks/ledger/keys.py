@@ -21,6 +21,9 @@ DEAD = f"{KEY_PREFIX}dead"
 #: Jobs that were cancelled while they waited, of which no worker has told yet: a list.
 WITHDRAWN = f"{KEY_PREFIX}withdrawn"
 MOST_WITHDRAWN = 100_000
+#: Processes that wait for answers, by reply channel: a sorted set to the time (ms) each was first found
+#: without a subscriber, 0 while it has one.
+CALLERS = f"{KEY_PREFIX}callers"
 #: Messages that no worker would take, the latest first: a list of JSON.
 QUARANTINE = f"{KEY_PREFIX}quarantine"
 #: Pub/sub channel on which running jobs are cancelled.

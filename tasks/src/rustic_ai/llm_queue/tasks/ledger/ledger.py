@@ -71,21 +71,31 @@ class Ledger:
         idempotency_key: str | None = None,
         idempotency_ttl: timedelta = timedelta(hours=24),
         reply_channel: str | None = None,
+        caller: str | None = None,
     ) -> tuple[SubmitVerdict, str]:
         """Write a new job and wake a worker up for it.
 
         Args:
             reply_channel: the result is published on the `result_key` of this, too, as `job id:result`.
+            caller: the reply channel of the process that waits for this job, where its result is not sent
+                there: should the process die, the job is cancelled, as one with a reply channel is.
 
         Returns the verdict and the id of the job that now stands for it.
         """
         names = [keys.job_key(job.id), *([idempotency_key] if idempotency_key else [])]
         record = [part for pair in job.to_hash().items() for part in pair]
         record += ["reply_channel", reply_channel] if reply_channel else []
+        record += ["caller", caller] if caller else []
         head = [job.id, job.fingerprints, job.timeout_ms, self._ttl_ms, milliseconds(idempotency_ttl)]
         head += [keys.message_list(job.queue, job.priority), wakeup_message(job)]
         verdict, job_id = await self._library.call("submit", names, [*head, *record])
         return verdict, job_id
+
+    async def detach(self, job_id: str) -> None:
+        """Let a job go on whatever becomes of the process that submitted it."""
+        # A write to a record that is gone would make one that nobody ever removes.
+        if await self._redis.hget(keys.job_key(job_id), "caller"):
+            await self._redis.hset(keys.job_key(job_id), "caller", "")
 
     async def announce(self, job: Job) -> None:
         """Wake a worker up for a job that is back on the queue; doing it twice does no harm."""

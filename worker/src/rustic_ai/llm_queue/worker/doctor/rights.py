@@ -53,6 +53,8 @@ _NEEDED: tuple[Command, ...] = (
     ("RENAME", keys.QUARANTINE, f"{keys.QUARANTINE}:key"),
     ("HGETALL", keys.costs_key(0)),
     ("LRANGE", keys.WITHDRAWN, "0", "0"),
+    ("ZRANGE", keys.CALLERS, "0", "0"),
+    ("PUBSUB", "NUMSUB", _RESULT),
     # Celery's broker: its bindings, and the workers' answers to remote commands.
     ("SMEMBERS", _BINDING),
     ("SADD", _BINDING, "x"),
