@@ -6,6 +6,7 @@
     - ContentPolicyViolationError     1002
     - LimitExceeded                   400, a limit of the queue's
       . StreamTooLarge
+      . AnswerTooLarge
     - InvalidRequest                  400, refused before it was queued; a `ValueError`, too
   + AuthenticationError               401
     - CredentialRequired
@@ -167,6 +168,10 @@ class LimitExceeded(BadRequestError, kind=ErrorKind.LIMIT_EXCEEDED):
 
 class StreamTooLarge(LimitExceeded, kind=ErrorKind.STREAM_TOO_LARGE):
     """The answer grew beyond what a stream may hold."""
+
+
+class AnswerTooLarge(LimitExceeded, kind=ErrorKind.ANSWER_TOO_LARGE):
+    """The provider's answer, or one line of its stream, is longer than workers take."""
 
 
 class InvalidRequest(BadRequestError, ValueError):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -83,6 +84,7 @@ class _Choice:
         self._tool_calls: dict[int, _ToolCall] = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._extra: dict[str, Any] = {}
+        self._fields: dict[str, Any] = {}
 
     def add(self, entry: Mapping[str, Any]) -> int:
         size = 0
@@ -92,6 +94,10 @@ class _Choice:
                 size += _bytes(value)
             elif name == "tool_calls":
                 size += sum(self._call(piece).add(piece) for piece in value)
+            elif name == "function_call":
+                self._extra[name] = joined_function(self._extra.get(name) or {}, value)
+            elif name == "audio":
+                self._extra[name] = joined_audio(self._extra.get(name) or {}, value)
             elif name == "thinking_blocks":
                 self._extra[name] = joined_thinking(self._extra.get(name) or [], value)
             elif name != "role":
@@ -100,6 +106,8 @@ class _Choice:
             if isinstance(values, list):
                 self._logprobs.setdefault(name, []).extend(values)
         self.finish_reason = self.finish_reason or entry.get("finish_reason")
+        if fields := entry.get("provider_specific_fields"):
+            self._fields = merged(self._fields, fields)
         return size
 
     def _call(self, piece: Mapping[str, Any]) -> _ToolCall:
@@ -120,6 +128,8 @@ class _Choice:
             message["tool_calls"] = [self._tool_calls[index].plain() for index in sorted(self._tool_calls)]
         message |= self._extra
         choice = {"index": self.index, "message": message, "finish_reason": self.finish_reason}
+        if self._fields:
+            choice["provider_specific_fields"] = self._fields
         if self._logprobs:
             choice["logprobs"] = self._logprobs
         return choice
@@ -137,18 +147,20 @@ class _ToolCall:
         function = piece.get("function") or {}
         self._id = self._id or piece.get("id")
         self._type = piece.get("type") or self._type
-        self._name = self._name or function.get("name")
+        if name := function.get("name"):
+            self._name = joined_name(self._name, name)
         arguments = function.get("arguments") or ""
         self._arguments.append(arguments)
-        for name, value in piece.items():
-            if name not in ("id", "type", "index", "function") and value is not None:
-                self._extra[name] = merged(self._extra.get(name), value)
+        for part, value in piece.items():
+            if part not in ("id", "type", "index", "function") and value is not None:
+                self._extra[part] = merged(self._extra.get(part), value)
         return _bytes(arguments)
 
     def plain(self) -> dict[str, Any]:
         if self._name is None:
             raise UnnamedTool("the provider called a tool without naming it")
-        function = {"name": self._name, "arguments": "".join(self._arguments)}
+        # A call without arguments is one of a function that takes none; no text is no JSON.
+        function = {"name": self._name, "arguments": "".join(self._arguments) or "{}"}
         return {"id": self._id or "", "type": self._type, "function": function, **self._extra}
 
 
@@ -159,6 +171,39 @@ def merged(old: Any, new: Any) -> Any:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
     return copy.deepcopy(new)
+
+
+def joined_name(old: str | None, new: str) -> str:
+    """A function's name, which some providers send in pieces, and some repeat with every piece."""
+    return new if not old else old if new == old else old + new
+
+
+def joined_function(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The older form of a call of a function."""
+    joined = {**old, **new}
+    if new.get("name"):
+        joined["name"] = joined_name(old.get("name"), new["name"])
+    joined["arguments"] = (old.get("arguments") or "") + (new.get("arguments") or "")
+    return joined
+
+
+def joined_audio(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Spoken words: their text and their sound come in pieces, the sound as base64."""
+    joined = {**old, **new}
+    if "transcript" in new:
+        joined["transcript"] = (old.get("transcript") or "") + (new["transcript"] or "")
+    if "data" in new:
+        joined["data"] = _joined_base64(old.get("data") or "", new["data"] or "")
+    return joined
+
+
+def _joined_base64(old: str, new: str) -> str:
+    if not old.endswith("="):
+        return old + new
+    try:
+        return base64.b64encode(base64.b64decode(old) + base64.b64decode(new)).decode()
+    except ValueError:
+        return old + new
 
 
 def joined_thinking(blocks: Sequence[Any], pieces: Sequence[Any]) -> list[Any]:

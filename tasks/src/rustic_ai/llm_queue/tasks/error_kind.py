@@ -48,6 +48,7 @@ class ErrorKind(StrEnum):
     WORKER_FAULT = "worker_fault", Next.GIVE_UP
     STREAM_IDLE = "stream_idle", Next.RETRY
     STREAM_TOO_LARGE = "stream_too_large", Next.GIVE_UP
+    ANSWER_TOO_LARGE = "answer_too_large", Next.GIVE_UP
     MODEL_NOT_ALLOWED = "model_not_allowed", Next.GIVE_UP, None, False
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed", Next.GIVE_UP, None, False
     CREDENTIAL_REQUIRED = "credential_required", Next.GIVE_UP, None, False

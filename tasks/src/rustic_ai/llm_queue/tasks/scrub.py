@@ -19,7 +19,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bAIza[\w-]{10,}"), REMOVED),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), REMOVED),
     (re.compile(r"\bya29\.[\w.-]+"), REMOVED),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
+    # A whole run of such characters at once: looked at from each place where a token may begin, a long
+    # one would take quadratic time.
+    (re.compile(r"(?<![\w-])(?=[\w-]*(?<!\w)eyJ[\w-]{8})[\w-]++\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
     (re.compile(r"(?i)([?&](?:api[-_]?key|key|token|access_token|sig|signature|(?:sentinel_)?password)=)"
                 r"[^&\s\"']+"), _KEPT),
     (re.compile(r"(?i)(\b(?:api[-_ ]?key|authorization|access[-_]token)[\"']?\s*[:=]\s*[\"']?)"

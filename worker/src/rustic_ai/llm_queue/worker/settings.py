@@ -85,6 +85,9 @@ class WorkerSettings(QueueSettings):
     stream_idle: Duration = Field(default=timedelta(seconds=120), ge=_INSTANT)
     #: Most that one stream may carry, in bytes of its chunks as JSON.
     stream_max_bytes: int = Field(default=16_000_000, ge=1_000)
+    #: Longest whole answer, error and line of a stream that a worker takes from a provider, in bytes after
+    #: decompression.
+    max_answer_bytes: int = Field(default=16_000_000, ge=1_000)
     #: A frame goes out when this much time has passed or this many bytes have gathered.
     stream_flush: Duration = Field(default=timedelta(milliseconds=30), ge=_NONE)
     stream_flush_bytes: int = Field(default=1_024, ge=1)

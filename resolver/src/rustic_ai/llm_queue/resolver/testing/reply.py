@@ -23,7 +23,7 @@ WORKER = "in-memory"
 ToolCalls = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Mapping[str, Any]]]
 #: A text, or the pieces in which a stream brings it.
 Content = str | Sequence[str]
-_WORD = re.compile(r"\s*\S+\s*")
+_WORD = re.compile(r"(?:\A\s+)?\S+\s*")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import litellm
 
 from .litellm_api import seam
+from .wire.exchange import offline
 
 _PRICES = ("input_cost_per_token", "output_cost_per_token", "input_cost_per_second", "output_cost_per_second",
            "input_cost_per_character", "output_cost_per_character", "tiered_pricing")  # fmt: skip
@@ -26,6 +27,12 @@ def cost_usd(
         return None
     if prices is not None:
         return float(prices[0] * usage["prompt_tokens"] + prices[1] * usage["completion_tokens"])
+    # For some providers LiteLLM asks a server what a model is.
+    with offline():
+        return _cost_by_the_map(model, provider, usage)
+
+
+def _cost_by_the_map(model: str, provider: str | None, usage: Mapping[str, Any]) -> float | None:
     if not _has_price(model, provider):
         return None
     try:

@@ -41,7 +41,7 @@ from .targets.credentials import Credentials, Target
 from .targets.deployments import ModelRouter
 from .targets.litellm_config import read_litellm_config
 from .targets.policy import Policy
-from .wire.exchange import begin_exchange
+from .wire.exchange import Addresses, ClientRules, exchange
 
 
 class Provider:
@@ -67,9 +67,16 @@ class Provider:
             config_providers=config.providers() if config else None,
         )
         self._policy = Policy(settings, self._credentials)
+        urls = [
+            *known.values(),
+            *(config.urls if config else ()),
+            *(entry.base_url for entry in settings.allowed_endpoints),
+        ]
+        self._rules = ClientRules(Addresses(urls, settings.private_hosts()), settings.max_answer_bytes)
         self._embedder = Embedder(
             timeout_s=settings.max_timeout.total_seconds(),
             fast_path=settings.fast_path,
+            rules=self._rules,
             on_call=on_embedding_call,
             jobs_on_their_way=jobs_on_their_way,
         )
@@ -121,30 +128,30 @@ class Provider:
 
     async def _complete_chat(self, call: CompletionCall, target: Target) -> Completion:
         arguments = self._arguments(call, target)
-        begin_exchange()
-        # An operator's LiteLLM config may change any of LiteLLM's ways.
-        if self._settings.fast_path and self._router is None and fits(target, arguments):
-            response: object = await lean_completion(arguments)
-        else:
-            with in_place(_never_blocks(target)):
-                response = await litellm.acompletion(**arguments)
+        with exchange(self._rules):
+            # An operator's LiteLLM config may change any of LiteLLM's ways.
+            if self._settings.fast_path and self._router is None and fits(target, arguments):
+                response: object = await lean_completion(arguments)
+            else:
+                with in_place(_never_blocks(target)):
+                    response = await litellm.acompletion(**arguments)
         return self._completion(plain_response(response), target)
 
     @asynccontextmanager
     async def stream(self, call: CompletionCall, target: Target) -> AsyncIterator[ProviderStream]:
         """One call, answered in chunks. Leaving the context closes the provider's connection."""
         arguments = self._arguments(call, target)
-        begin_exchange()
-        with in_place(_never_blocks(target)):
-            wrapper = await litellm.acompletion(
-                **arguments, stream=True, stream_options={"include_usage": True}
-            )
-        mocked = bool(call.params.get("mock_response"))
-        stream = ProviderStream(wrapper, target, self._settings, mocked=mocked)
-        try:
-            yield stream
-        finally:
-            await wrapper.aclose()
+        with exchange(self._rules):
+            with in_place(_never_blocks(target)):
+                wrapper = await litellm.acompletion(
+                    **arguments, stream=True, stream_options={"include_usage": True}
+                )
+            mocked = bool(call.params.get("mock_response"))
+            stream = ProviderStream(wrapper, target, self._settings, mocked=mocked)
+            try:
+                yield stream
+            finally:
+                await wrapper.aclose()
 
     def completion_of(self, stream: ProviderStream, target: Target) -> Completion:
         """The answer that a stream was.
@@ -161,6 +168,7 @@ class Provider:
     def _completion(self, response: dict[str, Any], target: Target) -> Completion:
         usage = response.get("usage")
         name = str(target.options.get("model", target.model))
+        response.setdefault("model", name)
         cost = cost_usd(name, target.provider, usage, target.prices)
         return Completion(response, Usage.of(usage, cost_usd=cost))
 

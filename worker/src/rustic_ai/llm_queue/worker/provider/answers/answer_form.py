@@ -6,6 +6,7 @@ from litellm import ModelResponse
 from pydantic import BaseModel
 
 from ..failures.classify import MalformedAnswer
+from .json_value import clean
 
 
 def plain_response(response: object) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def plain_response(response: object) -> dict[str, Any]:
     """
     if not isinstance(response, ModelResponse):
         raise MalformedAnswer(f"the provider's answer is a {type(response).__name__}, not a completion")
-    plain: dict[str, Any] = BaseModel.model_dump(response, exclude_none=True)
+    plain: dict[str, Any] = clean(BaseModel.model_dump(response, exclude_none=True))
     choices = plain.get("choices")
     if not choices:
         raise MalformedAnswer("the provider's answer has no choices")
@@ -42,6 +43,9 @@ def _tidy(choice: dict[str, Any], message: dict[str, Any]) -> None:
     for call in message.get("tool_calls") or ():
         # A place in a stream, which has no meaning in a whole answer.
         call.pop("index", None)
+        function = call.get("function")
+        if isinstance(function, dict) and not function.get("arguments"):
+            function["arguments"] = "{}"
     if message.get("tool_calls") and choice.get("finish_reason") == "stop":
         choice["finish_reason"] = "tool_calls"
 

@@ -10,8 +10,9 @@ from openai.types.chat import ChatCompletionChunk
 
 from ..litellm_api import seam
 from .answer_form import lift_provider_fields
-
-_OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+from .finish_reasons import NATIVE_REASON, OPENAI_REASONS, openai_reason
+from .json_value import Cleaner
+from .tool_calls import ToolCallNumbers
 
 
 class ChunkReader:
@@ -27,8 +28,10 @@ class ChunkReader:
         self._id: str | None = None
         self._made_up_id = f"chatcmpl-{uuid.uuid4()}"
         self._created: int | None = None
-        self._called_tools: set[int] = set()
+        self._tool_calls: dict[int, ToolCallNumbers] = {}
         self._finished: set[int] = set()
+        # What did not come as lines of JSON has not been cleaned yet.
+        self._cleaner = Cleaner()
 
     def read(self, item: Any) -> dict[str, Any] | None:
         """One chunk, or None when the item says nothing. Raises what LiteLLM makes of an odd one."""
@@ -41,7 +44,7 @@ class ChunkReader:
             if processed is None:
                 return None
             raw = processed.model_dump(exclude_none=True)
-        return self._plain(raw)
+        return self._plain(self._cleaner.clean(raw))
 
     def ending(self) -> dict[str, Any]:
         """A last chunk with a finish reason, for a stream of which it is known that it is whole."""
@@ -82,18 +85,29 @@ class ChunkReader:
             # Some providers repeat the reason with every chunk that follows.
             reason = None
         if delta.get("tool_calls"):
-            self._called_tools.add(index)
+            calls = self._tool_calls.setdefault(index, ToolCallNumbers())
+            delta["tool_calls"] = [calls.placed(piece) for piece in delta["tool_calls"]]
         choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": None}
         if entry.get("logprobs"):
             choice["logprobs"] = entry["logprobs"]
         if reason:
             self._finished.add(index)
             choice["finish_reason"] = self._reason(reason, index)
+            if native := _native_reason(entry):
+                choice["provider_specific_fields"] = {NATIVE_REASON: native}
         return choice if delta or reason or "logprobs" in choice else None
 
     def _reason(self, reason: str, index: int) -> str:
-        known = reason if reason in _OPENAI_REASONS else str(seam.map_finish_reason(reason))
-        return "tool_calls" if known == "stop" and index in self._called_tools else known
+        meant = openai_reason(reason)
+        known = meant if meant in OPENAI_REASONS else str(seam.map_finish_reason(meant))
+        return "tool_calls" if known == "stop" and index in self._tool_calls else known
+
+
+def _native_reason(entry: Mapping[str, Any]) -> str | None:
+    """The provider's own word for the ending, where it is not OpenAI's."""
+    fields = entry.get("provider_specific_fields") or {}
+    native = entry.get(NATIVE_REASON) or fields.get(NATIVE_REASON)
+    return native if isinstance(native, str) and native not in OPENAI_REASONS else None
 
 
 def _delta(raw: Mapping[str, Any]) -> dict[str, Any]:

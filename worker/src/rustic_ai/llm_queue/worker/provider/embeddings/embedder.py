@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,14 @@ from ..completion import Completion
 from ..cost import cost_usd
 from ..failures.classify import classify
 from ..targets.credentials import Target
+from ..wire.exchange import ClientRules, exchange
 from .answer import Vectors, read_vectors
 from .gathering import Answer, Gathering, OnCall
 from .request import post_embeddings
 from .shares import Share
 
+#: Room for one vector as JSON, beyond what any answer may have: a call may ask for thousands.
+_VECTOR_BYTES = 100_000
 #: What a provider answers when it does not like one of a call's texts.
 _REFUSALS = frozenset(
     {ErrorKind.BAD_REQUEST, ErrorKind.UNPROCESSABLE, ErrorKind.CONTEXT_WINDOW, ErrorKind.CONTENT_POLICY}
@@ -35,6 +39,7 @@ class Embedder:
         *,
         timeout_s: float,
         fast_path: bool,
+        rules: ClientRules,
         jobs_on_their_way: Callable[[], int],
         on_call: OnCall | None = None,
     ) -> None:
@@ -42,6 +47,7 @@ class Embedder:
         jobs_on_their_way: how many jobs the worker is taking up, of which some may share a call.
         """
         self._timeout_s, self._fast_path = timeout_s, fast_path
+        self._rules = rules
         self._gathering = Gathering(refused=_refused, jobs_on_their_way=jobs_on_their_way, on_call=on_call)
 
     async def complete(self, call: EmbeddingCall, target: Target, *, org: str) -> Completion:
@@ -56,9 +62,11 @@ class Embedder:
         return Completion(_response(call, share), _usage(share))
 
     async def _post(self, target: Target, params: dict[str, Any], texts: Sequence[str]) -> Answer:
-        body = await post_embeddings(
-            target, texts, params, timeout_s=self._timeout_s, fast_path=self._fast_path
-        )
+        room = self._rules.max_answer_bytes + len(texts) * _VECTOR_BYTES
+        with exchange(replace(self._rules, max_answer_bytes=room, mends=False)):
+            body = await post_embeddings(
+                target, texts, params, timeout_s=self._timeout_s, fast_path=self._fast_path
+            )
         vectors = read_vectors(body, count=len(texts), dimensions=params.get("dimensions"))
         return Answer(vectors, _cost_usd(vectors, target))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rustic_ai.llm_queue.tasks.embedding_limits import EmbeddingLimits, token_estimate
 
-from ..wire.exchange import answer_has_begun, begin_exchange, note_answer
+from ..wire.exchange import answer_has_begun, note_exchange
 from .answer import Vectors
 from .shares import Share, shares_of
 
@@ -110,9 +110,7 @@ class _Failure:
 
     def raise_here(self) -> None:
         """Raise it as if the task that asks had made the call itself."""
-        begin_exchange()
-        if self.answered:
-            note_answer(200)
+        note_exchange(answered=self.answered)
         raise self.error
 
 
@@ -181,7 +179,6 @@ class _SharedCall:
             self._task.cancel()
 
     async def _carry(self, parts: Sequence[_Part]) -> None:
-        begin_exchange()
         texts = [text for part in parts for text in part.texts]
         if self._on_call is not None:
             self._on_call(len(texts), len(parts))

@@ -17,9 +17,11 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation as PolicyViolation
 from rustic_ai.llm_queue.tasks.scrub import Scrubber
 
+from ..answers.json_value import clean_text
 from ..litellm_api import seam
 from ..wire.exchange import answer_has_begun
 from .kinds import KINDS as KINDS
+from .kinds import AnswerTooLarge as AnswerTooLarge
 from .kinds import MalformedAnswer as MalformedAnswer
 from .kinds import NoCredential as NoCredential
 from .kinds import ProviderFault as ProviderFault
@@ -29,25 +31,13 @@ from .kinds import StreamTruncated as StreamTruncated
 from .kinds import kind_of as kind_of
 from .origin import raised_by_a_reader
 from .provider_message import ProviderWords
+from .reported import BY_WORD
 from .retry_after import retry_after_s
+from .statuses import kind_of_status
 
 K = ErrorKind
-#: A status that really came back says more than the class LiteLLM found for it.
-_BY_STATUS: Mapping[int, ErrorKind] = {
-    **ErrorKind.by_status(),
-    # 402: the account lacks credit, the request is fine.
-    402: K.PERMISSION_DENIED,
-    408: K.TIMEOUT,
-    504: K.TIMEOUT,
-}
-_BY_CODE: Mapping[str, ErrorKind] = {
-    "content_filter": K.CONTENT_POLICY,
-    "context_length_exceeded": K.CONTEXT_WINDOW,
-    "insufficient_quota": K.RATE_LIMIT,
-    "invalid_request_error": K.BAD_REQUEST,
-    "rate_limit_error": K.RATE_LIMIT,
-    "rate_limit_exceeded": K.RATE_LIMIT,
-}
+#: What a code says of a request that a message may say otherwise.
+_CODES_THAT_DECIDE = frozenset({K.CONTEXT_WINDOW, K.CONTENT_POLICY})
 #: Names that LiteLLM also gives to what it has no name for.
 _VAGUE = frozenset({K.INTERNAL_SERVER, K.CONNECTION, K.BAD_REQUEST, K.UNPROCESSABLE, K.WORKER_FAULT})
 _TIMEOUTS = (openai.APITimeoutError, httpx.TimeoutException, TimeoutError)
@@ -58,33 +48,37 @@ _UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError)
 
 def classify(error: Exception, *, model: str, provider: str | None, scrubber: Scrubber) -> ErrorEnvelope:
     """What an exception of a provider call means. The message is free of keys, not of the prompt."""
-    error = _innermost(error)
+    error = _decisive(_innermost(error))
     status, headers = _provider_answer(error)
     words = ProviderWords.of(error, _bodies(error))
     return ErrorEnvelope(
         kind=_kind(error, status, words.code),
-        message=scrubber.scrub(words.message),
+        message=scrubber.scrub(clean_text(words.message)),
         provider_status=status,
         provider=provider,
         model=model,
-        code=scrubber.scrub(words.code, 200) if words.code else None,
-        param=scrubber.scrub(words.param, 200) if words.param else None,
+        code=scrubber.scrub(clean_text(words.code), 200) if words.code else None,
+        param=scrubber.scrub(clean_text(words.param), 200) if words.param else None,
         retry_after_s=_retry_after_s(error, headers, words),
     )
 
 
 def _kind(error: Exception, status: int | None, code: str | None) -> ErrorKind:
-    if isinstance(error, PolicyViolation):
+    if isinstance(error, PolicyViolation | ProviderFault):
         return error.kind
+    by_code = BY_WORD.get(code) if code is not None else None
+    if status is not None and status < 500 and by_code in _CODES_THAT_DECIDE:
+        # A message may quote other words, the prompt's among them.
+        return by_code
     kind = kind_of(type(error))
     named = kind not in _VAGUE and not isinstance(error, _UNREADABLE)
     if named or isinstance(error, _KNOWN_BAD_REQUESTS):
         return kind
     if status is not None:
-        return _BY_STATUS.get(status, K.INTERNAL_SERVER if status >= 500 else K.BAD_REQUEST)
+        return kind_of_status(status)
     chain = [one for one in _chain(error) if not _is_litellms(one)]
-    if code is not None and code in _BY_CODE:
-        return _BY_CODE[code]
+    if by_code is not None:
+        return by_code
     if any(isinstance(one, _TIMEOUTS) for one in chain):
         return K.TIMEOUT
     if any(isinstance(one, _NETWORK) for one in chain):
@@ -135,6 +129,12 @@ def first_cause(error: BaseException) -> BaseException:
     """The exception that all the others of its chain came of."""
     *_, cause = _chain(error)
     return cause
+
+
+def _decisive(error: Exception) -> Exception:
+    """What this worker itself raised below LiteLLM, which knows better than what LiteLLM made of it."""
+    ours = (one for one in _chain(error) if isinstance(one, PolicyViolation | ProviderFault))
+    return next(ours, error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -50,6 +50,12 @@ class StreamTooLarge(ProviderFault):
     kind = ErrorKind.STREAM_TOO_LARGE
 
 
+class AnswerTooLarge(ProviderFault):
+    """The provider's answer, or one line of its stream, is longer than this worker takes."""
+
+    kind = ErrorKind.ANSWER_TOO_LARGE
+
+
 class NoCredential(Exception):
     """This worker has no key for a provider; nothing has been sent."""
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 #: What LiteLLM puts behind the words: a traceback, or all of an answer that it could not read.
-_REST = re.compile(
-    r"\n?Traceback \(most recent call last\).*|,?\s*Original Response(?: received)?:.*", re.DOTALL
-)
+_RESTS = ("Traceback (most recent call last):", "Original Response:", "Original Response received:")
 #: What LiteLLM puts before a provider's own words, such as `litellm.RateLimitError: OpenAIException - `.
 _PREFIXES = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception|Timeout)(?: \w+Error)?(?:: | - ))+")
-_LONGEST_BODY = 100_000
+_LONGEST_BODY = 64_000
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,9 @@ class ProviderWords:
     @classmethod
     def of(cls, error: Exception, bodies: Iterable[object] = ()) -> Self:
         """Read the words out of an exception's text, or of the first of `bodies` that is an error object."""
-        raw = str(getattr(error, "message", None) or error)
-        text = _PREFIXES.sub("", _REST.sub("", raw).strip())
+        # No pattern and no parser sees more than a provider's own words could be.
+        raw = str(getattr(error, "message", None) or error)[:_LONGEST_BODY]
+        text = _PREFIXES.sub("", _without_rest(raw).strip())
         details = next((found for body in bodies if (found := _details(body))), None)
         details = details or _details(_parsed(text)) or {}
         message = details.get("message")
@@ -43,15 +42,18 @@ class ProviderWords:
         )
 
 
+def _without_rest(text: str) -> str:
+    ends = [at for rest in _RESTS if (at := text.find(rest)) >= 0]
+    return text[: min(ends)].rstrip().removesuffix(",") if ends else text
+
+
 def _parsed(text: str) -> Any:
     """The JSON that `text` is, also where it was written as the `repr` of bytes."""
-    if len(text) > _LONGEST_BODY:
-        return None
     try:
         if text.startswith(("b'", 'b"')):
             text = ast.literal_eval(text).decode()
         return json.loads(text) if text.startswith("{") else None
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import litellm
 
-from ..wire.exchange import note_answer
+from ..wire.clients import check_request, take_answer
+from ..wire.exchange import ClientRules, Exchange, current_exchange
 from . import seam
 
 _MOST_URLS = 1024
@@ -35,9 +36,11 @@ async def lean_post(
 
 
 async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    exchange = current_exchange() or Exchange(ClientRules())
+    check_request(request, exchange)
     response = await transport.handle_async_request(request)
-    note_answer(response.status_code)
     try:
+        take_answer(response, exchange, streamed=False)
         await response.aread()
     except BaseException:
         await response.aclose()

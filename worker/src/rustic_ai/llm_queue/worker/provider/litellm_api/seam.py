@@ -183,6 +183,8 @@ GEMINI_CHOICE: Replaceable = _replaceable(
 COHERE_STREAM: Replaceable = _replaceable(
     "litellm.llms.cohere.chat.v2_transformation:CohereV2ChatConfig.get_model_response_iterator"
 )
+#: Below all of an aiohttp session's methods.
+AIOHTTP_REQUEST: Replaceable = _replaceable("aiohttp:ClientSession._request")
 CONNECTION_LIMITS: Mapping[str, Replaceable] = {
     name: _replaceable(f"litellm.llms.custom_httpx.http_handler:{name}")
     for name in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")

@@ -58,6 +58,12 @@ class LiteLLMConfig:
         params = [pair for entry in self.model_list for pair in entry["litellm_params"].items()]
         return tuple(value for name, value in params if _SECRET.search(name) and isinstance(value, str))
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses it names."""
+        bases = (entry["litellm_params"].get("api_base") for entry in self.model_list)
+        return tuple(base for base in bases if isinstance(base, str))
+
     def build_router(self) -> Any:
         """A `litellm.Router` that spreads calls and rests failing deployments, and retries nothing."""
         from litellm.router import Router  # only after LiteLLM's environment stands

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import Any
 
 import httpx
 
-from .exchange import note_answer
+from ..litellm_api import seam
+from .exchange import Exchange, current_exchange
+from .guarded_body import guard_body
+from .inflate import ACCEPTED
 
 
 def guard_clients() -> None:
@@ -13,18 +17,46 @@ def guard_clients() -> None:
 
     No client follows a redirect: the owner of a `base_url` could otherwise send the worker on to an
     address inside, and a provider's redirect would take along keys that stand in headers of its own.
+    For a call, no client connects to a private address that the operator did not name, and every body
+    is bounded and mended.
     """
     for client, guarded in ((httpx.Client, _guarded), (httpx.AsyncClient, _guarded_async)):
         send: Any = client.send
         if not hasattr(send, "__wrapped__"):
             client.send = guarded(send)  # type: ignore[method-assign]  # no option reaches every client
+    seam.AIOHTTP_REQUEST.replace(_without_redirects)
+
+
+def check_request(request: httpx.Request, exchange: Exchange) -> None:
+    """Raise `PolicyViolation` unless a call may make this request. Asks for an encoding it can bound."""
+    exchange.rules.addresses.check(str(request.url))
+    request.headers["accept-encoding"] = ACCEPTED
+
+
+def take_answer(response: httpx.Response, exchange: Exchange, *, streamed: bool) -> None:
+    """Note that an answer has begun, and guard its body."""
+    exchange.answered = exchange.answered or response.status_code < 400
+    guard_body(response, exchange.rules, streamed=streamed)
 
 
 def _guarded(send: Any) -> Any:
     @functools.wraps(send)
-    def guarded(*args: Any, **options: Any) -> Any:
-        response = send(*args, **{**options, "follow_redirects": False})
-        note_answer(response.status_code)
+    def guarded(self: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
+        options["follow_redirects"] = False
+        exchange = current_exchange()
+        if exchange is None:
+            return send(self, request, stream=stream, **options)
+        if _on_the_event_loop():
+            raise RuntimeError("a request that would hold up the event loop, and all its calls")
+        check_request(request, exchange)
+        response = send(self, request, stream=True, **options)
+        try:
+            take_answer(response, exchange, streamed=stream)
+            if not stream:
+                response.read()
+        except BaseException:
+            response.close()
+            raise
         return response
 
     return guarded
@@ -32,9 +64,36 @@ def _guarded(send: Any) -> Any:
 
 def _guarded_async(send: Any) -> Any:
     @functools.wraps(send)
-    async def guarded(*args: Any, **options: Any) -> Any:
-        response = await send(*args, **{**options, "follow_redirects": False})
-        note_answer(response.status_code)
+    async def guarded(self: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
+        options["follow_redirects"] = False
+        exchange = current_exchange()
+        if exchange is None:
+            return await send(self, request, stream=stream, **options)
+        check_request(request, exchange)
+        response = await send(self, request, stream=True, **options)
+        try:
+            take_answer(response, exchange, streamed=stream)
+            if not stream:
+                await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
         return response
 
     return guarded
+
+
+async def _without_redirects(self: Any, method: str, url: Any, **options: Any) -> Any:
+    """In the place of aiohttp's own, below all its methods."""
+    exchange = current_exchange()
+    if exchange is not None:
+        exchange.rules.addresses.check(str(url))
+    return await seam.AIOHTTP_REQUEST.original(self, method, url, **{**options, "allow_redirects": False})
+
+
+def _on_the_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

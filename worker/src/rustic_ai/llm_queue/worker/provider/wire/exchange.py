@@ -1,33 +1,111 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.private_hosts import AllowedHosts, is_private, plain_host
+
+
+class Addresses:
+    """The private addresses that this worker's own operator named; every other one is refused."""
+
+    def __init__(self, urls: Iterable[str] = (), hosts: AllowedHosts | None = None) -> None:
+        """`urls` are the operator's settings, whatever they are; those that are URLs count."""
+        self._origins = {origin for url in urls if (origin := _origin(url)) is not None}
+        self._hosts = hosts or AllowedHosts()
+
+    def check(self, url: str) -> None:
+        """Raise `PolicyViolation` for a private address that nobody allowed, before it is connected to."""
+        host = plain_host(urlsplit(url).hostname or "")
+        if is_private(host) and not self._hosts.admits(host) and _origin(url) not in self._origins:
+            raise PolicyViolation(
+                ErrorKind.ENDPOINT_NOT_ALLOWED,
+                f"{host[:100]!r}, where LiteLLM looks for this provider, is a private host that neither "
+                "the worker's environment nor LLM_QUEUE_ALLOWED_HOSTS names",
+            )
+
+
+class NoAddresses(Addresses):
+    """Refuses every address."""
+
+    def check(self, url: str) -> None:
+        raise PolicyViolation(ErrorKind.ENDPOINT_NOT_ALLOWED, "this is no call of a provider")
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return parts.scheme, plain_host(parts.hostname), port or {"http": 80, "https": 443}[parts.scheme]
+
+
+@dataclass(frozen=True)
+class ClientRules:
+    """What the HTTP clients of a worker may do for a call."""
+
+    addresses: Addresses = field(default_factory=Addresses)
+    #: The most bytes of a whole answer, an error or a line of a stream.
+    max_answer_bytes: int = 16_000_000
+    #: Answers are chat completions, whose JSON is put right on its way in.
+    mends: bool = True
 
 
 @dataclass(slots=True)
 class Exchange:
     """How far the HTTP requests of one call have come: tells a provider's failure from the worker's own."""
 
+    rules: ClientRules
     #: The provider has begun an answer that is no error: a failure to read it may be the answer's fault.
     answered: bool = False
+    #: The call has ended: HTTP clients work for somebody else.
+    over: bool = False
 
 
-_current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+_latest: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
-def begin_exchange() -> None:
-    """Begin to note what the HTTP clients do for the current task, and the threads it starts."""
-    _current.set(Exchange())
+@contextmanager
+def exchange(rules: ClientRules) -> Iterator[None]:
+    """In here the HTTP clients work for a call: in the current task, and in the threads it starts."""
+    begun = Exchange(rules)
+    _latest.set(begun)
+    try:
+        yield
+    finally:
+        begun.over = True
 
 
-def note_answer(status: int) -> None:
-    """A provider's answer with this HTTP status has begun."""
-    exchange = _current.get()
-    if exchange is not None and status < 400:
-        exchange.answered = True
+@contextmanager
+def offline() -> Iterator[None]:
+    """In here no HTTP client of the current task connects to anything."""
+    token = _latest.set(Exchange(ClientRules(addresses=NoAddresses())))
+    try:
+        yield
+    finally:
+        _latest.reset(token)
+
+
+def note_exchange(*, answered: bool) -> None:
+    """Note for the current task how far a call came that another task made for it."""
+    _latest.set(Exchange(ClientRules(), answered, over=True))
+
+
+def current_exchange() -> Exchange | None:
+    """The call that the HTTP clients work for here."""
+    found = _latest.get()
+    return None if found is None or found.over else found
 
 
 def answer_has_begun() -> bool:
-    """Whether the current task's call has been answered, with a status that is no error's."""
-    exchange = _current.get()
-    return exchange is not None and exchange.answered
+    """Whether the current task's latest call has been answered, with a status that is no error's."""
+    found = _latest.get()
+    return found is not None and found.answered

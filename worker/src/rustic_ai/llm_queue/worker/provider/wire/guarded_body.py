@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+
+from .bodies import Body, ErrorBody, LineBody, OpaqueBody, WholeBody
+from .exchange import ClientRules
+from .inflate import Inflater
+
+#: Of streams: what is read line by line.
+_LINES = ("text/", "application/json", "application/x-ndjson", "application/stream+json", "application/jsonl")
+
+
+def guard_body(response: httpx.Response, rules: ClientRules, *, streamed: bool) -> None:
+    """Bound and mend the body of an answer, which has not been read yet and is `streamed` or read whole.
+
+    Raises `MalformedAnswer` for an encoding that cannot be undone.
+    """
+    inflater = Inflater(response.headers.get("content-encoding", ""))
+    # Its length is not what comes out of here.
+    for name in ("content-encoding", "content-length"):
+        response.headers.pop(name, None)
+    body = _body(response, rules, streamed=streamed)
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _AsyncGuarded(response.stream, inflater, body)
+    elif isinstance(response.stream, httpx.SyncByteStream):
+        response.stream = _Guarded(response.stream, inflater, body)
+
+
+def _body(response: httpx.Response, rules: ClientRules, *, streamed: bool) -> Body:
+    limit = rules.max_answer_bytes
+    if response.status_code >= 400:
+        return ErrorBody(limit)
+    if not streamed:
+        return WholeBody(limit, mends=rules.mends)
+    kind = response.headers.get("content-type", "text/").strip().lower()
+    return LineBody(limit) if kind.startswith(_LINES) else OpaqueBody()
+
+
+class _AsyncGuarded(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, inflater: Inflater, body: Body) -> None:
+        self._stream, self._inflater, self._body = stream, inflater, body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            for plain in self._inflater.feed(piece):
+                for ready in self._body.feed(plain):
+                    yield ready
+        for rest in self._body.end():
+            yield rest
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Guarded(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, inflater: Inflater, body: Body) -> None:
+        self._stream, self._inflater, self._body = stream, inflater, body
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            for plain in self._inflater.feed(piece):
+                yield from self._body.feed(plain)
+        yield from self._body.end()
+
+    def close(self) -> None:
+        self._stream.close()
