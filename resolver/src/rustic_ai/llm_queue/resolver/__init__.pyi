@@ -36,6 +36,9 @@ from .embeddings.embeddings import QueueEmbeddings as QueueEmbeddings
 from .embeddings.properties import EmbeddingProperties as EmbeddingProperties
 from .embeddings.resolver import QueueEmbeddingsResolver as QueueEmbeddingsResolver
 from .exceptions import (
+    AnswerTooLarge as AnswerTooLarge,
+)
+from .exceptions import (
     APIConnectionError as APIConnectionError,
 )
 from .exceptions import (
