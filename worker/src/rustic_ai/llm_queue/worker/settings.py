@@ -54,6 +54,9 @@ class WorkerSettings(QueueSettings):
     #: Patterns of the models a job may name, as `openai/*`: held against the name as the job gives it
     #: and against `provider/model`.
     allowed_models: TextList = ("*",)
+    #: Embedding models whose vectors are the same, as `openai/text-embedding-3-small=azure/ours,…`: only they
+    #: may stand in for each other.
+    equivalent_embeddings: TextList = ()
     #: Calls of one guild that run at once, over all workers; its further jobs wait. Short for a limit
     #: `per = ["org", "guild"]` with these `max_parallel_requests`.
     max_running_per_guild: int | None = Field(default=None, ge=1)
@@ -126,6 +129,14 @@ class WorkerSettings(QueueSettings):
         An hour on top, because the submitter's clock is not ours.
         """
         return self.max_timeout + self.result_ttl + timedelta(hours=1)
+
+    @field_validator("equivalent_embeddings")
+    @classmethod
+    def _names_two(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            if len([name for name in entry.split("=") if name.strip()]) < 2:
+                raise ValueError(f"{entry!r} is not of the form model=model")
+        return entries
 
     # Field by field, so that the error names the variable.
     @field_validator("beat")

@@ -49,7 +49,7 @@ ALLOWED = frozenset(
 )
 
 #: The same of a model that embeds. Our own side decides how vectors travel.
-EMBEDDING_PARAMETERS = frozenset({"dimensions", "input_type", "user"})
+EMBEDDING_PARAMETERS = frozenset({"dimensions", "input_type", "truncate", "user"})
 
 #: Tools that LiteLLM would carry out itself, with the worker's network and credentials.
 _TOOLS_OF_LITELLM = frozenset({"mcp", "file_search", "code_interpreter", "litellm_code_execution"})

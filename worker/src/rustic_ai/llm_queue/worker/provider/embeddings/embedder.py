@@ -19,9 +19,11 @@ from ..failures.classify import classify
 from ..targets.credentials import Target
 from ..wire.exchange import ClientRules, exchange
 from .answer import Vectors, read_vectors
+from .checks import most_tokens
 from .gathering import Answer, Gathering, OnCall
 from .request import post_embeddings
 from .shares import Share
+from .text_length import fitting_texts
 
 #: Room for one vector as JSON, beyond what any answer may have: a call may ask for thousands.
 _VECTOR_BYTES = 100_000
@@ -53,10 +55,14 @@ class Embedder:
     async def complete(self, call: EmbeddingCall, target: Target, *, org: str) -> Completion:
         """The vectors of one job's texts. Raises what `Provider.failure` explains."""
         params = {name: value for name, value in call.params.items() if value is not None}
+        name = str(target.options.get("model", target.model))
+        texts = await fitting_texts(
+            call.texts, most_tokens(name, target.provider), truncate=bool(params.pop("truncate", False))
+        )
         share = await self._gathering.embed(
             _key(org, target, params),
-            call.texts,
-            limits=limits_of(str(target.options.get("model", target.model))),
+            texts,
+            limits=limits_of(name),
             post=partial(self._post, target, params),
         )
         return Completion(_response(call, share), _usage(share))

@@ -118,6 +118,9 @@ validate_chat_completion_tool_choice: Callable[..., Any] = _value(
 )
 validate_openai_optional_params: Callable[..., Any] = _value("litellm.utils:validate_openai_optional_params")
 get_optional_params: Callable[..., Any] = _value("litellm.utils:get_optional_params")
+get_optional_params_embeddings: Callable[..., dict[str, Any]] = _value(
+    "litellm.utils:get_optional_params_embeddings"
+)
 get_provider_chat_config: Callable[..., Any] = _value(
     "litellm.utils:ProviderConfigManager.get_provider_chat_config"
 )
@@ -221,5 +224,11 @@ SETTINGS: Mapping[str, Replaceable] = {
 }
 # Read from the environment, whose variables nobody checks.
 _value("litellm.constants:REPEATED_STREAMING_CHUNK_LIMIT")
+
+
+def default_encoding() -> Any:
+    """LiteLLM's tokenizer, OpenAI's. Half a second the first time, which only texts near a limit take."""
+    return _value("litellm.litellm_core_utils.default_encoding:encoding")
+
 
 _names.close()

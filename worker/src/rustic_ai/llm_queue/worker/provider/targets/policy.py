@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from rustic_ai.llm_queue.tasks.call import Call
+from rustic_ai.llm_queue.tasks.call import Call, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
@@ -17,6 +17,7 @@ from rustic_ai.llm_queue.tasks.private_hosts import is_private, is_private_addre
 from rustic_ai.llm_queue.tasks.seal import plaintext_size
 
 from ...settings import WorkerSettings
+from ..embeddings.checks import check_dimensions, check_fallbacks
 from ..parameters import check_parameters
 from .credentials import Credentials
 
@@ -49,6 +50,13 @@ class Policy:
             raise _private(host)
         for model in dict.fromkeys((call.model, *call.fallback_models)):
             self._check_model(call, model)
+        if isinstance(call, EmbeddingCall):
+            self._check_embedding(call)
+
+    def _check_embedding(self, call: EmbeddingCall) -> None:
+        check_fallbacks(call, self._settings.equivalent_embeddings)
+        *_, qualified = self._credentials.names_of(call, call.model)
+        check_dimensions(call.params.get("dimensions"), qualified, qualified.partition("/")[0])
 
     async def check_address(self, call: Call) -> None:
         """Raise `PolicyViolation` when the host of a tenant's `base_url` has a private address.
