@@ -92,3 +92,7 @@ class FunctionLibrary:
         except ResponseError as error:
             if "already exists" not in str(error):
                 raise
+
+
+# Read with the module's import: the first call, on an event loop, shall not have to read files.
+library_source()
