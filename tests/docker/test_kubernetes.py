@@ -103,7 +103,7 @@ def test_the_disruption_budget_and_keda_are_about_the_workers() -> None:
 def test_keda_counts_the_ledgers_own_keys_and_below_a_workers_limit() -> None:
     triggers = manifest("ScaledObject", "llm-queue-worker")["spec"]["triggers"]
     counted = {one["metadata"]["listName"]: int(one["metadata"]["listLength"]) for one in triggers}
-    assert set(counted) == {keys.queued_key(DEFAULT_QUEUE, 0), keys.DEADLINES}
+    assert set(counted) == {keys.queued_key(DEFAULT_QUEUE, 0), keys.LEASES}
     concurrency = int(_environment("llm-queue-worker")["LLM_QUEUE_CONCURRENCY"])
     assert all(length < concurrency for length in counted.values())
     authentications = {one["authenticationRef"]["name"] for one in triggers}
@@ -126,18 +126,18 @@ def test_keda_may_count_and_nothing_else(tmp_path: Path) -> None:
     password = (secrets / "keda_password").read_text()
     with ValkeyServer(acl=(secrets / "users.acl").read_text().splitlines()) as server:
         with server.client() as admin:
-            admin.zadd(keys.DEADLINES, {"a": 1, "b": 2})
+            admin.zadd(keys.LEASES, {"a": 1, "b": 2})
             admin.hset(keys.job_key("a"), "model", "m")
         with redis.Redis.from_url(server.url_for("keda", password)) as keda:
-            assert keda.eval(COUNT, 1, keys.DEADLINES) == 2
+            assert keda.eval(COUNT, 1, keys.LEASES) == 2
             assert keda.eval(COUNT, 1, keys.queued_key(DEFAULT_QUEUE, 0)) == 0
             for refused in (
                 ("HGETALL", keys.job_key("a")),
-                ("ZADD", keys.DEADLINES, 1, "c"),
-                ("DEL", keys.DEADLINES),
+                ("ZADD", keys.LEASES, 1, "c"),
+                ("DEL", keys.LEASES),
                 ("KEYS", "*"),
                 ("PUBLISH", keys.CANCEL_CHANNEL, "a"),
-                ("EVAL", "return redis.call('del', KEYS[1])", 1, keys.DEADLINES),
+                ("EVAL", "return redis.call('del', KEYS[1])", 1, keys.LEASES),
                 ("EVAL", "return redis.call('type', KEYS[1])", 1, keys.job_key("a")),
             ):
                 with pytest.raises(redis.ResponseError, match=r"NOPERM|ACL|can't run|permission"):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.worker.provider.litellm_api.setup import load_litellm
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 from support.providers.provider import ProviderStub
@@ -49,6 +50,8 @@ class NotedJournal:
     #: Models no call may be sent to, and the models that were asked for.
     closed: dict[str, ErrorEnvelope] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    #: What answers took, and their headers about limits.
+    answers: list[tuple[Usage, Mapping[str, str]]] = field(default_factory=list)
     #: What providers have refused, and the pauses that were left to the ledger.
     refusals: list[ErrorEnvelope] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
@@ -58,6 +61,9 @@ class NotedJournal:
     async def admit(self, call: NextCall) -> ErrorEnvelope | None:
         self.asked.append(call.target.model)
         return self.closed.get(call.target.model)
+
+    async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
+        self.answers.append((usage, headers))
 
     async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
         self.refusals.append(failure)

@@ -1,6 +1,7 @@
 """One job's way through a worker: claim, admit, open, attempt, settle."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
@@ -9,8 +10,10 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Answered, Cancelled, Expired
+from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.worker.admission.gate import Claimed, NextCall, Refused, Verdict
 from rustic_ai.llm_queue.worker.jobs.execution import StopReason
+from rustic_ai.llm_queue.worker.provider.targets.credentials import Target
 from support.processes.wait import async_wait_until
 from support.providers.provider import ProviderStub, Step
 from support.workers.job_kit import MODEL, JobKit
@@ -191,6 +194,11 @@ class NotedCallGate:
         if isinstance(verdict, Exception):
             raise verdict
         return verdict
+
+    async def note_answer(
+        self, job: Claimed, target: Target, usage: Usage, headers: Mapping[str, str]
+    ) -> None:
+        """Learns nothing."""
 
 
 FULL = Refused(ErrorEnvelope(kind=ErrorKind.RATE_LIMIT, message="full"))

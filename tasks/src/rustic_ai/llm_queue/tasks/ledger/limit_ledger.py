@@ -84,6 +84,18 @@ class LimitLedger:
         args = [limit.id, asked, milliseconds(longest), why, limit.request_burst_us, limit.token_burst_us]
         return timedelta(milliseconds=await self._library.call("cool", [], args))
 
+    async def hold_off(self, limit_id: str, requests_us: int, tokens_us: int, output_us: int) -> None:
+        """Move a limit's buckets at least so far ahead of the clock: the provider has less left than ours."""
+        await self._library.call("hold_off", [], [limit_id, requests_us, tokens_us, output_us])
+
+    async def pause_limit(self, name: str, *, until_ms: int | None = None) -> None:
+        """Close all limits of a name: until a time on Redis' clock, or until they are resumed."""
+        await self._library.call("pause_limit", [], [name, "" if until_ms is None else until_ms * 1000])
+
+    async def resume_limit(self, name: str) -> int:
+        """Open all limits of a name, whoever has closed them. Returns how many that were."""
+        return int(await self._library.call("resume_limit", [], [name]))
+
     async def tick(self, *, most: int = 100) -> timedelta | None:
         """Start the jobs whose time has come. Returns the time until there is more to do, if any waits."""
         after_ms = await self._library.call("tick", [], [most])

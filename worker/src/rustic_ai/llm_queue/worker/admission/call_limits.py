@@ -10,6 +10,7 @@ from rustic_ai.llm_queue.tasks.limit_rule import Dimension, LimitRule
 from ..provider.targets.credentials import Target
 from .estimates import TokenEstimate
 from .gate import Claimed
+from .provider_limits import ProviderLimits
 
 _MINUTE_US = 60_000_000
 #: Calls reach the provider a little later than they were let through, some more than others. So much
@@ -20,7 +21,7 @@ _BURST_PART = 100
 #: Providers that count a call's whole `max_tokens` when it comes in.
 _COUNT_MAX_TOKENS = frozenset({"azure", "cerebras", "openai"})
 #: Where the providers' own limits stand among the others: after those of agents, guilds and organisations.
-_COOLDOWN_PLACE = 3
+COOLDOWN_PLACE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +64,36 @@ class CallFacts:
 class CallLimits:
     """Which limits a call has to pass, and what it asks of each."""
 
-    def __init__(self, rules: Sequence[LimitRule], *, key: bytes) -> None:
+    def __init__(self, rules: Sequence[LimitRule], provider_limits: ProviderLimits, *, key: bytes) -> None:
         """`key` keeps the names of buckets from showing what they are split by."""
         self._rules = sorted(rules, key=lambda rule: rule.narrowness)
-        self._key = key
+        self._provider_limits, self._key = provider_limits, key
 
     def asks(
         self, facts: CallFacts, target: Target, tokens: TokenEstimate, *, with_cooldowns: bool
     ) -> list[LimitAsk]:
         """What the call asks of each of its limits, the narrow ones first."""
-        credential = str(target.options.get("api_key") or "")
         asks: list[LimitAsk] = []
         cooldowns = list(self.cooldowns(target).values()) if with_cooldowns else []
-        for rule in self._rules:
-            if rule.narrowness >= _COOLDOWN_PLACE and cooldowns:
+        for rule, ask in self.of_rules(facts, target, tokens):
+            if rule.narrowness >= COOLDOWN_PLACE and cooldowns:
                 asks += cooldowns
                 cooldowns = []
+            asks.append(ask)
+        return asks + cooldowns
+
+    def of_rules(
+        self, facts: CallFacts, target: Target, tokens: TokenEstimate
+    ) -> list[tuple[LimitRule, LimitAsk]]:
+        """The operators' limits that are for this call, and what it asks of each."""
+        credential = str(target.options.get("api_key") or "")
+        found: list[tuple[LimitRule, LimitAsk]] = []
+        for rule in self._rules:
             if rule.match.admits(facts.values):
                 bucket = keys.limit_id(rule.name, facts.split(rule.per, credential), self._key)
-                asks.append(limit_ask(rule, bucket, tokens, target.provider))
-        return asks + cooldowns
+                rated = self._provider_limits.as_provider_has_it(rule, bucket)
+                found.append((rule, limit_ask(rated, bucket, tokens, target.provider)))
+        return found
 
     def cooldowns(self, target: Target) -> dict[str, LimitAsk]:
         """The limits that close when the provider refuses calls: of the key, the key's model, the model."""

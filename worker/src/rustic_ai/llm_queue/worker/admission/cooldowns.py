@@ -27,7 +27,10 @@ class Cooldowns:
         if scope is None:
             return False
         limit = self._limits.cooldowns(target)[scope]
-        why = failure.code or str(failure.provider_status or failure.kind)
+        why = (
+            " ".join(str(part) for part in (failure.provider_status, failure.code) if part)
+            or failure.kind.value
+        )
         await self._ledger.cool(limit, pause, longest=self._longest, why=why[:64])
         return True
 

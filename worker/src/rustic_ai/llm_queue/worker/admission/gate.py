@@ -6,7 +6,7 @@ job back, parked, in the step that looked for room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -90,3 +90,8 @@ class CallGate(Protocol):
         Raises `Refused`: this model is not called; a fallback may be. What the gate took is given
         back by the ledger, in the steps that end the attempt or the job.
         """
+
+    async def note_answer(
+        self, job: Claimed, target: Target, usage: Usage, headers: Mapping[str, str]
+    ) -> None:
+        """Learn from an answered call: its tokens, and what the provider says of its limits."""

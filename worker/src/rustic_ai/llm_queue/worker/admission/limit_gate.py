@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -10,11 +11,14 @@ from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
 from rustic_ai.llm_queue.tasks.ledger.verdicts import Admission
 from rustic_ai.llm_queue.tasks.limit_rule import LimitRule
+from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..provider.targets.credentials import Target
-from .call_limits import CallFacts, CallLimits, oversize
+from .call_limits import COOLDOWN_PLACE, CallFacts, CallLimits, oversize
 from .estimates import TokenEstimate, TokenEstimates
 from .gate import Claimed, NextCall, Refused, Verdict
+from .limit_headers import provider_limits
+from .provider_limits import ProviderLimits
 from .ticker import Ticker
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,8 @@ class LimitGate:
     ) -> None:
         self._ledger, self._ticker = ledger, ticker
         self._rules = {rule.name: rule for rule in rules}
-        self.limits = CallLimits(rules, key=key)
+        self._provider_limits = ProviderLimits(ledger, time.monotonic)
+        self.limits = CallLimits(rules, self._provider_limits, key=key)
         self.estimates = TokenEstimates()
 
     async def admit(self, job: Claimed, call: NextCall) -> Verdict:
@@ -72,6 +77,18 @@ class LimitGate:
                 logger.debug("Job %s waits for the limit %s", job.job_id, admission.limit)
                 self._ticker.wake()
         return "parked"
+
+    async def note_answer(
+        self, job: Claimed, target: Target, usage: Usage, headers: Mapping[str, str]
+    ) -> None:
+        """Learn what such calls take, and what the provider says of its limits."""
+        assert job.record is not None
+        tokens = self._estimate(job, target)
+        self.estimates.learn(target.model, job.record.job.estimated_tokens, usage)
+        if headers and self._rules:
+            own = self.limits.of_rules(CallFacts.of(job, target), target, tokens)
+            wide = [(rule, ask) for rule, ask in own if rule.narrowness >= COOLDOWN_PLACE]
+            await self._provider_limits.learn(wide, provider_limits(headers))
 
     def _estimate(self, job: Claimed, target: Target) -> TokenEstimate:
         assert job.record is not None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -19,6 +19,7 @@ from ..provider.failures.classify import PolicyViolation, ProviderFault
 from ..provider.failures.kinds import FirstTokenTimeout
 from ..provider.provider import Completion, Provider
 from ..provider.targets.credentials import Target
+from ..provider.wire.exchange import limit_headers
 from ..settings import WorkerSettings
 from .log import AttemptLog
 from .plan import AttemptPlan
@@ -35,6 +36,9 @@ class Journal(Protocol):
 
     async def admit(self, call: NextCall) -> ErrorEnvelope | None:
         """Ask for room for a call. The error of a call that may not go, None for one that may."""
+
+    async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
+        """Learn from an answered call what such calls take, and what the provider says of its limits."""
 
     async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
         """Close what a provider has refused to all workers. False where that is nothing but this call."""
@@ -208,6 +212,7 @@ class _Run:
                         _log_fault(error)
                 else:
                     self._record("ok", started_s)
+                    await self._journal.note_answer(target, completion.usage, limit_headers())
                     return completion
         except TimeoutError:
             if not deadline.expired():

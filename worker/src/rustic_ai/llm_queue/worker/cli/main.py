@@ -22,9 +22,12 @@ _COMMANDS = {
     "doctor": "doctor:doctor",
     "flower": "flower:flower",
     "jobs": "jobs:jobs",
+    "limits": "limits:limits",
     "load-functions": "functions:load_functions",
     "make-key": "key:make_key",
+    "pause": "limits:pause",
     "quarantine": "quarantine:quarantine",
+    "resume": "limits:resume",
     "top": "top:top",
     "worker": "worker:worker",
 }

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
@@ -48,6 +48,11 @@ class LedgerJournal:
                 self._stop(StopReason.PARKED if verdict == "parked" else StopReason.CANCELLED)
         self._intake.discard(self._execution)
         return None
+
+    async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
+        """Let the gates learn from an answered call."""
+        for gate in self._gates:
+            await gate.note_answer(self._execution, target, usage, headers)
 
     async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
         """Close what a provider has refused to all workers. False where that is nothing but this call."""

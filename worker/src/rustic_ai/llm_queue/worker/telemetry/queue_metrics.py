@@ -11,6 +11,8 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
+from .limit_metrics import LimitMetrics
+
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
@@ -40,6 +42,7 @@ class QueueMetrics:
             registry=registry,
         )
         self._dead = Gauge("llm_queue_dead_jobs", "Failed jobs that can be replayed.", registry=registry)
+        self._limits = LimitMetrics(redis, registry=registry)
         self._up = Gauge("llm_queue_redis_up", "1 while Redis answers, else 0.", registry=registry)
 
     async def run(self) -> None:
@@ -64,3 +67,4 @@ class QueueMetrics:
             self._depth.labels(self._queue, str(one.priority)).set(one.waiting)
         waits_s = (await oldest_waits_s(self._redis, self._queue)).values()
         self._oldest_s.labels(self._queue).set(max(waits_s, default=0.0))
+        await self._limits.look()

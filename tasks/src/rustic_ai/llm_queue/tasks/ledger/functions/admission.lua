@@ -191,6 +191,58 @@ local function cool(_, args)
 end
 register('cool', cool)
 
+-- A provider has less left than our buckets say: another uses the key as well. Only ever tightens.
+-- *_us: how far ahead of the clock each bucket has to be at least
+local function hold_off(_, args)
+  local limit_id, requests_us, tokens_us, output_us = unpack(args)
+  local key, now, latest = LIMIT_PREFIX .. limit_id, now_us(), 0
+  for name, ahead in pairs({r = requests_us, t = tokens_us, o = output_us}) do
+    local tat = now + tonumber(ahead)
+    if tat > now and tat > tonumber(redis.call('HGET', key, name) or 0) then
+      redis.call('HSET', key, name, whole(tat))
+      latest = math.max(latest, tonumber(ahead))
+    end
+  end
+  if latest > 0 then redis.call('PEXPIRE', key, math.ceil(latest / 1000) + KEPT_IDLE_MS) end
+  return 1
+end
+register('hold_off', hold_off)
+
+-- The limits of a name that are in use, at most so many: an operator's word is for all of them.
+local MOST_NAMED = 10000
+local function limits_named(name)
+  local found = {}
+  for _, limit_id in ipairs(redis.call('ZRANGE', LIMITS, 0, MOST_NAMED - 1)) do
+    if string.match(limit_id, '^[^:]*') == name then found[#found + 1] = limit_id end
+  end
+  return found
+end
+
+-- An operator closes all limits of a name. until_us: '' for as long as it is not resumed; returns 1
+local function pause_limit(_, args)
+  local name, until_us = unpack(args)
+  redis.call('HSET', PAUSES, name, until_us == '' and whole(NEVER) or until_us)
+  redis.call('PEXPIRE', PAUSES, PAUSES_KEPT_MS)
+  return 1
+end
+register('pause_limit', pause_limit)
+
+-- Opens all limits of a name, whether an operator or a provider has closed them.
+-- returns: how many of them were closed, or paused as one
+local function resume_limit(_, args)
+  local name = args[1]
+  local now, opened = now_us(), redis.call('HDEL', PAUSES, name)
+  for _, limit_id in ipairs(limits_named(name)) do
+    if redis.call('HDEL', LIMIT_PREFIX .. limit_id, 'u', 'k', 'why', 'probe', 'probe_until') > 0 then
+      opened = opened + 1
+    end
+    redis.call('ZREM', CLOSED, limit_id)
+    if redis.call('EXISTS', WAITING_PREFIX .. limit_id) == 1 then set_alarm(limit_id, now, 'CH') end
+  end
+  return opened
+end
+register('resume_limit', resume_limit)
+
 -- Puts right what no step did: a limit with jobs that wait but neither an alarm nor a holder, a place
 -- whose holder is gone, a limit that is forgotten, one that has been open long enough.
 -- returns: how many limits had to be put right
@@ -219,6 +271,9 @@ local function repair_limits(_, args)
     end
   end
   redis.call('ZREMRANGEBYSCORE', CLOSED, '-inf', whole(now - KEPT_IDLE_MS * 1000))
+  for _, name in ipairs(redis.call('HKEYS', PAUSES)) do
+    if tonumber(redis.call('HGET', PAUSES, name)) <= now then redis.call('HDEL', PAUSES, name) end
+  end
   return repaired
 end
 register('repair_limits', repair_limits)

@@ -15,6 +15,7 @@ local PROBE_US = 5000000
 -- Jobs that one step may start; the rest follow with the next tick.
 local MOST_STARTED = 4
 local DAY_IN_MS = 86400000
+local PAUSES_KEPT_MS = 366 * DAY_IN_MS
 
 local NUMBERS = {'request_us', 'request_burst_us', 'token_us', 'token_burst_us', 'tokens',
   'output_us', 'output_burst_us', 'outputs', 'most_running'}

@@ -36,6 +36,7 @@ def check_request(request: httpx.Request, exchange: Exchange) -> None:
 def take_answer(response: httpx.Response, exchange: Exchange, *, streamed: bool) -> None:
     """Note that an answer has begun, and guard its body."""
     exchange.answered = exchange.answered or response.status_code < 400
+    exchange.note_limits(response.headers)
     guard_body(response, exchange.rules, streamed=streamed)
 
 

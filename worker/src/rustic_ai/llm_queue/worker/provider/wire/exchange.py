@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.private_hosts import AllowedHosts, is_private, plain_host
+
+_MOST_HEADERS = 50
 
 
 class Addresses:
@@ -68,6 +70,13 @@ class Exchange:
     answered: bool = False
     #: The call has ended: HTTP clients work for somebody else.
     over: bool = False
+    #: What the provider has said of its limits, by header, in small letters.
+    limit_headers: Mapping[str, str] = field(default_factory=dict)
+
+    def note_limits(self, headers: Mapping[str, str]) -> None:
+        """Keep what an answer's headers say of the provider's limits."""
+        found = {name.lower(): value for name, value in headers.items() if "ratelimit-" in name.lower()}
+        self.limit_headers = dict(list(found.items())[:_MOST_HEADERS])
 
 
 _latest: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
@@ -109,3 +118,9 @@ def answer_has_begun() -> bool:
     """Whether the current task's latest call has been answered, with a status that is no error's."""
     found = _latest.get()
     return found is not None and found.answered
+
+
+def limit_headers() -> Mapping[str, str]:
+    """What the current task's latest call was told of its provider's limits, by header."""
+    found = _latest.get()
+    return {} if found is None else found.limit_headers
