@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import Any, cast
 
-from bench.stub.replies import STREAM_END, STREAM_HEAD, Replies, asked, on_the_clock
+from bench.stub.replies import STREAM_END, STREAM_HEAD, Replies, asked, embeddings, on_the_clock
 
 _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 _OPTION = re.compile(rb"\b(chunks|pace|hold|wait)=(\d+)")
@@ -71,6 +71,9 @@ class Connection(asyncio.Protocol):
         elif path == b"/release":
             self._provider.release()
             self._send({})
+        elif path.endswith(b"/embeddings"):
+            self._provider.counts["served"] += 1
+            self.transport.write(embeddings(json.loads(body)))
         else:
             self._complete(path.decode().partition("?")[0], body)
 

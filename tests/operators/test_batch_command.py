@@ -1,8 +1,10 @@
 """`llm-queue batch`: OpenAI's batch files, with broken lines in them, stopped and gone on with."""
 
+import base64
 import json
 import os
 import signal
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from support.callers.llm import MakeLLM
 from support.processes.command import LlmQueue, command_process
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
+from support.providers.wire.embeddings import derived_vector
 from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -160,3 +163,48 @@ def test_a_batch_of_an_agents_on_real_parts(llm: MakeLLM, provider: ProviderStub
     assert [item.error is None for item in again] == [True, True, True]
     assert again[0].result().job_id == items[0].result().job_id
     assert len(provider.requests("ok")) == 1
+
+
+def embedding_line(custom_id: str, given: Any, **body: Any) -> str:
+    whole = {"model": "openai/text-embedding-3-small", "input": given, **body}
+    return json.dumps({"custom_id": custom_id, "url": "/v1/embeddings", "body": whole}) + "\n"
+
+
+def test_lines_may_ask_for_embeddings(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    provider.plan("chat", Step(text="a word"))
+    requests.write_text(
+        embedding_line("one", "a text", dimensions=4)
+        + embedding_line("several", ["a", "b", "a"], encoding_format="base64", dimensions=4)
+        + request_line("chat", "#chat")
+        + embedding_line("tokens", [[1, 2, 3]])
+        + embedding_line("empty", [])
+        + embedding_line("blank", ["a", ""])
+        + json.dumps({"custom_id": "images", "url": "/v1/images", "body": {}})
+        + "\n"
+    )
+    ran = llm_queue("batch", str(requests), "-o", str(answers))
+    assert ran.exit_code == 1
+    assert "3 answered, 4 failed" in ran.err
+    found = output(answers)
+    one = found["one"]["response"]["body"]
+    assert one["object"] == "list"
+    assert one["data"] == [{"object": "embedding", "index": 0, "embedding": derived_vector("a text", 4)}]
+    assert one["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
+    assert found["one"]["llm_queue"]["cost_usd"] > 0
+    several = [item["embedding"] for item in found["several"]["response"]["body"]["data"]]
+    assert [list(struct.unpack("<4f", base64.b64decode(one))) for one in several] == [
+        derived_vector(text, 4) for text in "aba"
+    ]
+    assert found["chat"]["response"]["body"]["choices"][0]["message"]["content"] == "a word"
+    complaints = {name: found[name]["error"]["message"] for name in ("tokens", "empty", "blank", "images")}
+    assert "input[0]: got a list; give a text" in complaints["tokens"]
+    assert "input: give a text" in complaints["empty"]
+    assert "input[1]: an empty text" in complaints["blank"]
+    assert "url: only /v1/chat/completions and /v1/embeddings" in complaints["images"]
+    before = len(provider.requests())
+    again = llm_queue("batch", str(requests), "-o", str(answers))
+    assert "(3 more before)" in again.err
+    assert len(provider.requests()) == before, "an answered line is not asked again"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import cast
 
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.job import JobState as JobState
@@ -9,7 +10,7 @@ from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from .call.answer_reader import AnswerReader, CompletionReader
+from .call.answer_reader import AnswerReader, CompletionReader, OutcomeReader
 from .call.client_errors import client_errors
 from .call.open_stream import OpenStream, open_known
 from .call.submission import overdue
@@ -23,7 +24,7 @@ from .stream import AsyncCompletionStream, CompletionStream, StreamOptions
 from .streams.answer import OnRestart
 
 
-class JobHandle:
+class JobHandle[A = QueueChatCompletionResponse]:
     """A job on the queue: ask how it stands, wait for its answer, cancel it.
 
     Every method raises `QueueUnavailable` when Redis cannot be reached, and `JobNotFound` when no
@@ -37,7 +38,7 @@ class JobHandle:
         settings: QueueSettings,
         *,
         ends_at: float | None = None,
-        answer_reader: CompletionReader | None = None,
+        answer_reader: OutcomeReader[A] | None = None,
     ) -> None:
         """Args:
         ends_at: the deadline on this process's monotonic clock, where it is known.
@@ -47,7 +48,7 @@ class JobHandle:
         self._owner = owner
         self._settings = settings
         self._ends_at = ends_at
-        self._answer_reader: CompletionReader = answer_reader or AnswerReader()
+        self._answer_reader = answer_reader or cast("OutcomeReader[A]", AnswerReader())
 
     @property
     def id(self) -> str:
@@ -77,7 +78,7 @@ class JobHandle:
         engine = engine_for(self._settings)
         return await engine.acall(lambda: self._waits_for(engine))
 
-    def result(self, timeout_s: float | None = None) -> QueueChatCompletionResponse:
+    def result(self, timeout_s: float | None = None) -> A:
         """Wait for the answer.
 
         Args:
@@ -89,7 +90,7 @@ class JobHandle:
         engine = engine_for(self._settings)
         return engine.call(lambda: self.answer(engine, timeout_s))
 
-    async def async_result(self, timeout_s: float | None = None) -> QueueChatCompletionResponse:
+    async def async_result(self, timeout_s: float | None = None) -> A:
         """`result`, from an event loop. Cancelling the wait does not cancel the job."""
         engine = engine_for(self._settings)
         return await engine.acall(lambda: self.answer(engine, timeout_s))
@@ -150,7 +151,8 @@ class JobHandle:
         return await open_known(
             engine,
             record,
-            self._answer_reader,
+            # Only a completion is streamed.
+            cast("CompletionReader", self._answer_reader),
             ends_at=time.monotonic() + wait_s,
             join_s=self._settings.redis_timeout.total_seconds(),
         )
@@ -169,7 +171,7 @@ class JobHandle:
             starts_in_s = max(left_s - (record.deadline_ms - record.starts_at_ms) / 1000, 0.0)
         return JobWait(record.waits_for.partition(":")[0], record.ahead, starts_in_s)
 
-    async def answer(self, engine: EnginePort, timeout_s: float | None = None) -> QueueChatCompletionResponse:
+    async def answer(self, engine: EnginePort, timeout_s: float | None = None) -> A:
         """`result`, on the engine's loop."""
         record = await self._record(engine)
         if record.state.final:

@@ -67,6 +67,11 @@ def floats_of(numbers: Iterable[float]) -> array[float]:
     return array("f", numbers)
 
 
+def float32_bytes(numbers: Iterable[float]) -> bytes:
+    """Numbers as little-endian float32."""
+    return _swapped(floats_of(numbers)).tobytes()
+
+
 def _swapped(vector: array[float]) -> array[float]:
     if sys.byteorder == "big":
         vector.byteswap()

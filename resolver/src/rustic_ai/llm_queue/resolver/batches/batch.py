@@ -16,6 +16,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 
 from ..call.submission import Submission
 from ..client.port import EnginePort
+from ..response import QueueChatCompletionResponse
 from .item import BatchItem, BatchProgress
 from .run import BatchRun
 
@@ -26,14 +27,14 @@ KeyOf = Callable[[int, ChatCompletionRequest], str]
 OnProgress = Callable[[BatchProgress], None]
 
 
-class Batch[T]:
+class Batch[T, A = QueueChatCompletionResponse]:
     """Requests on their way through the queue, so many at a time. Made for one run."""
 
     def __init__(
         self,
         engine: EnginePort,
-        run: BatchRun[T],
-        submission_of: Callable[[T], Submission],
+        run: BatchRun[T, A],
+        submission_of: Callable[[T], Submission[A]],
         requests: Iterable[T] | AsyncIterable[T],
         *,
         max_in_flight: int,
@@ -47,10 +48,10 @@ class Batch[T]:
         self._started = self._done = self._failed = 0
         self._total = len(requests) if isinstance(requests, Sized) else None
         #: Ended before one that stands before them.
-        self._early: dict[int, BatchItem[T]] = {}
+        self._early: dict[int, BatchItem[T, A]] = {}
         self._next = 0
 
-    def items(self) -> Generator[BatchItem[T]]:
+    def items(self) -> Generator[BatchItem[T, A]]:
         """Carry it out, from a thread. Closing the iterator ends it."""
         assert isinstance(self._requests, Iterable)
         source, more = iter(self._requests), True
@@ -69,7 +70,7 @@ class Batch[T]:
         finally:
             self._engine.call(self._run.close)
 
-    async def async_items(self) -> AsyncGenerator[BatchItem[T]]:
+    async def async_items(self) -> AsyncGenerator[BatchItem[T, A]]:
         """Carry it out, from an event loop. Closing the iterator ends it."""
         source, more = _one_by_one(self._requests), True
         try:
@@ -100,11 +101,11 @@ class Batch[T]:
             key = self._key_of(index, request) if self._key_of else None
         except Exception as error:
             # One request that cannot be sent keeps no other from it.
-            failed = BatchItem(index, request, error=error)
+            failed: BatchItem[T, A] = BatchItem(index, request, error=error)
             return lambda: self._run.put(failed)
         return lambda: self._run.start(index, request, submission, key)
 
-    def _ended(self, item: BatchItem[T]) -> Iterator[BatchItem[T]]:
+    def _ended(self, item: BatchItem[T, A]) -> Iterator[BatchItem[T, A]]:
         self._done += 1
         self._failed += item.error is not None
         if self._on_progress is not None:

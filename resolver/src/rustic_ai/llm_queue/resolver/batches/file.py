@@ -11,16 +11,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.contract import check_json_value, field_messages
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..call.answer_reader import AnswerReader, OutcomeReader
 from ..call.data_urls import without_line_breaks
 from ..call.request import check_call
+from ..call.vector_reader import EmbeddingAnswer, VectorReader
 from ..exceptions import InvalidRequest, QueueError
 from ..response import QueueChatCompletionResponse
+from .embedding_lines import embedding_body, embedding_call, embedding_facts
+
+#: What a line is answered with.
+Answer = QueueChatCompletionResponse | EmbeddingAnswer
 
 URL = "/v1/chat/completions"
+EMBEDDINGS_URL = "/v1/embeddings"
 #: Of a request's body, what is no parameter of the call.
 _NOT_PARAMS = ("model", "stream", "stream_options")
 _OK = 200
@@ -41,11 +48,14 @@ class RequestLine:
     body: dict[str, Any] | None = None
     #: Why it is no request, None when it is one.
     trouble: str | None = None
+    #: What is asked for: `URL` or `EMBEDDINGS_URL`.
+    url: str = URL
 
     @property
     def fingerprint(self) -> str:
         """The same for the same request under the same id."""
-        text = json.dumps([self.custom_id, self.body], sort_keys=True)
+        other = [] if self.url == URL else [self.url]
+        text = json.dumps([self.custom_id, self.body, *other], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -79,16 +89,18 @@ def _request(number: int, text: str) -> RequestLine:
     trouble = None
     if entry.get("method", "POST") != "POST":
         trouble = "method: only POST"
-    elif entry.get("url", URL) != URL:
-        trouble = f"url: only {URL}"
+    elif (url := entry.get("url", URL)) not in (URL, EMBEDDINGS_URL):
+        trouble = f"url: only {URL} and {EMBEDDINGS_URL}"
     elif not isinstance(body, dict):
         trouble = "body: missing, or not an object"
     elif body.get("stream"):
         trouble = "stream: a batch is not streamed"
-    return RequestLine(number, custom_id, body if trouble is None else None, trouble)
+    if trouble is not None:
+        return RequestLine(number, custom_id, trouble=trouble)
+    return RequestLine(number, custom_id, body, url=url)
 
 
-def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) -> CompletionCall:
+def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) -> Call:
     """The call that a line asks for, its parameters as they stand.
 
     Args:
@@ -98,15 +110,14 @@ def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) ->
     """
     if line.body is None:
         raise InvalidRequest(f"line {line.number}: {line.trouble}")
-    messages, name = line.body.get("messages"), line.body.get("model", model)
-    if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
-        raise InvalidRequest("messages: give a list of at least one")
+    name = line.body.get("model", model)
     if not isinstance(name, str) or not name.strip():
         raise InvalidRequest("model: missing; name one in the body, or for all with --model")
     params = {key: value for key, value in line.body.items() if key not in _NOT_PARAMS and value is not None}
     try:
         check_json_value(params, field="body")
-        call = CompletionCall(model=name.strip(), params=without_line_breaks(params))
+        make = embedding_call if line.url == EMBEDDINGS_URL else _completion_call
+        call = make(name.strip(), params)
     except ValidationError as error:
         raise InvalidRequest(field_messages(error)) from None
     except ValueError as error:
@@ -115,15 +126,33 @@ def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) ->
     return call
 
 
-def answer_line(line: RequestLine, response: QueueChatCompletionResponse) -> str:
+def reader_of(call: Call) -> OutcomeReader[Answer]:
+    """What makes a line's answer of how its job ended."""
+    return VectorReader.of_call(call) if isinstance(call, EmbeddingCall) else AnswerReader()
+
+
+def _completion_call(model: str, params: dict[str, Any]) -> Call:
+    messages = params.get("messages")
+    if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
+        raise InvalidRequest("messages: give a list of at least one")
+    return CompletionCall(model=model, params=without_line_breaks(params))
+
+
+def answer_line(line: RequestLine, answer: Answer) -> str:
     """The output's line for an answer."""
-    body = {"object": "chat.completion"} | response.model_dump(
+    if isinstance(answer, EmbeddingAnswer):
+        body, ours = embedding_body(line.body or {}, answer), embedding_facts(answer)
+    else:
+        body, ours = _completion_body(answer), answer.model_dump(mode="json", include=set(_OURS))
+        ours["attempts"] = len(answer.attempts)
+    response = {"status_code": _OK, "request_id": answer.job_id, "body": body}
+    return _line(line, {"response": response, "error": None, "llm_queue": ours}, answer.job_id)
+
+
+def _completion_body(response: QueueChatCompletionResponse) -> dict[str, Any]:
+    return {"object": "chat.completion"} | response.model_dump(
         mode="json", exclude=_NOT_OPENAIS, exclude_none=True
     )
-    ours = response.model_dump(mode="json", include=set(_OURS))
-    ours["attempts"] = len(response.attempts)
-    answer = {"status_code": _OK, "request_id": response.job_id, "body": body}
-    return _line(line, {"response": answer, "error": None, "llm_queue": ours}, response.job_id)
 
 
 def error_line(line: RequestLine, error: Exception) -> str:

@@ -8,17 +8,17 @@ from ..response import QueueChatCompletionResponse
 
 
 @dataclass(frozen=True)
-class BatchItem[T = ChatCompletionRequest]:
+class BatchItem[T = ChatCompletionRequest, A = QueueChatCompletionResponse]:
     """One request of a batch, and what became of it: a response or an error."""
 
     #: Its place among the requests, from 0.
     index: int
     request: T
-    response: QueueChatCompletionResponse | None = None
+    response: A | None = None
     #: What `QueueLLM.completion` would have raised.
     error: Exception | None = None
 
-    def result(self) -> QueueChatCompletionResponse:
+    def result(self) -> A:
         """The response. Raises the error if there is none."""
         if self.response is not None:
             return self.response

@@ -16,25 +16,25 @@ from .item import BatchItem
 _MOST_TURNS = 10
 
 
-class BatchRun[T]:
+class BatchRun[T, A = QueueChatCompletionResponse]:
     """The items of a batch that are under way. Lives on the engine's loop."""
 
     def __init__(self, engine: EnginePort, settings: QueueSettings) -> None:
         self._engine, self._settings = engine, settings
         self._under_way: set[asyncio.Task[None]] = set()
-        self._ended: asyncio.Queue[BatchItem[T]] = asyncio.Queue()
+        self._ended: asyncio.Queue[BatchItem[T, A]] = asyncio.Queue()
 
-    async def start(self, index: int, request: T, submission: Submission, key: str | None) -> None:
+    async def start(self, index: int, request: T, submission: Submission[A], key: str | None) -> None:
         """Send a request on its way."""
         task = asyncio.create_task(self._carry(index, request, submission, key))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def put(self, item: BatchItem[T]) -> None:
+    async def put(self, item: BatchItem[T, A]) -> None:
         """Take in an item that has ended already."""
         self._ended.put_nowait(item)
 
-    async def next(self) -> BatchItem[T]:
+    async def next(self) -> BatchItem[T, A]:
         """Wait for an item to end."""
         return await self._ended.get()
 
@@ -45,7 +45,7 @@ class BatchRun[T]:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _carry(self, index: int, request: T, submission: Submission, key: str | None) -> None:
+    async def _carry(self, index: int, request: T, submission: Submission[A], key: str | None) -> None:
         try:
             if key is None:
                 response = await submission.answer(self._engine)
@@ -56,7 +56,7 @@ class BatchRun[T]:
         else:
             self._ended.put_nowait(BatchItem(index, request, response=response))
 
-    async def _answer_once(self, submission: Submission, key: str) -> QueueChatCompletionResponse:
+    async def _answer_once(self, submission: Submission[A], key: str) -> A:
         """The answer of the job that an earlier run made under this key, or of a new one.
 
         A job that ended without an answer is no reason not to ask again, under a key that follows.

@@ -12,11 +12,10 @@ from rustic_ai.llm_queue.tasks.printable import printable_json
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..batches.batch import Batch
-from ..batches.file import RequestLine, answer_line, call_of, error_line, read_requests
+from ..batches.file import Answer, RequestLine, answer_line, call_of, error_line, read_requests, reader_of
 from ..batches.item import BatchItem
 from ..batches.progress import ProgressBar
 from ..batches.run import BatchRun
-from ..call.answer_reader import AnswerReader
 from ..call.submission import Submission
 from ..engines import engine_for
 from ..exceptions import QueueUnavailable
@@ -65,21 +64,21 @@ class _BatchFile:
     def carry_out(self, max_in_flight: int) -> None:
         """Raises `KeyboardInterrupt`, `QueueUnavailable`."""
 
-        def submission_of(line: RequestLine) -> Submission:
+        def submission_of(line: RequestLine) -> Submission[Answer]:
             call = call_of(line, self._settings, model=self._model)
             return Submission.of_call(
                 call,
                 self._settings,
                 self._owner,
                 timeout_s=self._timeout_s,
-                answer_reader=AnswerReader(),
+                answer_reader=reader_of(call),
             )
 
         engine = engine_for(self._settings)
         with ProgressBar(self._requests.name, total=self._count(), done=self._before) as bar:
             items = Batch(
                 engine,
-                BatchRun(engine, self._settings),
+                BatchRun[RequestLine, Answer](engine, self._settings),
                 submission_of,
                 self._lines(),
                 max_in_flight=max_in_flight,
@@ -105,7 +104,7 @@ class _BatchFile:
         before = f" ({self._before} more before)" if self._before else ""
         return f"{self.answered} answered{before}, {self.failed} failed, {self._cost_usd:.6f} USD"
 
-    def _take(self, item: BatchItem[RequestLine]) -> None:
+    def _take(self, item: BatchItem[RequestLine, Answer]) -> None:
         if isinstance(item.error, QueueUnavailable):
             # No fault of the line's, and the next would meet it, too.
             raise Unreachable(f"stopped after {self.summary()}: {item.error}")

@@ -11,12 +11,13 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..call.request import check_call, endpoint_of
 from ..call.submission import Submission
+from ..call.texts import checked_texts
+from ..call.vector_reader import EmbeddingAnswer, VectorReader
 from ..client.port import EnginePort
-from ..exceptions import InvalidRequest, JobTimeout, ResponseProcessingError
+from ..exceptions import JobTimeout, ResponseProcessingError
 from ..queue_properties import DEFAULT_MAX_RETRIES
 from .properties import EmbeddingProperties
 from .splitting import split
-from .vector_reader import EmbeddingAnswer, VectorReader
 
 #: Jobs of one call that are under way at once.
 _MOST_IN_FLIGHT = 16
@@ -32,7 +33,7 @@ class EmbeddingRun:
     ) -> None:
         """Raises `InvalidRequest` naming the text, `LimitExceeded`, `EndpointNotAllowed`."""
         self._properties, self._settings, self._owner = properties, settings, owner
-        self._texts = checked_texts(texts)
+        self._texts = checked_texts(texts, field="text")
         # Equal texts have equal vectors, and are paid for once.
         self._parts = split(list(dict.fromkeys(self._texts)), _limits(properties))
         self._calls = [self._call(part) for part in self._parts]
@@ -82,7 +83,7 @@ class EmbeddingRun:
                 self._settings,
                 self._owner,
                 timeout_s=left_s,
-                answer_reader=VectorReader(len(call.texts), self._properties.dimensions),
+                answer_reader=VectorReader.of_call(call),
                 priority=self._properties.priority,
                 on_worker_loss=self._properties.on_worker_loss,
             )
@@ -104,32 +105,6 @@ class EmbeddingRun:
             endpoint=endpoint_of(properties),
             max_retries=DEFAULT_MAX_RETRIES if retries is None else retries,
         )
-
-
-def checked_texts(texts: object) -> list[str]:
-    """The texts, if they are a list of texts with something in each. Raises `InvalidRequest`."""
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise InvalidRequest(
-            f"text: got a {type(texts).__name__}; give a list of texts, or use embed_query for a single one"
-        )
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidRequest(f"text[{index}]: got a {type(text).__name__}; give a text")
-        if not text:
-            raise InvalidRequest(f"text[{index}]: an empty text has no embedding; leave it out")
-        if not text.isascii():
-            _check_unicode(text, index)
-    return list(texts)
-
-
-def _check_unicode(text: str, index: int) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"text[{index}]: not valid Unicode text (a lone surrogate at character {error.start}); "
-            "decode the source with the right codec"
-        ) from None
 
 
 def _limits(properties: EmbeddingProperties) -> EmbeddingLimits:

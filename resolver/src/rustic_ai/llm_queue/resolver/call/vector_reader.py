@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
+from rustic_ai.llm_queue.tasks.call import EmbeddingCall
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Outcome
 from rustic_ai.llm_queue.tasks.vectors import unpack_vectors
 
-from ..call.failure import to_exception
 from ..exceptions import ResponseProcessingError
+from .failure import to_exception
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class EmbeddingAnswer:
     job_id: str
     account: Account
 
+    @property
+    def cost_usd(self) -> float | None:
+        """USD by LiteLLM's price map; None when the model has no price there."""
+        return self.account.cost_usd
+
 
 @dataclass(frozen=True)
 class VectorReader:
@@ -29,6 +36,11 @@ class VectorReader:
     text_count: int
     #: The length that was asked for; None for the model's own.
     dimensions: int | None = None
+
+    @classmethod
+    def of_call(cls, call: EmbeddingCall) -> Self:
+        """The one for a call's job."""
+        return cls(len(call.texts), call.params.get("dimensions"))
 
     def read(self, outcome: Outcome, job_id: str, model: str) -> EmbeddingAnswer:
         """The vectors in the order of the texts, or the exception that fits how else the job ended."""

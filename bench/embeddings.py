@@ -1,0 +1,175 @@
+"""Embeddings through the queue, beside the SDKs that an agent would call itself.
+
+    python -m bench.embeddings [--rounds 5] [--dimensions 1536]
+
+- `shared`: 1,000 texts, one a call, by 50 agents at once, and how many provider calls they were;
+- `bulk`: one caller's 10,000 texts, in texts a second, beside LiteLLM's and OpenAI's SDK (2,048 a call);
+- `lone`: the time of a single text's vector, beside LiteLLM's SDK;
+- `pipeline`: a knowledge base's 1,000 chunks, one at a time and gathered.
+
+One worker, a Redis of its own, and a provider that costs next to nothing. The contenders take turns, so
+that a neighbour's load falls on all of them; the figures are medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from bench import ROOT
+from bench.lab import Stub
+from rustic_ai.llm_queue.resolver import QueueEmbeddings, QueueEmbeddingsResolver
+from rustic_ai.llm_queue.resolver.client.engine import Engine
+from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
+
+MODEL = "text-embedding-3-small"
+AGENTS, TEXTS_OF_AN_AGENT, BULK, LONE, CHUNKS = 50, 20, 10_000, 100, 1_000
+_AT_ONCE = 2_048
+_KEY = "sk-bench"
+
+Embed = Callable[[list[str]], list[list[float]]]
+
+
+def agents(redis_url: str, count: int, **properties: Any) -> list[QueueEmbeddings]:
+    """The embeddings of so many agents of one guild."""
+    resolver = QueueEmbeddingsResolver(model_name=MODEL, redis_url=redis_url, **properties)
+    return [resolver.resolve("org", "guild", f"agent-{at}") for at in range(count)]
+
+
+def shared(stub: Stub, callers: Sequence[QueueEmbeddings], *, at_once: bool) -> tuple[int, float]:
+    """How many provider calls 1,000 calls of one text were, and the seconds they took."""
+    before, began = stub.stats()["served"], time.monotonic()
+    texts = range(TEXTS_OF_AN_AGENT)
+    if at_once:
+        asked = [(agent, f"text {at}") for at in texts for agent in callers]
+        with ThreadPoolExecutor(len(asked)) as pool:
+            list(pool.map(lambda one: one[0].embed_query(one[1]), asked))
+    else:
+        with ThreadPoolExecutor(len(callers)) as pool:
+            list(pool.map(lambda agent: [agent.embed_query(f"text {at}") for at in texts], callers))
+    return stub.stats()["served"] - before, time.monotonic() - began
+
+
+def bulk_contenders(
+    stub: Stub, queue: QueueEmbeddings, dimensions: int
+) -> dict[str, Callable[[list[str]], object]]:
+    """What embeds 10,000 texts."""
+    import litellm
+    import openai
+
+    client = openai.OpenAI(api_key=_KEY, base_url=f"{stub.url}/v1")
+
+    def of_litellm(texts: list[str]) -> list[list[float]]:
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            answer = litellm.embedding(
+                f"openai/{MODEL}",
+                texts[start : start + _AT_ONCE],
+                dimensions=dimensions,
+                api_key=_KEY,
+                api_base=f"{stub.url}/v1",
+            )
+            vectors += [item["embedding"] for item in answer.data]
+        return vectors
+
+    def of_openai(texts: list[str]) -> list[list[float]]:
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            answer = client.embeddings.create(
+                model=MODEL, input=texts[start : start + _AT_ONCE], dimensions=dimensions
+            )
+            vectors += [item.embedding for item in answer.data]
+        return vectors
+
+    return {"queue": queue.embed, "LiteLLM's SDK": of_litellm, "OpenAI's SDK": of_openai}
+
+
+def rates(
+    contenders: dict[str, Callable[[list[str]], Any]], dimensions: int, rounds: int
+) -> dict[str, float]:
+    """Texts a second of each."""
+    texts = [f"text {at} of a document of some length, as chunks have" for at in range(BULK)]
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, embed in contenders.items():
+            began = time.monotonic()
+            vectors = embed(texts)
+            taken[name].append(time.monotonic() - began)
+            assert len(vectors) == BULK
+            assert {len(vector) for vector in vectors} == {dimensions}
+    return {name: BULK / statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def lone(stub: Stub, queue: QueueEmbeddings) -> dict[str, float]:
+    """Milliseconds of one text's vector."""
+    import litellm
+
+    def of_litellm(text: str) -> object:
+        return litellm.embedding(f"openai/{MODEL}", [text], api_key=_KEY, api_base=f"{stub.url}/v1")
+
+    contenders: dict[str, Callable[[str], object]] = {"queue": queue.embed_query, "LiteLLM's SDK": of_litellm}
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for at in range(LONE):
+        for name, embed in contenders.items():
+            began = time.monotonic()
+            embed(f"text {at}")
+            taken[name].append(time.monotonic() - began)
+    return {name: statistics.median(seconds) * 1e3 for name, seconds in taken.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m bench.embeddings", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dimensions", type=int, default=1_536)
+    parser.add_argument("--only", default="shared,bulk,lone", help="which, with commas")
+    options = parser.parse_args(arguments)
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    with ExitStack() as stack:
+        stub = Stub()
+        stub.start()
+        stack.callback(stub.process.kill)
+        valkey = stack.enter_context(ValkeyServer())
+        env = {
+            "LLM_QUEUE_REDIS_URL": valkey.url,
+            "OPENAI_API_KEY": _KEY,
+            "OPENAI_API_BASE": f"{stub.url}/v1",
+            "OPENAI_BASE_URL": f"{stub.url}/v1",
+        }
+        stack.enter_context(WorkerProcess(env, cwd=ROOT))
+        stack.callback(Engine.close_shared)
+        callers = agents(valkey.url, AGENTS)
+        callers[0].embed(["warm up"])
+        chosen = options.only.split(",")
+        if "shared" in chosen:
+            for at_once in (False, True):
+                runs = [shared(stub, callers, at_once=at_once) for _ in range(options.rounds)]
+                calls, seconds = (statistics.median(column) for column in zip(*runs, strict=True))
+                print(
+                    f"shared    {AGENTS * TEXTS_OF_AN_AGENT:,} calls of one text by {AGENTS} agents, "
+                    f"{'all at once' if at_once else 'one after another each'}: {calls:.0f} provider calls "
+                    f"(most {max(count for count, _ in runs)}), {seconds:.2f} s"
+                )
+        if "bulk" in chosen:
+            (queue,) = agents(valkey.url, 1, dimensions=options.dimensions)
+            contenders = bulk_contenders(stub, queue, options.dimensions)
+            found = rates(contenders, options.dimensions, options.rounds)
+            for name, rate in found.items():
+                print(
+                    f"bulk      {BULK:,} texts of {options.dimensions} numbers: {name:14} "
+                    f"{rate:8,.0f} texts/s   queue x{found['queue'] / rate:.2f}"
+                )
+        if "lone" in chosen:
+            for name, ms in lone(stub, callers[0]).items():
+                print(f"lone      one text: {name:14} {ms:6.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
