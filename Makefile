@@ -76,6 +76,8 @@ bench: setup  ## this project beside LiteLLM and plain Celery, measured; eleven 
 
 docs: setup  ## the pages that are written from the code
 	$(BIN)/python tools/settings_page.py
+	$(BIN)/python tools/properties_page.py
+	$(BIN)/python tools/errors_page.py
 	$(BIN)/python tools/commands_page.py
 
 soak: setup  ## random faults for MINUTES (60), by SEED

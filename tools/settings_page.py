@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings
 
+from field_comments import field_groups
 from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
-_FIELD = re.compile(r"    ([a-z_]+): ")
 _HEAD = """# Settings
 
 Variables of the environment. Durations take `30`, `30s`, `500ms`, `5m`, `1h`, `1d`; a bare number is in
@@ -41,26 +39,11 @@ def page() -> str:
 
 
 def _rows(settings: type[BaseSettings]) -> Iterator[str]:
-    for names, meaning in _groups(settings):
+    for names, meaning in field_groups(settings):
         fields = [settings.model_fields[name] for name in names]
         variables = "<br>".join(f"`{ENV_PREFIX}{name.upper()}`" for name in names)
         defaults = "<br>".join(_default(field.get_default(call_default_factory=True)) for field in fields)
         yield f"| {variables} | {defaults} | {_with_variables(meaning, settings)} |\n"
-
-
-def _groups(settings: type[BaseSettings]) -> Iterator[tuple[list[str], str]]:
-    """The fields of a class that stand together, and the comment above them."""
-    names: list[str] = []
-    comment: list[str] = []
-    for line in [*inspect.getsource(settings).splitlines(), ""]:
-        stripped = line.strip()
-        if names and (not stripped or stripped.startswith("#:")):
-            yield names, " ".join(comment)
-            names, comment = [], []
-        if stripped.startswith("#:"):
-            comment.append(stripped.removeprefix("#:").strip())
-        elif (field := _FIELD.match(line)) and field[1] in settings.model_fields:
-            names.append(field[1])
 
 
 def _with_variables(meaning: str, settings: type[BaseSettings]) -> str:

@@ -94,40 +94,57 @@ class QueueProperties(BaseModel):
         "model_id": "model",
     }
 
+    #: The provider's key. It travels only sealed; by default the workers' own is used.
     api_key: SecretStr | None = Field(None, description="the provider's API key as text")
+    #: Organization at the provider.
     organization_id: Text = Field(None, description="an organization id as text")
+    #: Another address of the provider. It needs an `api_key` of its own, or the operator's permission.
     base_url: Annotated[Text, AfterValidator(lambda url: url and _check_base_url(url))] = Field(
         None, description="an http(s) URL without credentials"
     )
+    #: Seconds for everything the caller waits for: queue, attempts, pauses. Past it the job is cancelled.
     timeout: Annotated[Number, Field(gt=0)] | None = Field(
         DEFAULT_TIMEOUT_S,
         description="a number of seconds above 0; it bounds everything the caller waits for",
     )
+    #: Tries after the first, for each model.
     max_retries: Annotated[Whole, Field(ge=0, le=100)] | None = Field(
         DEFAULT_MAX_RETRIES, description="a whole number from 0 to 100: tries after the first, for each model"
     )
+    #: Models to ask in order when the one before has failed for good.
     fallback_models: tuple[ModelName, ...] = Field(
         (), description='a list of models, such as ["gpt-4o-mini"]'
     )
+    #: Sent with calls to the primary model's provider, and to no other.
     extra_headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(
         default_factory=dict, repr=False, description="a mapping of header names to text, without line breaks"
     )
+    #: LiteLLM's provider, where the model's name does not say it.
     custom_llm_provider: Text = Field(None, description="a LiteLLM provider's name")
+    #: For Azure.
     api_version: Text = Field(None, description="an API version as text")
+    #: For Vertex AI.
     vertex_location: Text = Field(None, description="a Vertex AI location as text")
+    #: For Vertex AI.
     vertex_project: Text = Field(None, description="a Google Cloud project id as text")
+    #: A queue of its own, for which workers must run; by default `LLM_QUEUE_QUEUE`.
     queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = Field(
         None, description="a queue's name of 1-64 letters, digits, '_', '.' and '-'"
     )
+    #: Jobs of a lower number go first.
     priority: Priority = Field(0, description="0, 3, 6 or 9; 0 goes first")
+    #: What happens when a limit of the operators' has no room.
     when_limited: WhenLimited = Field(
         "wait",
         description='"wait", "fall_back" (ask the next model) or "fail", for when a limit has no room',
     )
+    #: The longest wait for limits, in seconds; by default the timeout.
     max_wait: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="a number of seconds from 0: the longest wait for limits; null for the timeout"
     )
+    #: What happens when the job's worker dies: `retry` runs it again, `fail` raises `WorkerLost`.
     on_worker_loss: OnWorkerLoss = Field("retry", description='"retry" or "fail"')
+    #: By default `LLM_QUEUE_REDIS_URL`.
     redis_url: Annotated[str, AfterValidator(check_redis_url)] | None = Field(
         None, repr=False, description="a URL such as redis://host:6379/0"
     )

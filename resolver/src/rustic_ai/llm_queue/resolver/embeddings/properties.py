@@ -50,18 +50,23 @@ class EmbeddingProperties(QueueProperties):
         "openai_api_type": "custom_llm_provider",
     }
 
+    #: A model by its LiteLLM name, or a name from the workers' LiteLLM config file.
     model: ModelName = Field(
         DEFAULT_MODEL, description='a model by its LiteLLM name, such as "text-embedding-3-small"'
     )
+    #: The length of a vector; by default the model's own.
     dimensions: Annotated[Whole, Field(ge=1, le=100_000)] | None = Field(
         None, description="a whole number above 0: the length of a vector, where the model lets one choose"
     )
+    #: Sent with every call, for providers that tell queries and documents apart.
     input_type: Text = Field(
         None, description='what the texts are, as the provider calls it, such as "search_document"'
     )
+    #: Cut a text that is too long for the model, instead of refusing it.
     truncate: bool = Field(
         False, description="true to cut a text that is too long for the model, or false to refuse it"
     )
+    #: The most texts of one call; longer lists become several calls.
     max_batch_size: Annotated[Whole, Field(ge=1, le=2_048)] | None = Field(
         None, description="a whole number from 1 to 2048: the most texts of a call"
     )
