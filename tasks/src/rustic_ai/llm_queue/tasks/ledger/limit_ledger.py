@@ -35,7 +35,7 @@ class LimitLedger:
         longest_wait: timedelta | None = None,
         used: tuple[int, int] | None = None,
     ) -> Admission:
-        """Take what the job's next provider call needs of `limits`, and put the call on record.
+        """Take what the job's next provider call needs of `limits`.
 
         Where one has no room the job waits: it is not this worker's any more, and comes back to the
         queue by itself when all of them have let it through.

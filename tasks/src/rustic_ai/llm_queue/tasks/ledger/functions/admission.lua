@@ -25,11 +25,12 @@ local function same_limits(text, limits)
   return true
 end
 
--- Takes back the places that an earlier attempt left for this one and that it has not come to.
-local function drop_places(id, places, reached)
+-- Takes back the places that an earlier call left for this one, of limits that it has not passed.
+local function drop_places(id, places, limits, passed)
   local freed = {}
-  for place in pairs(places) do
-    if not reached[place] then
+  for i = passed + 1, #limits do
+    local place = limits[i].id
+    if places[place] then
       redis.call('ZREM', RUNNING_PREFIX .. place, id)
       freed[#freed + 1] = place
     end
@@ -41,70 +42,83 @@ end
 -- would meet, at the provider, those granted after it.
 local MOST_LATE_MS = 1000
 
+-- Gives back what a job holds of an earlier call, but for places in limits that it passes again. What it held
+-- for a call that it has not made goes back whole, unless that was too long ago.
+local function give_back_earlier(id, text, limits, in_time, waits_for, used)
+  if in_time or waits_for then used = false end
+  local staying, places = {}, {}
+  for _, limit in ipairs(limits) do staying[limit.id] = true end
+  for _, limit in ipairs(limits_of(words_of(text))) do
+    if staying[limit.id] and limit.most_running > 0 then places[limit.id] = true end
+  end
+  return give_back(id, used, staying), places
+end
+
+-- The limit `stop` has no room for the job: it waits there, or is refused where it may not wait so long.
+local function wait_or_refuse(id, begun, ended_attempts, latest, deadline, limit, at, order, keep_ms, now)
+  local ahead = redis.call('ZCOUNT', WAITING_PREFIX .. limit.id, '-inf', '(' .. whole(order))
+  local after_ms = at < NEVER and math.ceil((at - now) / 1000) or -1
+  local now_in_ms = math.floor(now / 1000)
+  if latest <= now_in_ms or (at < NEVER and at / 1000 >= latest) then
+    return give_back(id, false), {'refused', limit.id, after_ms, ahead}
+  end
+  park(id, begun, ended_attempts)
+  redis.call('HSETNX', job_key(id), 'limited_since_ms', now_in_ms)
+  redis.call('HSET', held_key(id), 'waits_since_ms', now_in_ms)
+  wait_at(id, limit, at, order, keep_ms, now)
+  if latest < deadline then pause_until(id, latest) end
+  return {}, {'waits', limit.id, after_ms, ahead}
+end
+
 -- keys: job; begun, ended_attempts: the provider calls before this one; longest_wait_ms: since it first
 -- waited, '' for its deadline, '0' not to wait at all; used_*: tokens of the call before, '' if unknown;
 -- then the limits, narrow ones first, each as id, 'all' or 'input', and its numbers
 -- returns: {'granted'}, {'waits' | 'refused', limit id, ms until it has room or -1, jobs ahead},
 -- {'cancelled'}, or {'stale'} when another claim has the job
-local function admit(keys, args)
+local function admit(_, args)
   local id, epoch, begun, ended_attempts, longest_wait_ms, used_input, used_output = unpack(args, 1, 7)
   local limits, number_of_call = limits_of({unpack(args, 8)}), tostring(begun + 1)
   local waits_for, admitted, text, granted = held(id, 'waits_for', 'admitted', 'limits', 'granted_ms')
-  if not holds(id, epoch) then
-    local state, current = fields(id, 'state', 'epoch')
+  local state, current, cancel_by, deadline, since, priority, created = fields(id, 'state', 'epoch',
+    'cancel_by', 'deadline_ms', 'limited_since_ms', 'priority', 'created_ms')
+  if state ~= 'running' or current ~= epoch then
     if state == 'queued' and current == epoch and waits_for then return {'waits', waits_for, -1, 0} end
     return {'stale'}
   end
-  if fields(id, 'cancel_by') then return {'cancelled'} end
+  if cancel_by then return {'cancelled'} end
   if admitted == number_of_call then return {'granted'} end
-  local job, now = keys[1], now_us()
-  local freed, places, reached = {}, {}, {}
+  local now, freed, places = now_us(), {}, {}
   local in_time = granted and now / 1000 - number(granted, 0) <= MOST_LATE_MS
-  if not (in_time and same_limits(text, limits)) then
-    local staying, used = {}, nil
-    -- What it held for a call that it has not made goes back whole, unless that was too long ago.
-    if in_time or waits_for then used = false
-    elseif admitted then used = used_tokens(used_input, used_output) end
-    for _, limit in ipairs(limits) do staying[limit.id] = true end
-    for _, held in ipairs(limits_of(words_of(text))) do
-      if staying[held.id] and held.most_running > 0 then places[held.id] = true end
-    end
-    freed = give_back(id, used, staying)
-    local deadline, since = fields(id, 'deadline_ms', 'limited_since_ms')
-    local now_in_ms = math.floor(now / 1000)
-    local order, keep_ms = order_of(id), math.max(number(deadline, 0) - now_in_ms, 0) + KEPT_IDLE_MS
-    local stop, at = pass(id, limits, 1, order, now, keep_ms)
-    for i = 1, (stop or #limits + 1) - 1 do reached[limits[i].id] = true end
-    for _, place in ipairs(drop_places(id, places, reached)) do freed[#freed + 1] = place end
-    redis.call('HSET', held_key(id), 'limits', table.concat(args, ' ', 8),
-      'passed', (stop or #limits + 1) - 1)
-    redis.call('PEXPIRE', held_key(id), keep_ms)
-    if stop then
-      local ahead = redis.call('ZCOUNT', WAITING_PREFIX .. limits[stop].id, '-inf', '(' .. whole(order))
-      local after_ms = at < NEVER and math.ceil((at - now) / 1000) or -1
-      local latest = number(deadline, 0)
-      if longest_wait_ms ~= '' then
-        latest = math.min(latest, number(since, now_in_ms) + tonumber(longest_wait_ms))
-      end
-      if latest <= now_in_ms or (at < NEVER and at / 1000 >= latest) then
-        for _, one in ipairs(give_back(id, false)) do freed[#freed + 1] = one end
-        grant_all(freed, now)
-        return {'refused', limits[stop].id, after_ms, ahead}
-      end
-      park(id, begun, ended_attempts)
-      redis.call('HSETNX', job, 'limited_since_ms', now_in_ms)
-      redis.call('HSET', held_key(id), 'waits_since_ms', now_in_ms)
-      wait_at(id, limits[stop], at, order, keep_ms, now)
-      if latest < number(deadline, 0) then pause_until(id, latest) end
-      grant_all(freed, now)
-      return {'waits', limits[stop].id, after_ms, ahead}
-    end
+  if in_time and same_limits(text, limits) then
+    redis.call('HSET', held_key(id), 'admitted', number_of_call)
+    redis.call('HDEL', held_key(id), 'granted_ms')
+    return {'granted'}
   end
-  redis.call('HSET', job, 'attempts_begun', number_of_call, 'attempts', ended_attempts)
-  redis.call('HSET', held_key(id), 'admitted', number_of_call)
-  redis.call('HDEL', held_key(id), 'granted_ms')
+  if text then
+    local used = nil
+    if admitted then used = used_tokens(used_input, used_output) end
+    freed, places = give_back_earlier(id, text, limits, in_time, waits_for, used)
+  end
+  local now_in_ms, latest = math.floor(now / 1000), number(deadline, 0)
+  local order, keep_ms = number(priority, 0) * 2^46 + number(created, 0),
+    math.max(latest - now_in_ms, 0) + KEPT_IDLE_MS
+  local stop, at = pass(id, limits, 1, order, now, keep_ms)
+  local passed = (stop or #limits + 1) - 1
+  for _, place in ipairs(drop_places(id, places, limits, passed)) do freed[#freed + 1] = place end
+  redis.call('HSET', held_key(id), 'limits', table.concat(args, ' ', 8), 'passed', passed,
+    'admitted', stop and '' or number_of_call)
+  redis.call('PEXPIRE', held_key(id), keep_ms)
+  local answer, more = {'granted'}, {}
+  if stop then
+    if longest_wait_ms ~= '' then
+      latest = math.min(latest, number(since, now_in_ms) + tonumber(longest_wait_ms))
+    end
+    more, answer = wait_or_refuse(id, begun, ended_attempts, latest, number(deadline, 0), limits[stop], at,
+      order, keep_ms, now)
+  end
+  for _, one in ipairs(more) do freed[#freed + 1] = one end
   grant_all(freed, now)
-  return {'granted'}
+  return answer
 end
 register('admit', admit)
 

@@ -83,10 +83,9 @@ local function set_alarm(limit_id, at, how)
   redis.call('PEXPIRE', ALARMS, DAY_IN_MS)
 end
 
-local function keep(key, ms)
-  -- GT leaves a key without an end alone, so the first one sets it.
-  if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, ms)
-  else redis.call('PEXPIRE', key, ms, 'GT') end
+-- Keeps a key for at least so long. GT leaves a key without an end alone, so the first one sets it.
+local function keep(key, ms, is_new)
+  if is_new then redis.call('PEXPIRE', key, ms) else redis.call('PEXPIRE', key, ms, 'GT') end
 end
 
 -- Takes what one limit gives this job, if there is room now; else returns when there is.
@@ -112,11 +111,10 @@ local function pass_one(id, limit, order, now, keep_ms, pauses)
   if waiting[1] and waiting[1] ~= id and tonumber(waiting[2]) <= order then return NEVER end
   local inside = RUNNING_PREFIX .. limit.id
   if limit.most_running > 0 then
-    if redis.call('ZCARD', inside) >= limit.most_running and not redis.call('ZSCORE', inside, id) then
-      return NEVER
-    end
+    local running = redis.call('ZCARD', inside)
+    if running >= limit.most_running and not redis.call('ZSCORE', inside, id) then return NEVER end
     redis.call('ZADD', inside, math.floor(now / 1000), id)
-    keep(inside, keep_ms)
+    keep(inside, keep_ms, running == 0)
   end
   if failures > 0 then
     values[#values + 1], values[#values + 2] = 'probe', id
@@ -161,18 +159,13 @@ end
 local function wait_at(id, limit, at, order, keep_ms, now)
   local waiting = WAITING_PREFIX .. limit.id
   redis.call('ZADD', waiting, order, id)
-  keep(waiting, keep_ms)
+  keep(waiting, keep_ms, redis.call('PTTL', waiting) < 0)
   if at < NEVER then
     set_alarm(limit.id, at, 'LT')
   end
   remember(limit, now)
   redis.call('HSET', held_key(id), 'waits_for', limit.id)
   show_wait(id, limit, at, now)
-end
-
-local function order_of(id)
-  local priority, created = fields(id, 'priority', 'created_ms')
-  return number(priority, 0) * 2^46 + number(created, 0)
 end
 
 -- A waiting job has passed all its limits.
