@@ -52,11 +52,14 @@ class ProviderClient:
         return self._workers_url + _BASE_PATHS[provider]
 
     def env(self) -> dict[str, str]:
-        """A worker's environment in which LiteLLM finds all six providers here."""
+        """A worker's environment in which LiteLLM finds all its providers here."""
         return {
             "OPENAI_API_KEY": API_KEY,
             "OPENAI_API_BASE": self.base_url("openai"),
             "OPENAI_BASE_URL": self.base_url("openai"),
+            # It speaks OpenAI's format, and LiteLLM calls it by a client of its own.
+            "DEEPSEEK_API_KEY": API_KEY,
+            "DEEPSEEK_API_BASE": self.base_url("openai"),
             "AZURE_API_KEY": API_KEY,
             "AZURE_API_BASE": self.base_url("azure"),
             "AZURE_API_VERSION": "2024-10-21",

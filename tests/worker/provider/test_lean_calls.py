@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import litellm
 import pytest
 
 from rustic_ai.llm_queue.tasks.call import Endpoint
@@ -97,15 +98,20 @@ NEWER = {"reasoning": "openai/o3", "newest": "openai/gpt-5", "unheard of": "open
 OF_THE_CLIENT = ("x-stainless", "user-agent", "accept", "host", "content-length", "connection")
 
 
+@pytest.fixture(params=[MODELS["openai"], "deepseek/deepseek-chat"])
+def asked_model(request: pytest.FixtureRequest) -> str:
+    """Of a provider that LiteLLM calls by OpenAI's SDK, and of one that it calls by a client of its own."""
+    return str(request.param)
+
+
 @pytest.fixture
-def both_ways(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
+def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ask the same twice, the short way and LiteLLM's own; the requests and the ends of both."""
 
-    async def ask(
-        model: str = MODELS["openai"], step: Step | None = None, on: Bench = bench, **how: Any
-    ) -> Any:
+    async def ask(model: str = asked_model, step: Step | None = None, on: Bench = bench, **how: Any) -> Any:
         ends = []
         for way in ("lean", "whole"):
+            taken = noted_ways(monkeypatch)
             bench.stub.plan("*", *([step] if step else []))
             if way == "whole":
                 monkeypatch.setattr(worker_provider, "fits", lambda *_: False)
@@ -115,11 +121,31 @@ def both_ways(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
             except Exception as error:
                 end = _told(error)
             requests = bench.stub.requests()[before:]
-            assert all(_by_the_sdk(request) == (way == "whole") for request in requests)
+            assert set(taken) == {way}
+            if model.startswith("openai/"):
+                assert all(_by_the_sdk(request) == (way == "whole") for request in requests)
             ends.append(([_asked(request) for request in requests], _compared(end)))
         return ends
 
     return ask
+
+
+def noted_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The way that each call from here on takes."""
+    taken: list[str] = []
+    short, whole = lean_calls.lean_completion, litellm.acompletion
+
+    async def by_the_short_way(*args: Any) -> object:
+        taken.append("lean")
+        return await short(*args)
+
+    async def by_litellms_way(**arguments: Any) -> object:
+        taken.append("whole")
+        return await whole(**arguments)
+
+    monkeypatch.setattr(worker_provider, "lean_completion", by_the_short_way)
+    monkeypatch.setattr(litellm, "acompletion", by_litellms_way)
+    return taken
 
 
 def _by_the_sdk(request: Any) -> bool:
@@ -194,6 +220,7 @@ async def test_a_jobs_own_endpoint_is_used_as_by_litellms_own_way(both_ways: Any
     assert lean == whole
 
 
+@pytest.mark.parametrize("asked_model", [MODELS["openai"]], indirect=True)
 @pytest.mark.parametrize("model", NEWER.values())
 async def test_other_models_are_asked_as_by_litellms_own_way(both_ways: Any, model: str) -> None:
     lean, whole = await both_ways(model, temperature=0.3, max_tokens=9, tools=[TOOL], stop="x")

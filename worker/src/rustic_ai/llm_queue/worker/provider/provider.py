@@ -131,7 +131,7 @@ class Provider:
         with exchange(self._rules):
             # An operator's LiteLLM config may change any of LiteLLM's ways.
             if self._settings.fast_path and self._router is None and fits(target, arguments):
-                response: object = await lean_completion(arguments)
+                response: object = await lean_completion(str(target.provider), arguments)
             else:
                 with in_place(_never_blocks(target)):
                     response = await litellm.acompletion(**arguments)

@@ -58,6 +58,7 @@ async def fast_embeddings(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
                 **{name: arguments[name] for name in _PARAMETERS if name in arguments},
             },
             timeout_s=arguments["timeout"],
+            provider=LlmProviders.OPENAI,
             config=seam.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI),
         )
     except Exception as error:

@@ -13,6 +13,8 @@ from ..targets.credentials import Target
 from . import seam
 from .fast_post import lean_post
 
+#: The providers that LiteLLM asks in OpenAI's own form, and reads by OpenAI's own translation.
+_PROVIDERS = {"openai": LlmProviders.OPENAI, "deepseek": LlmProviders.DEEPSEEK}
 #: Headers that OpenAI's SDK takes from these, and LiteLLM's own client does not.
 _ONLY_THE_SDK_READS = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _SET_FOR_EACH = ("authorization", "content-type")
@@ -73,16 +75,16 @@ _UNLOGGED = _Unlogged()
 def fits(target: Target, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
     """Whether `lean_completion` of these arguments gives what `litellm.acompletion` would."""
     return (
-        target.provider == "openai"
+        target.provider in _PROVIDERS
         and not target.routed
         and arguments.keys() <= _PLAIN_PARAMETERS | _OURS
         and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
-        and not any(environment.get(name) for name in _ONLY_THE_SDK_READS)
-        and _name_at_openai(*_asked(arguments)) is not None
+        and not (target.provider == "openai" and any(environment.get(name) for name in _ONLY_THE_SDK_READS))
+        and _name_there(target.provider, *_asked(arguments)) is not None
     )
 
 
-async def lean_completion(arguments: Mapping[str, Any]) -> object:
+async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object:
     """One whole answer of a provider that speaks OpenAI's chat completions.
 
     The checks, the translation, the HTTP client and the exceptions are LiteLLM's own. What
@@ -91,17 +93,18 @@ async def lean_completion(arguments: Mapping[str, Any]) -> object:
     pinned release of LiteLLM, and only for arguments that `fits`.
     """
     try:
-        request = _request(arguments)
+        request = _request(provider, arguments)
         response = await lean_post(
             request.url,
             request.headers,
             request.body,
             timeout_s=arguments["timeout"],
+            provider=_PROVIDERS[provider],
             config=request.config,
         )
         return _read(request, response)
     except Exception as error:
-        raise named_error(error, model=arguments["model"], provider="openai") from error
+        raise named_error(error, model=arguments["model"], provider=provider) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +115,21 @@ class _Request:
     body: dict[str, Any] = field(repr=False)
 
 
-def _request(arguments: Mapping[str, Any]) -> _Request:
+def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
     # In the order of LiteLLM's `completion()`, which each step changes for the next.
-    model = _name_at_openai(*_asked(arguments))
+    model = _name_there(provider, *_asked(arguments))
     key, api_base = arguments["api_key"], arguments.get("api_base")
     messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
     params = _checked_parameters(arguments, model)
-    config = seam.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI)
+    config = seam.get_provider_chat_config(model=model, provider=_PROVIDERS[provider])
     messages = list(
         config.translate_developer_role_to_system_role(
-            messages=messages, model=model, custom_llm_provider="openai", api_base=api_base, model_info=None
+            messages=messages, model=model, custom_llm_provider=provider, api_base=api_base, model_info=None
         )
     )
     params = seam.get_optional_params(
         model=model,
-        custom_llm_provider="openai",
+        custom_llm_provider=provider,
         messages=messages,
         stream=None,
         max_retries=arguments["max_retries"],
@@ -136,12 +139,12 @@ def _request(arguments: Mapping[str, Any]) -> _Request:
     about = {
         "model": model,
         "optional_params": params,
-        "litellm_params": {"custom_llm_provider": "openai", "api_base": api_base},
+        "litellm_params": {"custom_llm_provider": provider, "api_base": api_base},
     }
     headers = config.validate_environment(
         headers=dict(arguments.get("extra_headers") or {}), messages=messages, api_key=key, **about
     )
-    url = config.get_complete_url(api_base=seam.resolve_openai_api_base(api_base), api_key=key, **about)
+    url = config.get_complete_url(api_base=_address(provider, api_base), api_key=key, **about)
     body = config.transform_request(messages=messages, headers=headers, **about)
     return _Request(config, url, headers, {**body, **extra})
 
@@ -182,11 +185,25 @@ def _asked(arguments: Mapping[str, Any]) -> tuple[str, str | None, str | None, b
     )
 
 
+def _address(provider: str, api_base: str | None) -> str | None:
+    if provider == "openai":
+        address: str | None = seam.resolve_openai_api_base(api_base)
+        return address
+    return api_base or _usual_address(provider, os.environ.get(f"{provider.upper()}_API_BASE"))
+
+
 @functools.lru_cache(_MOST_MODELS)
-def _name_at_openai(model: str, provider: str | None, api_base: str | None, with_tools: bool) -> str | None:
-    """The model's name for OpenAI's chat completions; None where LiteLLM would go another way."""
+def _usual_address(provider: str, _of_the_environment: str | None) -> str | None:
+    return get_llm_provider(model="any", custom_llm_provider=provider)[3]
+
+
+@functools.lru_cache(_MOST_MODELS)
+def _name_there(
+    wanted: str, model: str, provider: str | None, api_base: str | None, with_tools: bool
+) -> str | None:
+    """The model's name for the provider's chat completions; None where LiteLLM would go another way."""
     name, found, _, base = get_llm_provider(model=model, custom_llm_provider=provider, api_base=api_base)
-    if found != "openai" or base != api_base or name.startswith("ft:"):
+    if found != wanted or (found == "openai" and base != api_base) or name.startswith("ft:"):
         return None
     info, _ = seam.responses_api_bridge_check(
         model=name,

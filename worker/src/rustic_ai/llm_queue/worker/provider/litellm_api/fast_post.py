@@ -17,14 +17,20 @@ _url = functools.lru_cache(_MOST_URLS)(httpx.URL)
 
 
 async def lean_post(
-    url: str, headers: Mapping[str, str], body: Mapping[str, Any], *, timeout_s: float, config: Any
+    url: str,
+    headers: Mapping[str, str],
+    body: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    provider: litellm.LlmProviders,
+    config: Any,
 ) -> httpx.Response:
-    """One POST by LiteLLM's client for OpenAI, and its answer, read to the end.
+    """One POST by LiteLLM's client for `provider`, and its answer, read to the end.
 
     Bypasses httpx's redirects, cookies and logins: no provider call may use them. Raises the errors of
     `config`, the provider's own in LiteLLM.
     """
-    handler = seam.get_async_httpx_client(litellm.LlmProviders.OPENAI, params={"ssl_verify": None})
+    handler = seam.get_async_httpx_client(provider, params={"ssl_verify": None})
     client: Any = handler.client
     request = client.build_request(
         "POST", _url(url), content=json.dumps(body), headers=headers, timeout=timeout_s
@@ -32,7 +38,9 @@ async def lean_post(
     try:
         return await _answer(seam.transport_for_url(client, request.url), request)
     except Exception as error:
-        raise seam.provider_error(e=await _described(error), provider_config=config) from error
+        raise seam.provider_error(
+            e=await _described(error, provider.value), provider_config=config
+        ) from error
 
 
 async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
@@ -49,10 +57,10 @@ async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -
     return response.raise_for_status()
 
 
-async def _described(error: Exception) -> Exception:
+async def _described(error: Exception, provider: str) -> Exception:
     """`error` as LiteLLM's client would raise it."""
     if isinstance(error, httpx.TimeoutException):
-        return litellm.Timeout(str(error), model="", llm_provider="openai")
+        return litellm.Timeout(str(error), model="", llm_provider=provider)
     if not isinstance(error, httpx.HTTPStatusError):
         return error
     try:
