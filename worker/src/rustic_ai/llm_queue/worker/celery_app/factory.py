@@ -7,6 +7,7 @@ from ..pool.pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
 from ..settings import WorkerSettings
 from ..telemetry.log_format import LogFormat
 from .boot import add_steps
+from .broker_info import hide_broker_secrets
 from .bulk_pop import take_in_batches
 from .event_batching import gather_events
 from .log_signals import NoBanner, watch_loggers
@@ -42,4 +43,5 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
         NoBanner().watch(app)
     take_in_batches(app)
     gather_events(app)
+    hide_broker_secrets(app)
     return app
