@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
+from support.documents.readme import DEMO as PAGE
 from support.documents.readme import blocks
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub
@@ -108,8 +109,8 @@ def test_it_shows_answers_a_stream_and_a_fallback_and_leaves_nothing_running() -
     assert re.search(r"1\. smollm2 failed \(connection\)[^$]*3\. spare answered after", fallback)
     assert re.search(r"6 answers, \d+ tokens, no price, in", said)
     assert_ended(said, 4)
-    (shown,) = blocks("")
-    assert headings(shown) == headings(said), "the README shows another demo"
+    (shown,) = blocks("", PAGE)
+    assert headings(shown) == headings(said), "docs/demo.md shows another demo"
 
 
 @pytest.mark.parametrize("moment", ["Valkey", "guild", "How is bread made?"])

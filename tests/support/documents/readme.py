@@ -1,4 +1,4 @@
-"""The README and the agents' guide, taken apart for the tests that hold them against the code."""
+"""The README and the pages in docs/, taken apart for the tests that hold them against the code."""
 
 import importlib.util
 import re
@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+DEMO = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, page: str = README) -> list[str]:
@@ -43,10 +44,10 @@ def run_snippets(page: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Modu
     return module
 
 
-def table(first_column: str) -> list[list[str]]:
-    """The rows of the table whose head begins with ``first_column``."""
-    found = re.search(rf"^\| {first_column} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert found, f"the README has no table of {first_column}"
+def table(first_column: str, page: str) -> list[list[str]]:
+    """The rows of a page's table whose head begins with ``first_column``."""
+    found = re.search(rf"^\| {first_column} \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    assert found, f"the page has no table of {first_column}"
     return [[cell.strip() for cell in line.strip("|\n").split(" | ")] for line in found[1].splitlines()]
 
 
