@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from click.testing import CliRunner
 
 from faults.callers import OWNER
 from faults.checker import assert_promises
@@ -12,6 +13,7 @@ from faults.scene import Scene
 from rustic_ai.llm_queue.resolver.exceptions import IdempotencyConflict, JobCancelled
 from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
+from rustic_ai.llm_queue.worker.cli.main import commands
 from support.callers.llm import ask
 from support.providers.provider import Step
 
@@ -29,6 +31,18 @@ def by_revoke(scene: Scene, job_id: str) -> None:
     """What Flower's Terminate button does."""
     with make_celery_app(scene.callers.settings) as app:
         app.control.revoke(job_id, terminate=True)
+
+
+def by_terminate(scene: Scene, job_id: str) -> None:
+    """What `celery control terminate` does."""
+    with make_celery_app(scene.callers.settings) as app:
+        app.control.terminate(job_id)
+
+
+def by_command(scene: Scene, job_id: str) -> None:
+    """What `llm-queue cancel` does."""
+    ran = CliRunner().invoke(commands, ["cancel", job_id], env={"LLM_QUEUE_REDIS_URL": scene.url})
+    assert ran.exit_code == 0, ran.output
 
 
 HOW = pytest.mark.parametrize("cancel", [by_handle, by_revoke])
@@ -79,6 +93,20 @@ def test_cancel_of_a_waiting_job_ends_it_at_once(scene: Scene, cancel: Cancel) -
     history = scene.history()
     assert_promises(history)
     assert history.requests_of("waits-0") == []
+
+
+@pytest.mark.parametrize(
+    ("cancel", "by"),
+    [(by_handle, "caller"), (by_revoke, "operator"), (by_terminate, "operator"), (by_command, "operator")],
+)
+def test_a_running_jobs_caller_is_told_who_cancelled_it(scene: Scene, cancel: Cancel, by: str) -> None:
+    scene.provider.plan("*", Step(hold=True, times=None))
+    scene.start_worker()
+    handle = scene.callers.llm().submit(ask("#q"))
+    scene.provider.wait_for_requests(1)
+    cancel(scene, handle.id)
+    with pytest.raises(JobCancelled, match=f"cancelled by {by}"):
+        handle.result()
 
 
 def test_cancel_of_a_job_that_has_ended_says_so(scene: Scene) -> None:

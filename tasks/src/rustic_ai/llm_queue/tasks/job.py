@@ -132,6 +132,8 @@ class JobRecord(Contract):
     #: Attempts whose end is known.
     attempts: tuple[AttemptRecord, ...] = ()
     cancel_requested: bool = False
+    #: Who asked for that, as `Cancelled.by`.
+    cancel_by: str | None = Field(default=None, max_length=64)
     #: Claims given back by a worker that shut down, which do not count as losses.
     handbacks: Whole = 0
     #: The flight of equal calls that it leads or follows.
@@ -201,6 +203,7 @@ def _nest(fields: Mapping[str, str]) -> dict[str, object]:
     record: dict[str, object] = {name: fields[name] for name in _PROGRESS if name in fields}
     record["attempts"] = json.loads(fields.get("attempts") or "[]")
     record["cancel_requested"] = bool(fields.get("cancel_by"))
+    record["cancel_by"] = fields.get("cancel_by") or None
     record["job"] = job
     return record
 

@@ -171,4 +171,4 @@ class Runtime:
 
 
 def _stop_reason() -> StopReason:
-    return StopReason.SHUTDOWN if cancel_reason() is CancelReason.SHUTDOWN else StopReason.CANCELLED
+    return StopReason.SHUTDOWN if cancel_reason() is CancelReason.SHUTDOWN else StopReason.REVOKED

@@ -31,6 +31,8 @@ class StopReason(StrEnum):
     #: Another worker has the lease now: write nothing any more.
     LOST = "lost"
     CANCELLED = "cancelled"
+    #: Celery was told to stop it, which operators alone can do.
+    REVOKED = "revoked"
     #: This worker shuts down: hand the job back.
     SHUTDOWN = "shutdown"
     #: A gate had the ledger put the job back on the queue: this worker holds nothing of it.

@@ -221,10 +221,13 @@ class Executor:
         """How the job ends; None when it does not end here."""
         if reason in (StopReason.LOST, StopReason.PARKED):
             return None
+        if reason is StopReason.REVOKED:
+            return Cancelled(account=execution.account(), by="operator")
         if reason is StopReason.CANCELLED:
             now_ms = execution.now_ms + 1000 * execution.elapsed_s
-            ended = Expired if gave_up(execution.record, now_ms) else Cancelled
-            return ended(account=execution.account())
+            if gave_up(execution.record, now_ms):
+                return Expired(account=execution.account())
+            return await self._cancelled(execution)
         return await self._hand_back(execution)
 
     async def _hand_back(self, execution: Execution) -> Outcome | None:
@@ -241,10 +244,18 @@ class Executor:
                 logger.info("Job %s is handed back to the queue", execution.job_id)
                 await self.announcer.announce(execution.job_id)
             case "cancelled":
-                return Cancelled(account=execution.account())
+                return await self._cancelled(execution)
             case "lost":
                 return worker_lost(execution.record)
         return None
+
+    async def _cancelled(self, execution: Execution) -> Cancelled:
+        try:
+            record = await self.ledger.record(execution.job_id)
+        except ContractViolation:
+            record = None
+        by = record.cancel_by if record else None
+        return Cancelled(account=execution.account(), by=by or "caller")
 
     async def _let_go(self, execution: Execution) -> None:
         self.leases.let_go(execution)

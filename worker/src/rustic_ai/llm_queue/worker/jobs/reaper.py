@@ -105,6 +105,6 @@ def _outcome(verdict: ReapVerdict, record: JobRecord | None) -> Outcome:
         case "withdrawn" if record and gave_up(record, record.ended_ms or 0):
             return expired(record)
         case "cancelled" | "withdrawn":
-            return cancelled(record, by="caller")
+            return cancelled(record, by=(record.cancel_by if record else None) or "caller")
         case _:
             return worker_lost(record)
