@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import flights as flights_module
 from rustic_ai.llm_queue.tasks.ledger import ledger as ledger_module
-from rustic_ai.llm_queue.tasks.ledger import limit_ledger
+from rustic_ai.llm_queue.tasks.ledger import limit_ledger, turn_ledger
 from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.library import library_name, library_source
 from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.ledger.turn_ledger import TurnLedger
 from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import TTL, a_job
 
@@ -39,12 +40,12 @@ async def test_every_function_has_a_method_of_its_name_and_every_call_a_function
     names = await registered(valkey.url)
     methods = {
         name
-        for ledger in (Ledger, LimitLedger, Flights)
+        for ledger in (Ledger, LimitLedger, TurnLedger, Flights)
         for name, _ in inspect.getmembers(ledger, inspect.iscoroutinefunction)
     }
     called = {
         name
-        for module in (ledger_module, limit_ledger, flights_module)
+        for module in (ledger_module, limit_ledger, turn_ledger, flights_module)
         for name in re.findall(r'_library\.call\(\s*"(\w+)"', inspect.getsource(module))
     }
     assert names == called

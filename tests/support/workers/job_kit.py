@@ -86,6 +86,7 @@ class JobKit:
         self.reaper = Reaper(
             self.ledger, self.settlement, self.announcer, self.leases,
             queue=self.settings.queue, every=self.settings.reap_every,
+            fair_share=self.settings.fair_share,
         )  # fmt: skip
         self.ticker = Ticker(self.ledger.limits)
         limits = LimitGate(

@@ -139,13 +139,13 @@ async def test_a_retry_waits_to_be_put_on_record(
     await async_wait_until(lambda: provider.open_calls, 10)
     await begun(refusal)
     asked = asyncio.Event()
-    fcall = kit.redis.fcall
+    execute = kit.redis.execute_command
 
-    def noted(*args: Any) -> Any:
+    def noted(*args: Any, **options: Any) -> Any:
         asked.set()
-        return fcall(*args)
+        return execute(*args, **options)
 
-    monkeypatch.setattr(kit.redis, "fcall", noted)
+    monkeypatch.setattr(kit.redis, "execute_command", noted)
     provider.release()
     await asyncio.wait_for(asked.wait(), 10)
     await begun(refusal)

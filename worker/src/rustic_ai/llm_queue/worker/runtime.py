@@ -90,6 +90,7 @@ class Runtime:
             self.leases,
             queue=settings.queue,
             every=settings.reap_every,
+            fair_share=settings.fair_share,
         )
         self._intake = Intake()
         self._provider = Provider(

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from pydantic_settings import NoDecode
 
 from rustic_ai.llm_queue.tasks.duration import Duration
+from rustic_ai.llm_queue.tasks.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.limit_rule import LimitRule, parse_limits
 from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
@@ -63,6 +64,9 @@ class WorkerSettings(QueueSettings):
     #: What calls share, `[[limits]]` in the policy file (docs/limits.md): requests and tokens a minute,
     #: calls at once. In the environment the same as a JSON list.
     limits: Annotated[tuple[LimitRule, ...], BeforeValidator(parse_limits)] = ()
+    #: `[fair_share]` of the policy file: whose job is next where more wait than run. In the environment
+    #: the same as a JSON object.
+    fair_share: FairShare = FairShare()
     #: Longest that a provider's 429 closes its model to all workers.
     max_cooldown: Duration = Field(default=timedelta(minutes=15), ge=timedelta(seconds=1))
 

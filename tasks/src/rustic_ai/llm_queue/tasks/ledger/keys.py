@@ -62,6 +62,21 @@ CACHE_GENERATION_PREFIX = f"{KEY_PREFIX}cache:generation:"
 #: The scopes that keep answers: a sorted set of the `CACHE_USED_PREFIX` keys to the time (s) of the last.
 CACHE_SCOPES = f"{KEY_PREFIX}cache:scopes"
 
+#: Jobs beyond the window that have arrived, the latest first, by queue: a list of ids. Its last entry is a
+#: mark while there is a backlog.
+ARRIVALS_PREFIX = f"{KEY_PREFIX}arrivals:"
+#: A guild's waiting jobs, by queue, priority and guild: a sorted set of job id to the time (ms) it was
+#: submitted.
+BACKLOG_PREFIX = f"{KEY_PREFIX}backlog:"
+#: The organisations with a backlog, by queue and priority, and the guilds of each: sorted sets to their tags.
+FLOWS_PREFIX = f"{KEY_PREFIX}flows:"
+#: The virtual time, by queue and priority: a hash of floors, and of the tags of idle flows.
+VTIME_PREFIX = f"{KEY_PREFIX}vtime:"
+#: What a job's turn was charged, by job id, until its end shows what it took.
+CHARGED_PREFIX = f"{KEY_PREFIX}charged:"
+#: The policy of fair shares, as the workers have it: a hash.
+FAIR_SHARE = f"{KEY_PREFIX}fair_share"
+
 COSTS_PREFIX = f"{KEY_PREFIX}costs:"
 MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
 JOB_PREFIX = f"{KEY_PREFIX}job:"

@@ -34,6 +34,7 @@ from .flights import Flights
 from .functions_missing import FunctionsMissing as FunctionsMissing
 from .library import FunctionLibrary
 from .limit_ledger import LimitLedger
+from .turn_ledger import TurnLedger
 from .verdicts import CancelVerdict as CancelVerdict
 from .verdicts import Claim as Claim
 from .verdicts import FinishVerdict as FinishVerdict
@@ -60,6 +61,7 @@ class Ledger:
         self._redis = redis
         self._library = FunctionLibrary(redis)
         self.limits = LimitLedger(redis)
+        self.turns = TurnLedger(redis)
         self.flights = Flights(redis, result_ttl=result_ttl, costs_ttl=costs_ttl)
         self._ttl_ms = milliseconds(result_ttl)
         self._costs_ttl_ms = milliseconds(costs_ttl)

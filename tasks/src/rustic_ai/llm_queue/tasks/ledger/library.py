@@ -23,7 +23,7 @@ from .wakeup_message import wakeup_template
 
 #: The parts, in the order in which each uses only what stands before it.
 _PARTS = (
-    *("records", "streams", "books", "wakeups", "flights", "limits"),
+    *("records", "streams", "books", "wakeups", "turns", "flights", "limits"),
     *("endings", "submits", "claims", "admission", "repairs", "dead"),
 )
 

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
+from rustic_ai.llm_queue.tasks.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger, ReapVerdict
 from rustic_ai.llm_queue.tasks.outcome import Outcome
@@ -20,6 +21,8 @@ logger = get_logger(__name__)
 _PATIENCE = timedelta(seconds=5)
 #: A worker that dies may have held a thousand: all of them are to run again at once.
 _AT_ONCE = 1_000
+#: Of some 400 arrived jobs each; what is left then waits for the next sweep.
+_MOST_STEPS = 250
 
 
 class Reaper:
@@ -39,17 +42,21 @@ class Reaper:
         *,
         queue: str,
         every: timedelta,
+        fair_share: FairShare,
     ) -> None:
         self._ledger, self._settlement, self._announcer, self._leases = ledger, settlement, announcer, leases
-        self._queue = queue
+        self._queue, self._fair_share = queue, fair_share
         self._every_s = every.total_seconds()
         self.requeued = 0
+        #: Jobs that waited so long that they went up to a higher priority.
+        self.lifted = 0
 
     async def run(self) -> None:
         """Repair until cancelled."""
         while True:
             try:
                 await self._reap()
+                await self._keep_turns()
                 await self._announce_lost_wakeups()
                 await self._repair_flights()
             except OUTAGE_ERRORS as error:
@@ -86,6 +93,14 @@ class Reaper:
         epoch = record.epoch if record else await self._ledger.epoch(job_id)
         if await self._settlement.conclude(job_id, epoch, record, outcome):
             logger.warning("Job %s was concluded: %s", job_id, outcome.kind)
+
+    async def _keep_turns(self) -> None:
+        # A burst is sorted in at once, in steps that hold up Redis for some milliseconds each.
+        for _ in range(_MOST_STEPS):
+            lifted, unsorted = await self._ledger.turns.share(self._queue, self._fair_share)
+            self.lifted += lifted
+            if not unsorted:
+                return
 
     async def _announce_lost_wakeups(self) -> None:
         for priority in PRIORITIES:

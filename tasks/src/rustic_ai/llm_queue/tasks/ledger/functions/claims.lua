@@ -7,9 +7,11 @@
 local function claim(keys, args)
   local id, worker, token, lease_ms, most_losses = unpack(args)
   local now = now_ms()
-  local state, deadline, epoch, handbacks, holder, loss =
-    fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss')
+  local state, deadline, epoch, handbacks, holder, loss, queue, priority =
+    fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss', 'queue', 'priority')
   if not state then return {'missing', now} end
+  -- Turns that cannot be kept do not keep a job from being run.
+  pcall(take_turns, queue, priority, now, true)
   local closed = redis.call('EXISTS', CLOSED, PAUSES) > 0 and 1 or 0
   if FINAL[state] then return {fields(id, 'finished_epoch') and 'final' or 'withdrawn', now} end
   if state == 'running' then

@@ -9,7 +9,7 @@ local function replay(keys, args)
   redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now, 'deadline_ms', now + timeout_ms,
     'handbacks', redis.call('HGET', keys[1], 'epoch'), 'attempts', '[]', 'attempts_begun', 0)
   redis.call('HDEL', keys[1], 'cancel_by', 'started_ms', 'ended_ms', 'claim_token', 'claimed_ms',
-    'finished_epoch', 'told', 'limited_ms', 'limited_by', 'limited_since_ms',
+    'finished_epoch', 'told', 'lifted_ms', 'limited_ms', 'limited_by', 'limited_since_ms',
     'waits_for', 'ahead', 'starts_at_ms', 'paused_until_ms', 'flight', 'flight_shared')
   redis.call('PEXPIRE', keys[1], timeout_ms + record_ttl_ms)
   redis.call('DEL', result_key(id), log_key(id))

@@ -38,6 +38,9 @@ local function finish(keys, args)
   settle(id, state, meta, tonumber(result_ttl_ms), now)
   release(id, used_tokens(used_input, used_output))
   if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
+  local queue, priority = fields(id, 'queue', 'priority')
+  pcall(correct_charge, id, queue or '', used_input, used_output)
+  pcall(take_turns, queue, priority, now, false)
   -- Books that cannot be written do not keep a job from ending.
   if args[10] then pcall(book, now, unpack(args, 10)) end
   return 'done'

@@ -6,6 +6,19 @@ local function same_request(known, given)
   return false
 end
 
+-- Whether a new job waits for its turn: there is a backlog, or its window is full. An agent whose rights are
+-- those of an older release cannot look, and sends its wake-up itself.
+local function waits_its_turn(id, queue, list)
+  local arrivals = ARRIVALS_PREFIX .. queue
+  local arrived = redis.pcall('LLEN', arrivals)
+  if type(arrived) ~= 'number' then return false end
+  local length = arrived == 0 and redis.pcall('LLEN', list) or SHORTEST_WINDOW
+  if type(length) ~= 'number' or length < SHORTEST_WINDOW then return false end
+  if type(redis.pcall('LPUSH', arrivals, id)) ~= 'number' then return false end
+  redis.pcall('PEXPIRE', arrivals, TURNS_KEPT_MS)
+  return true
+end
+
 -- keys: job, [idempotency key]; list: Celery's, which takes the wake-up; then the record's fields
 -- returns: {'created' | 'exists' | 'conflict', job id}
 local function submit(keys, args)
@@ -30,8 +43,12 @@ local function submit(keys, args)
   redis.call('HSET', keys[1], 'state', 'queued', 'created_ms', now,
     'deadline_ms', now + timeout_ms, 'epoch', 0, 'attempts_begun', 0, 'handbacks', 0, unpack(args, 8))
   redis.call('PEXPIRE', keys[1], timeout_ms + record_ttl_ms)
-  redis.call('ZADD', queued_beside(id), now, id)
   redis.call('ZADD', DEADLINES, now + timeout_ms, id)
+  if waits_its_turn(id, fields(id, 'queue') or '', list) then
+    redis.call('ZADD', queued_beside(id), UNANNOUNCED + now, id)
+    return {'created', id}
+  end
+  redis.call('ZADD', queued_beside(id), now, id)
   -- Where something else was put in the list's place, the job is announced once that is gone.
   redis.pcall('LPUSH', list, wakeup)
   return {'created', id}

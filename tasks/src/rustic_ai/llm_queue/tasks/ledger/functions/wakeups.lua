@@ -32,8 +32,8 @@ local function shown_arguments(id)
     .. ' agent=' .. text(owner.agent) .. ' ~tokens=' .. text(tokens)
 end
 
--- Puts a job on the queue and wakes a worker up for it. It has had its wait: it goes first.
-local function announce_first(id, now)
+-- Puts a job on the queue and wakes a worker up for it. push: the list's end that it goes to.
+local function announce(id, now, push)
   local queue, priority = fields(id, 'queue', 'priority')
   queue, priority = queue or '', priority or '0'
   local values = {
@@ -46,5 +46,9 @@ local function announce_first(id, now)
   local message = string.gsub(WAKEUP, '@([A-Z-]+)@', values)
   redis.call('ZADD', queued_key(queue, priority), now, id)
   -- Where something else was put in the list's place, the job is announced once that is gone.
-  redis.pcall('RPUSH', message_list(queue, priority), message)
+  redis.pcall(push, message_list(queue, priority), message)
 end
+
+-- A job that has had its wait goes first.
+local function announce_first(id, now) announce(id, now, 'RPUSH') end
+local function announce_last(id, now) announce(id, now, 'LPUSH') end

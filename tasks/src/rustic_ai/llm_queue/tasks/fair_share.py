@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .duration import Duration
+
+#: A worker takes so many wake-ups at once: a shorter window would leave its places empty.
+SHORTEST_WINDOW = 16
+MOST_WEIGHT = 1_000
+
+
+class FairShare(BaseModel):
+    """Whose turn is next where more jobs wait than run: `[fair_share]` of the policy file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Shares by `org` and by `org/guild`, and `*` for any other organisation. A guild's is of its
+    #: organisation's.
+    weights: dict[str, Annotated[float, Field(gt=0, le=MOST_WEIGHT, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    #: What a job takes of its share: its tokens, those of the answer fourfold, or one each.
+    cost: Literal["tokens", "jobs"] = "tokens"
+    #: Wake-ups of a priority that lie ready for workers; what is in there goes by the order of arrival.
+    ready_window: int = 64
+    #: After so long in one priority a job goes up to the next.
+    ageing: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=1))
+
+    @field_validator("ready_window")
+    @classmethod
+    def _feeds_a_worker(cls, window: int) -> int:
+        if window < SHORTEST_WINDOW:
+            raise ValueError(
+                f"{window} is below {SHORTEST_WINDOW}, which one worker takes at once; "
+                f"{SHORTEST_WINDOW} or more keep it busy"
+            )
+        return window
+
+    def fields(self) -> dict[str, str]:
+        """The policy as the ledger's functions read it."""
+        weights = {f"weight:{name}": repr(weight) for name, weight in self.weights.items()}
+        return {"window": str(self.ready_window), "cost": self.cost, **weights}

@@ -1,0 +1,305 @@
+-- Fair share: whose job is next. Celery's list of a priority holds a short window of wake-ups; the jobs
+-- beyond it wait in backlogs, one a guild, and come into the window in turn.
+--
+-- Start-time fair queueing over organisations, and within each over its guilds: a flow's tag is the
+-- virtual time of its next job, moved on by the job's cost over the flow's weight. The least tag is next.
+-- A flow that comes back from idleness begins at the floor, the tag served last, so idleness earns no
+-- credit; a lead it had is kept.
+--
+-- Agents put the ids of jobs beyond the window into one list, `arrivals`; the workers' steps sort them
+-- in. While there is a backlog the list's oldest entry is a mark, so that a submit sees it.
+local MARK = '-'
+-- In the index of waiting jobs, those without a wake-up have this added to their time.
+local UNANNOUNCED = 2^50
+-- A submit sends its wake-up itself while no more than this wait, and nothing arrives or waits in turn.
+local SHORTEST_WINDOW, USUAL_WINDOW = 16, 64
+local MOST_SORTED, MOST_LATEST, MOST_MOVED, MOST_LOOKED_AT = 96, 32, 16, 64
+local MOST_FLOWS, SHARED_FLOWS = 20000, 1024
+-- A token of an answer costs about four of a prompt; before it is there, this many are reckoned with.
+local OUTPUT_COST, EXPECTED_OUTPUT = 4, 256
+local LEARNING = 0.2
+local TURNS_KEPT_MS = 86400000
+-- One wake-up in so many goes to the oldest job of the priorities below.
+local TURNS_A_LIFT = 16
+local BANDS = {'0', '3', '6', '9'}
+local BAND_OF = {['0'] = 1, ['3'] = 2, ['6'] = 3, ['9'] = 4}
+
+local function arrivals_key(queue) return ARRIVALS_PREFIX .. queue end
+local function flows_key(queue, priority) return FLOWS_PREFIX .. queue .. ':' .. priority end
+local function vtime_key(queue, priority) return VTIME_PREFIX .. queue .. ':' .. priority end
+local function backlog_key(queue, priority, guild) return BACKLOG_PREFIX .. queue .. ':' .. priority .. ':' .. guild end
+local function keep_for_a_day(key) redis.call('PEXPIRE', key, TURNS_KEPT_MS) end
+
+-- The flows of a job: those of its organisation and its guild, hashed, for names may be of any form.
+local function flow_of(id)
+  local owner_json = fields(id, 'owner')
+  local known, owner = pcall(cjson.decode, owner_json or '')
+  owner = known and type(owner) == 'table' and owner or {}
+  local org = type(owner.org) == 'string' and owner.org or ''
+  local guild = org .. '/' .. (type(owner.guild) == 'string' and owner.guild or '')
+  return {org = string.sub(redis.sha1hex(org), 1, 16), guild = string.sub(redis.sha1hex(guild), 1, 16),
+    org_name = org, guild_name = guild}
+end
+
+-- Tenants choose the names, so their number is bounded: flows beyond it share one with others.
+local function bounded(flows, name)
+  if redis.call('ZCARD', flows) < MOST_FLOWS or redis.call('ZSCORE', flows, name) then return name end
+  return 'shared:' .. tonumber(string.sub(name, 1, 8), 16) % SHARED_FLOWS
+end
+
+-- A flow's tag, and whether it has jobs that wait in turn.
+local function tag_of(flows, vtime, name, floor_name)
+  local tag = redis.call('ZSCORE', flows, name)
+  if tag then return tonumber(tag), true end
+  local idle, floor = unpack(redis.call('HMGET', vtime, 'tag:' .. name, floor_name))
+  return math.max(tonumber(idle or 0), tonumber(floor or 0)), false
+end
+
+local function set_tag(flows, vtime, name, tag, waits)
+  if waits then redis.call('ZADD', flows, tag, name)
+  elseif redis.call('HLEN', vtime) < 2 * MOST_FLOWS then redis.call('HSET', vtime, 'tag:' .. name, tag) end
+end
+
+local function move_tags(queue, priority, flow, cost)
+  local flows, vtime = flows_key(queue, priority), vtime_key(queue, priority)
+  local org_weight, guild_weight, usual = unpack(redis.call('HMGET', FAIR_SHARE,
+    'weight:' .. flow.org_name, 'weight:' .. flow.guild_name, 'weight:*'))
+  local function move(of, name, floor_name, weight)
+    local tag, waits = tag_of(of, vtime, name, floor_name)
+    set_tag(of, vtime, name, math.max(tag + cost / tonumber(weight or 1), 0), waits)
+  end
+  move(flows, flow.org, 'floor', org_weight or usual)
+  move(flows .. ':' .. flow.org, flow.guild, 'floor:' .. flow.org, guild_weight)
+  keep_for_a_day(vtime)
+end
+
+-- What a job will take: its prompt as estimated, and an answer as its guild's have been.
+local function cost_of(id, vtime, guild)
+  if redis.call('HGET', FAIR_SHARE, 'cost') == 'jobs' then return 1 end
+  local answer = redis.call('HGET', vtime, 'answer:' .. guild)
+  return number(fields(id, 'estimated_tokens'), 0) + tonumber(answer or OUTPUT_COST * EXPECTED_OUTPUT)
+end
+
+local function learn_answer(id, vtime, guild, used)
+  local field = 'answer:' .. guild
+  local known = tonumber(redis.call('HGET', vtime, field) or OUTPUT_COST * EXPECTED_OUTPUT)
+  local answer = math.max(used - number(fields(id, 'estimated_tokens'), 0), 1)
+  if redis.call('HLEN', vtime) < 3 * MOST_FLOWS then
+    redis.call('HSET', vtime, field, known + LEARNING * (answer - known))
+  end
+end
+
+-- The job is taken from its flow's share; beside the cost stands where, for the step that ends it.
+local function charge(id, queue, priority, flow)
+  local cost = cost_of(id, vtime_key(queue, priority), flow.guild)
+  move_tags(queue, priority, flow, cost)
+  redis.call('SET', CHARGED_PREFIX .. id, cost .. ' ' .. priority, 'PX', TURNS_KEPT_MS)
+end
+
+-- The job has ended: its flow is charged what it took, in place of what was expected.
+local function correct_charge(id, queue, used_input, used_output)
+  local charged = redis.call('GET', CHARGED_PREFIX .. id)
+  if not charged then return end
+  redis.call('DEL', CHARGED_PREFIX .. id)
+  local cost, priority = string.match(charged, '^(%S+) (%d)$')
+  if not cost or used_input == '' or redis.call('HGET', FAIR_SHARE, 'cost') == 'jobs' then return end
+  local used, flow = number(used_input, 0) + OUTPUT_COST * number(used_output, 0), flow_of(id)
+  move_tags(queue, priority, flow, used - tonumber(cost))
+  learn_answer(id, vtime_key(queue, priority), flow.guild, used)
+end
+
+local function waits_in_turn(id, index)
+  local score = redis.call('ZSCORE', index, id)
+  return score and tonumber(score) >= UNANNOUNCED and fields(id, 'state') == 'queued'
+end
+
+-- Puts a job that has arrived into its guild's backlog. Where its organisation has neither jobs that wait
+-- nor a lead over the turn served last, it is next anyway: it goes to the front of the window at once.
+-- returns: the job's priority, where it waits now
+local function sort_in(id, queue, now)
+  local of_queue, priority, created = fields(id, 'queue', 'priority', 'created_ms')
+  if of_queue ~= queue or not BAND_OF[priority or ''] then return end
+  if not waits_in_turn(id, queued_key(queue, priority)) then return end
+  local flow, flows, vtime = flow_of(id), flows_key(queue, priority), vtime_key(queue, priority)
+  flow.org = bounded(flows, flow.org)
+  local of_org = flows .. ':' .. flow.org
+  flow.guild = bounded(of_org, flow.guild)
+  local org_tag, org_waits = tag_of(flows, vtime, flow.org, 'floor')
+  local floor = redis.call('HGET', vtime, 'floor')
+  if floor and not org_waits and org_tag <= tonumber(floor) then
+    charge(id, queue, priority, flow)
+    announce_first(id, now)
+    return
+  end
+  local guild_tag = tag_of(of_org, vtime, flow.guild, 'floor:' .. flow.org)
+  local backlog = backlog_key(queue, priority, flow.guild)
+  redis.call('ZADD', backlog, 'NX', number(created, now), id)
+  redis.call('ZADD', of_org, 'NX', guild_tag, flow.guild)
+  redis.call('ZADD', flows, 'NX', org_tag, flow.org)
+  for _, key in ipairs({backlog, of_org, flows}) do keep_for_a_day(key) end
+  return priority
+end
+
+-- A flow whose last job went is idle: its tag is kept beside.
+local function set_aside(flows, vtime, name)
+  local tag = redis.call('ZSCORE', flows, name)
+  redis.call('ZREM', flows, name)
+  if tag then set_tag(flows, vtime, name, tonumber(tag), false) end
+end
+
+-- Takes the next job in turn out of its backlog; nothing when none waits.
+local function next_in_turn(queue, priority)
+  local flows, vtime, index = flows_key(queue, priority), vtime_key(queue, priority), queued_key(queue, priority)
+  for _ = 1, MOST_LOOKED_AT do
+    local org, org_tag = unpack(redis.call('ZRANGE', flows, 0, 0, 'WITHSCORES'))
+    if not org then return end
+    local of_org, id = flows .. ':' .. org, nil
+    local guild, guild_tag = unpack(redis.call('ZRANGE', of_org, 0, 0, 'WITHSCORES'))
+    if guild then id = redis.call('ZPOPMIN', backlog_key(queue, priority, guild))[1] end
+    local waits = id and waits_in_turn(id, index)
+    if waits then
+      redis.call('HSET', vtime, 'floor', org_tag, 'floor:' .. org, guild_tag)
+      local flow = flow_of(id)
+      flow.org, flow.guild = org, guild
+      charge(id, queue, priority, flow)
+    end
+    if guild and redis.call('EXISTS', backlog_key(queue, priority, guild)) == 0 then
+      set_aside(of_org, vtime, guild)
+    end
+    if redis.call('EXISTS', of_org) == 0 then set_aside(flows, vtime, org) end
+    if waits then return id end
+  end
+end
+
+-- Brings jobs in turn into the window, as long as it has room.
+local function refill(queue, priority, now)
+  local length = redis.pcall('LLEN', message_list(queue, priority))
+  if type(length) ~= 'number' then return end
+  local window = tonumber(redis.call('HGET', FAIR_SHARE, 'window') or USUAL_WINDOW)
+  for _ = 1, math.min(window - length, MOST_MOVED) do
+    local id = next_in_turn(queue, priority)
+    if not id then return end
+    announce_last(id, now)
+  end
+end
+
+-- Sorts in what has arrived: the oldest, and some of the latest, which may be another organisation's than
+-- those of a burst before them. returns: the priorities it waits at, as a set
+local function sort_arrivals(queue, now, most)
+  local arrivals, priorities = arrivals_key(queue), {}
+  local function sort(ids)
+    for i = #ids, 1, -1 do
+      local priority = ids[i] ~= MARK and sort_in(ids[i], queue, now)
+      if priority then priorities[priority] = true end
+    end
+  end
+  local oldest = redis.call('LRANGE', arrivals, -most, -1)
+  redis.call('LTRIM', arrivals, 0, -#oldest - 1)
+  sort(oldest)
+  if #oldest == most then
+    sort(redis.call('LRANGE', arrivals, 0, MOST_LATEST - 1))
+    redis.call('LTRIM', arrivals, MOST_LATEST, -1)
+  end
+  return priorities
+end
+
+local function mark_backlog(queue)
+  local arrivals, flows = arrivals_key(queue), {}
+  for i, priority in ipairs(BANDS) do flows[i] = flows_key(queue, priority) end
+  local marked = redis.call('LINDEX', arrivals, -1) == MARK
+  if redis.call('EXISTS', unpack(flows)) > 0 then
+    if not marked then redis.call('RPUSH', arrivals, MARK) end
+    keep_for_a_day(arrivals)
+  elseif marked then
+    redis.call('LTRIM', arrivals, 0, -2)
+  end
+end
+
+-- The job at the head of a priority's window: the one that is taken next.
+local function head_of(queue, priority)
+  local known, message = pcall(cjson.decode, redis.call('LINDEX', message_list(queue, priority), -1) or '')
+  local headers = known and type(message) == 'table' and message.headers
+  local id = type(headers) == 'table' and headers.id
+  if type(id) == 'string' and redis.call('ZSCORE', queued_key(queue, priority), id) then return id end
+end
+
+-- Moves the head of one window to the front of a higher one.
+local function lift(id, queue, from, to, now)
+  redis.call('LTRIM', message_list(queue, from), 0, -2)
+  redis.call('ZREM', queued_key(queue, from), id)
+  redis.call('HSET', job_key(id), 'priority', to, 'lifted_ms', now)
+  announce_first(id, now)
+  refill(queue, from, now)
+end
+
+-- The oldest of the lower priorities' heads goes ahead, whatever waits here.
+local function lift_oldest(queue, priority, now)
+  local oldest, from, since = nil, nil, now
+  for band = (BAND_OF[priority] or #BANDS) + 1, #BANDS do
+    local id = head_of(queue, BANDS[band])
+    local created = id and number(fields(id, 'created_ms'), now)
+    if created and created < since then oldest, from, since = id, BANDS[band], created end
+  end
+  if oldest then lift(oldest, queue, from, priority, now) end
+end
+
+-- A worker has taken a job, or ended one: what has arrived is sorted in, and the window filled up.
+local function take_turns(queue, priority, now, claimed)
+  local arrivals = arrivals_key(queue or '')
+  local waiting = redis.call('LLEN', arrivals)
+  if waiting == 0 then return end
+  local touched = {}
+  if waiting > 1 or redis.call('LINDEX', arrivals, -1) ~= MARK then
+    touched = sort_arrivals(queue, now, MOST_SORTED)
+  end
+  touched[priority or '0'] = true
+  for one in pairs(touched) do refill(queue, one, now) end
+  mark_backlog(queue)
+  if not claimed then return end
+  local turns = redis.call('HINCRBY', FAIR_SHARE, 'turns:' .. queue, 1)
+  keep_for_a_day(FAIR_SHARE)
+  if turns % TURNS_A_LIFT == 0 then lift_oldest(queue, priority, now) end
+end
+
+-- Jobs that are in no list and no backlog, as after a restart that lost the latest writes, arrive anew.
+local function find_lost(queue, priority, now, patience_ms)
+  local index = queued_key(queue, priority)
+  local latest = UNANNOUNCED + now - patience_ms
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, UNANNOUNCED, latest, 'LIMIT', 0, MOST_LOOKED_AT)) do
+    local flow = flow_of(id)
+    local flows = flows_key(queue, priority)
+    local guild = bounded(flows .. ':' .. bounded(flows, flow.org), flow.guild)
+    if not redis.call('ZSCORE', backlog_key(queue, priority, guild), id) then
+      if fields(id, 'state') == 'queued' then sort_in(id, queue, now)
+      else redis.call('ZREM', index, id) end
+    end
+  end
+end
+
+-- Runs in every worker's reaper: the policy, what no claim brought on, and the ageing of waiting jobs.
+-- after the first: the policy's fields and their values, in turn
+-- returns: how many jobs were lifted to a higher priority, and how many have still to be sorted in
+local function share(_, args)
+  local queue, ageing_ms, patience_ms = unpack(args, 1, 3)
+  local now, lifted = now_ms(), 0
+  local turns = redis.call('HGET', FAIR_SHARE, 'turns:' .. queue)
+  redis.call('DEL', FAIR_SHARE)
+  redis.call('HSET', FAIR_SHARE, 'turns:' .. queue, turns or 0, unpack(args, 4))
+  keep_for_a_day(FAIR_SHARE)
+  if redis.call('LLEN', arrivals_key(queue)) > 0 then sort_arrivals(queue, now, 4 * MOST_SORTED) end
+  for band, priority in ipairs(BANDS) do
+    find_lost(queue, priority, now, tonumber(patience_ms))
+    refill(queue, priority, now)
+    for _ = 1, band > 1 and MOST_MOVED or 0 do
+      local id = head_of(queue, priority)
+      if not id then break end
+      local created, since = fields(id, 'created_ms', 'lifted_ms')
+      if now - math.max(number(created, now), number(since, 0)) < tonumber(ageing_ms) then break end
+      lift(id, queue, priority, BANDS[band - 1], now)
+      lifted = lifted + 1
+    end
+  end
+  mark_backlog(queue)
+  return {lifted, math.max(redis.call('LLEN', arrivals_key(queue)) - 1, 0)}
+end
+register('share', share)

@@ -1,0 +1,202 @@
+"""Fair share: whose job is next where more wait than run."""
+
+from collections import Counter
+
+import pytest
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.tasks.ledger import keys
+from support.workers.turns_kit import Hands
+
+#: Some jobs are left waiting or running.
+pytestmark = pytest.mark.leaves_keys("llm", "llm*", "llmq:leases", "llmq:deadlines", "llmq:queued:*")
+
+
+@pytest.fixture
+def hands(redis: Redis) -> Hands:
+    return Hands(redis)
+
+
+async def test_a_queue_that_is_not_saturated_sends_wakeups_at_once_and_keeps_no_turns(hands: Hands) -> None:
+    for _ in range(40):
+        job = await hands.submit("a")
+        assert await hands.take() == job
+        await hands.finish(job)
+    assert not await hands.redis.exists("llmq:arrivals:llm", "llmq:flows:llm:0", "llmq:vtime:llm:0")
+
+
+async def test_a_batch_is_run_to_its_end(hands: Hands) -> None:
+    for _ in range(300):
+        await hands.submit("a")
+    assert await hands.redis.llen("llm") == 16
+    await hands.run()
+    assert len(hands.taken) == 300
+    assert len({job.id for job in hands.taken}) == 300
+    assert not await hands.redis.exists("llmq:arrivals:llm", "llmq:flows:llm:0")
+
+
+async def test_jobs_of_one_guild_keep_their_order(hands: Hands) -> None:
+    jobs = [await hands.submit("a") for _ in range(16)]
+    later = [await hands.submit("a") for _ in range(60)]
+    for place, job in enumerate(later):
+        await hands.redis.hset(keys.job_key(job.id), "created_ms", str(1_000_000 + place))
+    await hands.run()
+    assert hands.taken == jobs + later
+
+
+@pytest.mark.parametrize("guilds", [1, 100])
+async def test_anothers_single_call_is_next_whatever_waits(hands: Hands, guilds: int) -> None:
+    for number in range(300):
+        await hands.submit("batch", f"g{number % guilds}")
+    first = await hands.take()
+    assert first is not None
+    for _ in range(100):
+        call = await hands.submit("single")
+        await hands.finish(first)
+        first = await hands.take()
+        assert first == call, "it waits for one place's release"
+        await hands.finish(first)
+        first = await hands.take()
+        assert first is not None
+        assert first.owner.org == "batch"
+
+
+async def test_weights_hold_however_the_jobs_come_in(hands: Hands) -> None:
+    await hands.share(weights={"heavy": 4})
+    for number in range(1_500):
+        await hands.submit("light" if number % 5 else "heavy")
+    for _ in range(900):
+        await hands.submit("heavy")
+    await hands.run(800)
+    shares = Counter(job.owner.org for job in hands.taken[200:800])
+    assert shares["heavy"] / shares["light"] == pytest.approx(4, rel=0.05)
+
+
+async def test_a_guilds_weight_is_of_its_organisations_share(hands: Hands) -> None:
+    await hands.share(weights={"a/research": 3})
+    for number in range(600):
+        await hands.submit("a", "research" if number % 2 else "other")
+        await hands.submit("b")
+    await hands.run(500)
+    taken = hands.taken[100:500]
+    orgs = Counter(job.owner.org for job in taken)
+    guilds = Counter(job.owner.guild for job in taken if job.owner.org == "a")
+    assert orgs["a"] == pytest.approx(200, abs=10)
+    assert guilds["research"] / guilds["other"] == pytest.approx(3, rel=0.1)
+
+
+async def test_shares_are_of_tokens_and_not_of_jobs(hands: Hands) -> None:
+    sizes = {f"org{number}": 100 * 10 ** (number % 4) for number in range(20)}
+    for org, tokens in sizes.items():
+        for _ in range(400 if tokens <= 1_000 else 60):
+            await hands.submit(org, tokens=tokens)
+    await hands.share()
+    used: Counter[str] = Counter()
+    while len(hands.taken) < 1_500:
+        job = await hands.take()
+        assert job is not None
+        tokens = sizes[job.owner.org]
+        await hands.finish(job, (tokens, 0))
+        if len(hands.taken) > 250:
+            used[job.owner.org] += tokens
+    small = [used[org] for org, tokens in sizes.items() if tokens <= 1_000]
+    # Those of 100,000 tokens get one job where others get a thousand: their remainder is a whole job.
+    assert sum(small) ** 2 / (len(small) * sum(value**2 for value in small)) >= 0.98
+
+
+async def test_what_a_job_really_took_is_charged(hands: Hands) -> None:
+    for _ in range(300):
+        await hands.submit("modest")
+        await hands.submit("greedy")
+    while len(hands.taken) < 300:
+        job = await hands.take()
+        assert job is not None
+        await hands.finish(job, (100, 10_000 if job.owner.org == "greedy" else 250))
+    shares = Counter(job.owner.org for job in hands.taken[100:])
+    assert shares["modest"] > 8 * shares["greedy"]
+
+
+async def test_an_hour_of_idleness_earns_no_credit(hands: Hands) -> None:
+    for _ in range(200):
+        await hands.submit("busy")
+    await hands.run(100)
+    for _ in range(200):
+        await hands.submit("idle")
+        await hands.submit("busy")
+    before = len(hands.taken)
+    await hands.run(200)
+    shares = Counter(job.owner.org for job in hands.taken[before + 80 :])
+    assert shares["idle"] == pytest.approx(60, abs=8)
+
+
+async def test_lower_priorities_get_one_in_sixteen_of_a_flood(hands: Hands) -> None:
+    for _ in range(400):
+        await hands.submit("a")
+        await hands.submit("a", priority=9)
+    await hands.run(320)
+    taken = Counter(job.priority for job in hands.taken)
+    assert taken[9] == pytest.approx(20, abs=4)
+
+
+async def test_a_job_that_waited_long_goes_up_band_by_band(hands: Hands) -> None:
+    for _ in range(10):
+        await hands.submit("a")
+    old = await hands.submit("a", priority=9)
+    for band in ("6", "3", "0"):
+        assert await hands.share(ageing="1h") == 0
+        await hands.redis.hset(keys.job_key(old.id), mapping={"created_ms": "1", "lifted_ms": "1"})
+        assert await hands.share(ageing="1h") == 1
+        assert await hands.redis.hget(keys.job_key(old.id), "priority") == band
+    assert await hands.take() == old
+
+
+async def test_jobs_that_no_list_holds_arrive_anew(hands: Hands) -> None:
+    jobs = [await hands.submit("a") for _ in range(40)]
+    await hands.redis.delete("llmq:arrivals:llm")
+    await hands.share()
+    await hands.run()
+    assert {job.id for job in hands.taken} == {job.id for job in jobs}
+
+
+async def test_a_cancelled_job_in_a_backlog_is_passed_over(hands: Hands) -> None:
+    jobs = [await hands.submit("a") for _ in range(100)]
+    await hands.share()
+    for job in jobs[30::2]:
+        assert await hands.ledger.cancel(job.id, by="caller", meta="{}") == "cancelled"
+    await hands.run()
+    assert {job.id for job in hands.taken} == {job.id for job in jobs[:30] + jobs[31::2]}
+
+
+async def test_every_waiting_job_is_in_exactly_one_place(hands: Hands) -> None:
+    for number in range(200):
+        await hands.submit(f"o{number % 7}", f"g{number % 3}", priority=(0, 3, 6, 9)[number % 4])
+        if number % 3 == 0:
+            await hands.take()
+        if number % 50 == 0:
+            await hands.share(ready_window=16)
+    places = await hands.places()
+    assert all(len(where) == 1 for where in places.values()), places
+    assert len(places) == 200
+
+
+async def test_what_agents_may_put_into_arrivals_harms_nobody(hands: Hands) -> None:
+    for _ in range(40):
+        await hands.submit("a")
+    running = await hands.take()
+    assert running is not None
+    odd = ["-", "", "x" * 100, running.id, "00000000-0000-0000-0000-000000000000"]
+    await hands.redis.lpush("llmq:arrivals:llm", *odd)
+    await hands.finish(running)
+    await hands.run()
+    assert len({job.id for job in hands.taken}) == len(hands.taken) == 40
+
+
+async def test_every_key_of_turns_has_an_end(hands: Hands) -> None:
+    for number in range(60):
+        await hands.submit("a", f"g{number % 5}")
+    await hands.share()
+    await hands.take()
+    names = ("arrivals", "backlog", "flows", "vtime", "charged", "fair_share")
+    found = [key for name in names async for key in hands.redis.scan_iter(f"llmq:{name}*")]
+    assert len(found) >= 8
+    assert all([await hands.redis.pttl(key) > 0 for key in found])
