@@ -139,7 +139,7 @@ async def test_a_retry_waits_to_be_put_on_record(
     await async_wait_until(lambda: provider.open_calls, 10)
     await begun(refusal)
     asked = asyncio.Event()
-    execute = kit.redis.execute_command
+    execute: Any = kit.redis.execute_command
 
     def noted(*args: Any, **options: Any) -> Any:
         asked.set()
