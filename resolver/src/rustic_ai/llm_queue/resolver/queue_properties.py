@@ -18,6 +18,8 @@ from pydantic import (
 )
 
 from rustic_ai.llm_queue.tasks.call import WhenLimited
+from rustic_ai.llm_queue.tasks.contract import check_json_value
+from rustic_ai.llm_queue.tasks.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.job import OnWorkerLoss, Priority
 from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
@@ -57,19 +59,37 @@ def _check_base_url(url: str) -> str:
     return url
 
 
+def _check_unicode(text: str | None) -> str | None:
+    check_json_value(text, field="text")
+    return text
+
+
+def _check_secret(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None:
+        _check_unicode(secret.get_secret_value())
+    return secret
+
+
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
+        if name.lower() in FORBIDDEN_HEADERS:
+            raise ValueError(f"{name!r} decides where a request goes or ends; leave it out")
         if not value.isprintable():
             raise ValueError(f"the value of {name!r} holds a line break or another control character")
     return headers
 
 
-ModelName = Annotated[str, BeforeValidator(_name_of), StringConstraints(min_length=1, max_length=512)]
+ModelName = Annotated[
+    str,
+    BeforeValidator(_name_of),
+    StringConstraints(min_length=1, max_length=512),
+    AfterValidator(_check_unicode),
+]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
-Text = Annotated[str | None, BeforeValidator(_blank_is_none)]
+Text = Annotated[str | None, BeforeValidator(_blank_is_none), AfterValidator(_check_unicode)]
 
 
 class QueueProperties(BaseModel):
@@ -95,7 +115,9 @@ class QueueProperties(BaseModel):
     }
 
     #: The provider's key. It travels only sealed; by default the workers' own is used.
-    api_key: SecretStr | None = Field(None, description="the provider's API key as text")
+    api_key: Annotated[SecretStr | None, AfterValidator(_check_secret)] = Field(
+        None, description="the provider's API key as text"
+    )
     #: Organization at the provider.
     organization_id: Text = Field(None, description="an organization id as text")
     #: Another address of the provider. It needs an `api_key` of its own, or the operator's permission.
