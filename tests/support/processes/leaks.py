@@ -14,6 +14,7 @@ PERMANENT_KEYS = {
 """Keys that may stay without a TTL, each with the reason."""
 
 SHARED_THREADS = {
+    "aws-signing_*": "LiteLLM's own, one pool a process, for requests of Bedrock's",
     "asyncio_*": "the default executor of a loop that another fixture still runs",
     "llm-queue-client": "the client engine: one thread a process for all callers, made at the first call",
 }

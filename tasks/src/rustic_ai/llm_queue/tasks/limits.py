@@ -13,10 +13,13 @@ from .call import Call, CompletionCall, EmbeddingCall
 from .error_kind import ErrorKind
 from .private_hosts import AllowedHosts, is_private
 from .reuse import CachePolicy, ReuseOptions
+from .schema_size import expanded_size
 from .settings import QueueSettings
 
 #: Texts of one embedding job: a result of so many vectors still goes through Redis in one piece.
 MOST_TEXTS = 2_048
+#: Most parts of the schemas of a request with their references written out; real ones stay below 10,000.
+_MOST_SCHEMA_PARTS = 50_000
 #: Parameters that bound the tokens of an answer.
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 _SCHEMES = frozenset({"http", "https"})
@@ -54,6 +57,7 @@ def _check_completion(call: CompletionCall, settings: QueueSettings) -> None:
     if isinstance(thinking, Mapping):
         _check_tokens(thinking.get("budget_tokens"), "thinking.budget_tokens", settings)
     check_message_urls(params.get("messages"), settings)
+    _check_schemas(params)
     if call.reuse is not None:
         _check_reuse(call.reuse, settings.cache)
 
@@ -185,6 +189,17 @@ def _check_nesting(params: Mapping[str, Any], most: int) -> None:
         ErrorKind.LIMIT_EXCEEDED,
         f"the request is nested deeper than {most} levels; flatten it, or raise LLM_QUEUE_MAX_NESTING",
     )
+
+
+def _check_schemas(params: Mapping[str, Any]) -> None:
+    """A few lines of `$ref`s may stand for a gigabyte, which LiteLLM writes out for some providers."""
+    for name in ("tools", "functions", "response_format"):
+        if expanded_size(params.get(name), most=_MOST_SCHEMA_PARTS) > _MOST_SCHEMA_PARTS:
+            raise PolicyViolation(
+                ErrorKind.LIMIT_EXCEEDED,
+                f"{name}: with its $refs written out, the schema has more than {_MOST_SCHEMA_PARTS:,} parts; "
+                "refer to each definition fewer times",
+            )
 
 
 def _check_tokens(asked: object, name: str, settings: QueueSettings) -> None:

@@ -196,8 +196,14 @@ class Executor:
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:
         if execution.reused is not None and self.reuse is not None:
             await self._pass_on(self.reuse.keep, execution, outcome)
+        target = execution.attempts.target
         verdict, outcome = await self.settlement.finish(
-            execution.job_id, execution.owner, execution.epoch, outcome, execution.attempts.records
+            execution.job_id,
+            execution.owner,
+            execution.epoch,
+            outcome,
+            execution.attempts.records,
+            counts=target is None or not target.foreign,
         )
         if verdict == "stale":
             logger.warning("Job %s ended here after its lease was lost: nothing is written", execution.job_id)

@@ -31,9 +31,19 @@ class Settlement:
         self._ledger, self._sealer, self._observers = ledger, sealer, observers
 
     async def finish(
-        self, job_id: str, owner: Owner, epoch: int, outcome: Outcome, attempts: Iterable[AttemptRecord]
+        self,
+        job_id: str,
+        owner: Owner,
+        epoch: int,
+        outcome: Outcome,
+        attempts: Iterable[AttemptRecord],
+        *,
+        counts: bool = True,
     ) -> tuple[FinishVerdict, Outcome]:
         """End a job that this worker holds at `epoch`.
+
+        Args:
+            counts: its usage goes into the books; not so what a tenant's own server reports.
 
         Returns the outcome that was written: a worker's fault where the given one has no written form.
         """
@@ -51,7 +61,7 @@ class Settlement:
             meta,
             attempts=attempts,
             dead=dead,
-            charge=Charge.of(owner, outcome),
+            charge=Charge.of(owner, outcome) if counts else None,
         )
         return verdict, outcome
 

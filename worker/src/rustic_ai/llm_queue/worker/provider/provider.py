@@ -41,7 +41,7 @@ from .targets.credentials import Credentials, Target
 from .targets.deployments import ModelRouter
 from .targets.litellm_config import read_litellm_config
 from .targets.policy import Policy
-from .wire.exchange import Addresses, ClientRules, exchange
+from .wire.exchange import Addresses, ClientRules, exchange, forget_exchange
 
 
 class Provider:
@@ -88,6 +88,7 @@ class Provider:
 
     async def target(self, call: Call, model: str) -> Target:
         """Where the next call for `model` goes. Raises what `failure` explains."""
+        forget_exchange()
         target = self._credentials.target(call, model)
         if not target.routed:
             if "api_base" in target.options:
@@ -169,7 +170,8 @@ class Provider:
         usage = response.get("usage")
         name = str(target.options.get("model", target.model))
         response.setdefault("model", name)
-        cost = cost_usd(name, target.provider, usage, target.prices)
+        # What a server of the job's own owner charges, and whether it counts, nobody here knows.
+        cost = None if target.foreign else cost_usd(name, target.provider, usage, target.prices)
         return Completion(response, Usage.of(usage, cost_usd=cost))
 
     def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:

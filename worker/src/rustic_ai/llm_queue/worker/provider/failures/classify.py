@@ -19,7 +19,7 @@ from rustic_ai.llm_queue.tasks.scrub import Scrubber
 
 from ..answers.json_value import clean_text
 from ..litellm_api import seam
-from ..wire.exchange import answer_has_begun
+from ..wire.exchange import answer_has_begun, fault_of_the_exchange
 from .kinds import KINDS as KINDS
 from .kinds import AnswerTooLarge as AnswerTooLarge
 from .kinds import MalformedAnswer as MalformedAnswer
@@ -134,7 +134,7 @@ def first_cause(error: BaseException) -> BaseException:
 def _decisive(error: Exception) -> Exception:
     """What this worker itself raised below LiteLLM, which knows better than what LiteLLM made of it."""
     ours = (one for one in _chain(error) if isinstance(one, PolicyViolation | ProviderFault))
-    return next(ours, error)
+    return next(ours, None) or fault_of_the_exchange() or error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

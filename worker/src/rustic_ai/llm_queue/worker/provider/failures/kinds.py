@@ -62,6 +62,12 @@ class NoCredential(Exception):
     kind = ErrorKind.AUTHENTICATION
 
 
+class MissingExtra(Exception):
+    """A package that a provider needs is not installed here; nothing has been sent."""
+
+    kind = ErrorKind.AUTHENTICATION
+
+
 K = ErrorKind
 #: The kinds of others' exceptions; ours name theirs. A class that is not listed has that of its nearest
 #: base that is.

@@ -13,6 +13,7 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 
 from ..failures.classify import NoCredential, PolicyViolation
 from .allowed_endpoint import AllowedEndpoint
+from .extras import AZURE_AD, require, require_extra
 from .worker_keys import KEYLESS, REFUSED_PROVIDERS, provider_of, variables, worker_key
 
 #: A model's name ends up in URLs: no scheme, no way up, no query.
@@ -23,13 +24,16 @@ _VERSION = re.compile(r"[\w.-]{1,64}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 #: They decide where a request goes or where it ends.
 _FORBIDDEN_HEADERS = frozenset(
-    {"connection", "content-length", "host", "keep-alive", "proxy-authorization", "te", "trailer",
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization", "te", "trailer",
      "transfer-encoding", "upgrade"}
 )  # fmt: skip
+#: They say who calls. Beside a worker's key they would make one request that two have signed.
+_CREDENTIAL_HEADERS = frozenset({"api-key", "authorization", "x-api-key", "x-goog-api-key"})
 #: LiteLLM reads these as "look it up in the worker's own secrets".
 _REFERENCES = ("os.environ/", "oidc/")
 _METADATA_HOSTS = frozenset({"metadata", "metadata.google.internal", "metadata.goog"})
-_ALIASES = {"google/": "gemini/"}
+#: `aiohttp_openai` is LiteLLM's way to OpenAI's form past the client whose rules hold for all others.
+_ALIASES = {"google/": "gemini/", "aiohttp_openai/": "openai/"}
 _PLACEHOLDER_KEY = "no-key"
 
 
@@ -43,6 +47,8 @@ class Target:
     options: Mapping[str, Any] = field(repr=False)
     #: A name of the operator's LiteLLM config, to be called through its router.
     routed: bool = False
+    #: The address is the job's own, and none that the operator allowed: its server may report anything.
+    foreign: bool = False
     #: USD for an input and an output token, where the operator's config says so.
     prices: tuple[float, float] | None = None
     #: The id that the operator's LiteLLM config gives the one of a name's deployments it goes to.
@@ -129,10 +135,12 @@ class Credentials:
             provider, options["custom_llm_provider"] = primary, primary
         if provider is not None and provider == primary:
             options |= self._endpoint_options(provider, endpoint)
-        return self.keyed(Target(model, provider, options))
+        foreign = "api_base" in options and not self._is_allowed(provider, options["api_base"])
+        return self.keyed(Target(model, provider, options, foreign=foreign))
 
     def keyed(self, target: Target) -> Target:
-        """`target` with this worker's key unless it has one. Raises `NoCredential`."""
+        """`target` with this worker's key unless it has one. Raises `NoCredential`, `MissingExtra`."""
+        require_extra(target.provider)
         if "api_key" in target.options or target.provider is None:
             return target
         return replace(target, options={**target.options, **self._worker_options(target.provider)})
@@ -188,6 +196,10 @@ class Credentials:
         if not names:
             return {}
         key = worker_key(provider, self._environment)
+        if key is None and provider.startswith("azure") and self._environment.get("AZURE_TENANT_ID"):
+            # LiteLLM logs in to Azure AD with what stands beside it.
+            require(provider, *AZURE_AD)
+            return {}
         if key is None and provider not in KEYLESS:
             raise NoCredential(
                 f"no API key for {provider}: set {names[0]} on the worker, or give api_key with the model"
@@ -236,6 +248,11 @@ def _check_endpoint(endpoint: Endpoint) -> None:
     for name in endpoint.extra_headers:
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _FORBIDDEN_HEADERS:
             raise PolicyViolation(ErrorKind.BAD_REQUEST, f"extra_headers may not hold {name[:64]!r}")
+        if key is None and name.lower() in _CREDENTIAL_HEADERS:
+            raise PolicyViolation(
+                ErrorKind.CREDENTIAL_REQUIRED,
+                f"extra_headers may not hold {name[:64]!r} beside this worker's key: give api_key instead",
+            )
     if endpoint.base_url is not None:
         _check_base_url(endpoint.base_url)
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 
+from rustic_ai.llm_queue.tasks.limits import PolicyViolation
+
 from ..litellm_api import seam
-from .exchange import Exchange, current_exchange
+from .exchange import Exchange, current_exchange, noting_faults
 from .guarded_body import guard_body
 from .inflate import ACCEPTED
 
@@ -29,7 +31,8 @@ def guard_clients() -> None:
 
 def check_request(request: httpx.Request, exchange: Exchange) -> None:
     """Raise `PolicyViolation` unless a call may make this request. Asks for an encoding it can bound."""
-    exchange.rules.addresses.check(str(request.url))
+    with noting_faults(exchange, PolicyViolation):
+        exchange.rules.addresses.check(str(request.url))
     request.headers["accept-encoding"] = ACCEPTED
 
 
@@ -37,7 +40,7 @@ def take_answer(response: httpx.Response, exchange: Exchange, *, streamed: bool)
     """Note that an answer has begun, and guard its body."""
     exchange.answered = exchange.answered or response.status_code < 400
     exchange.note_limits(response.headers)
-    guard_body(response, exchange.rules, streamed=streamed)
+    guard_body(response, exchange, streamed=streamed)
 
 
 def _guarded(send: Any) -> Any:

@@ -68,6 +68,8 @@ class Exchange:
     rules: ClientRules
     #: The provider has begun an answer that is no error: a failure to read it may be the answer's fault.
     answered: bool = False
+    #: What this worker itself refused or cut off; LiteLLM's clients do not always pass it on.
+    fault: Exception | None = None
     #: The call has ended: HTTP clients work for somebody else.
     over: bool = False
     #: What the provider has said of its limits, by header, in small letters.
@@ -103,15 +105,36 @@ def offline() -> Iterator[None]:
         _latest.reset(token)
 
 
-def note_exchange(*, answered: bool) -> None:
+def note_exchange(*, answered: bool, fault: Exception | None = None) -> None:
     """Note for the current task how far a call came that another task made for it."""
-    _latest.set(Exchange(ClientRules(), answered, over=True))
+    _latest.set(Exchange(ClientRules(), answered, fault, over=True))
+
+
+def forget_exchange() -> None:
+    """The current task has no call any more that a failure could be of."""
+    _latest.set(None)
 
 
 def current_exchange() -> Exchange | None:
     """The call that the HTTP clients work for here."""
     found = _latest.get()
     return None if found is None or found.over else found
+
+
+def fault_of_the_exchange() -> Exception | None:
+    """What this worker itself refused or cut off in the current task's latest call."""
+    found = _latest.get()
+    return None if found is None else found.fault
+
+
+@contextmanager
+def noting_faults(begun: Exchange, *faults: type[Exception]) -> Iterator[None]:
+    """In here, note what is raised of these."""
+    try:
+        yield
+    except faults as fault:
+        begun.fault = fault
+        raise
 
 
 def answer_has_begun() -> bool:

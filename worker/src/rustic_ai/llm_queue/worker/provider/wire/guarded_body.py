@@ -4,15 +4,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 
+from ..failures.kinds import ProviderFault
 from .bodies import Body, ErrorBody, LineBody, OpaqueBody, WholeBody
-from .exchange import ClientRules
+from .exchange import ClientRules, Exchange, noting_faults
 from .inflate import Inflater
 
 #: Of streams: what is read line by line.
 _LINES = ("text/", "application/json", "application/x-ndjson", "application/stream+json", "application/jsonl")
 
 
-def guard_body(response: httpx.Response, rules: ClientRules, *, streamed: bool) -> None:
+def guard_body(response: httpx.Response, exchange: Exchange, *, streamed: bool) -> None:
     """Bound and mend the body of an answer, which has not been read yet and is `streamed` or read whole.
 
     Raises `MalformedAnswer` for an encoding that cannot be undone.
@@ -21,11 +22,11 @@ def guard_body(response: httpx.Response, rules: ClientRules, *, streamed: bool) 
     # Its length is not what comes out of here.
     for name in ("content-encoding", "content-length"):
         response.headers.pop(name, None)
-    body = _body(response, rules, streamed=streamed)
+    body = _body(response, exchange.rules, streamed=streamed)
     if isinstance(response.stream, httpx.AsyncByteStream):
-        response.stream = _AsyncGuarded(response.stream, inflater, body)
+        response.stream = _AsyncGuarded(response.stream, inflater, body, exchange)
     elif isinstance(response.stream, httpx.SyncByteStream):
-        response.stream = _Guarded(response.stream, inflater, body)
+        response.stream = _Guarded(response.stream, inflater, body, exchange)
 
 
 def _body(response: httpx.Response, rules: ClientRules, *, streamed: bool) -> Body:
@@ -39,30 +40,38 @@ def _body(response: httpx.Response, rules: ClientRules, *, streamed: bool) -> Bo
 
 
 class _AsyncGuarded(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, inflater: Inflater, body: Body) -> None:
+    def __init__(
+        self, stream: httpx.AsyncByteStream, inflater: Inflater, body: Body, exchange: Exchange
+    ) -> None:
         self._stream, self._inflater, self._body = stream, inflater, body
+        self._exchange = exchange
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._stream:
-            for plain in self._inflater.feed(piece):
-                for ready in self._body.feed(plain):
-                    yield ready
-        for rest in self._body.end():
-            yield rest
+        with noting_faults(self._exchange, ProviderFault):
+            async for piece in self._stream:
+                for plain in self._inflater.feed(piece):
+                    for ready in self._body.feed(plain):
+                        yield ready
+            for rest in self._body.end():
+                yield rest
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
 class _Guarded(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, inflater: Inflater, body: Body) -> None:
+    def __init__(
+        self, stream: httpx.SyncByteStream, inflater: Inflater, body: Body, exchange: Exchange
+    ) -> None:
         self._stream, self._inflater, self._body = stream, inflater, body
+        self._exchange = exchange
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._stream:
-            for plain in self._inflater.feed(piece):
-                yield from self._body.feed(plain)
-        yield from self._body.end()
+        with noting_faults(self._exchange, ProviderFault):
+            for piece in self._stream:
+                for plain in self._inflater.feed(piece):
+                    yield from self._body.feed(plain)
+            yield from self._body.end()
 
     def close(self) -> None:
         self._stream.close()
