@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import JobCancelled
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.llm import MakeLLM, ask
 from support.processes.process import ChildProcess
 from support.processes.wait import wait_until
@@ -170,12 +172,14 @@ def test_a_json_log_is_json_from_the_first_line_to_the_last(valkey: ValkeyServer
     assert "worker: Warm shutdown (MainProcess)" in messages
 
 
-def test_its_connections_follow_its_own_concurrency(
+def test_its_connections_follow_its_own_concurrency_also_when_that_is_raised(
     start_worker: Callable[..., WorkerProcess], valkey: ValkeyServer, provider: ProviderStub, llm: MakeLLM
 ) -> None:
-    """With the setting's 1 and 64 to spare, the last of 90 calls would wait for a connection."""
+    """With a limit of LiteLLM's made from the setting, the last of 90 calls would wait for a connection."""
     env = {"LLM_QUEUE_REDIS_URL": valkey.url, "LLM_QUEUE_CONCURRENCY": "1", **provider.env()}
-    start_worker(env, args=["-c", "90"])
+    start_worker(env, args=["-c", "5"])
+    with make_celery_app(QueueSettings(redis_url=valkey.url)) as app:
+        assert app.control.pool_grow(85, reply=True, timeout=60, limit=1)
     provider.plan("q", Step(hold=True, times=None))
     handles = [llm().submit(ask(f"{number} #q")) for number in range(90)]
     provider.wait_for_requests(90, "q", timeout_s=60)

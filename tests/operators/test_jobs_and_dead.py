@@ -55,6 +55,24 @@ def test_what_waits_and_what_runs_is_listed_and_can_be_cancelled(
     assert json.loads(llm_queue("jobs", "--json").out) == []
 
 
+@pytest.mark.leaves_keys("elsewhere", reason="the wake-up on a queue without a worker")
+def test_at_80_columns_every_name_is_whole(
+    llm_queue: LlmQueue, llm: MakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = "openrouter/meta-llama/llama-3.3-70b-instruct:free"
+    waiting = llm("an-organisation", "a-guild-of-its-own", "helper", queue="elsewhere", model=model).submit(
+        ask("Hi")
+    )
+    shown = llm_queue("jobs", width=80).out
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert f"{waiting.id}  queued" in lines
+    assert f"  model: {model}" in lines
+    assert "  org/guild/agent: an-organisation/a-guild-of-its-own/helper" in lines
+    assert any(one.startswith("  submitted: 20") for one in lines)
+    assert waiting.cancel()
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_dead_job_is_listed_shown_replayed_and_dropped(
     llm_queue: LlmQueue, llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer

@@ -28,13 +28,13 @@ class LlmQueue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
 
-    def __call__(self, *arguments: str) -> Ran:
-        """Run it here: its imports are there already."""
+    def __call__(self, *arguments: str, width: int = 160) -> Ran:
+        """Run it here: its imports are there already. The terminal has `width` columns."""
         self._capsys.readouterr()
         self._monkeypatch.setattr(sys, "argv", ["llm-queue", *arguments])
         # So that tables keep their columns.
         for console in (output.out, output.notes):
-            self._monkeypatch.setattr(console, "width", 160)
+            self._monkeypatch.setattr(console, "width", width)
         try:
             main()
             code: object = 0

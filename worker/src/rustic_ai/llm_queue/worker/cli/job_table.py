@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.ledger.view import ListedJob
+from rustic_ai.llm_queue.tasks.printable import printable
 
-from .output import cell
+from .output import cell, out
 
+#: What the columns need so that no name of usual length is folded.
+_TABLE_WIDTH = 140
 _COLUMNS = ("job", "state", "model", "org/guild/agent", "submitted", "attempts", "worker", "why")
 
 
@@ -25,15 +30,31 @@ def job_json(listed: ListedJob) -> dict[str, Any]:
     return {**job, **progress, "attempts": attempts, "why": _why(record)}
 
 
-def job_table(jobs: Iterable[ListedJob], title: str) -> Table:
-    """Jobs for people."""
+def job_list(jobs: Sequence[ListedJob], title: str) -> RenderableType:
+    """Jobs for people: a table where the terminal is wide enough for one, else a few lines for each."""
+    return _table(jobs, title) if out.width >= _TABLE_WIDTH else _lines(jobs, title)
+
+
+def _table(jobs: Iterable[ListedJob], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     for name in _COLUMNS:
         # An id is there to be copied.
         table.add_column(name, overflow="fold", no_wrap=name == "job")
     for listed in jobs:
-        table.add_row(*_row(listed))
+        table.add_row(*map(cell, _row(listed)))
     return table
+
+
+def _lines(jobs: Iterable[ListedJob], title: str) -> RenderableType:
+    """Each job's id and state, what it is and whose, when and why: indented under one another."""
+    lines = [Text(title)]
+    for listed in jobs:
+        job_id, state, *rest = (printable(value) for value in _row(listed))
+        lines.append(Text.assemble((job_id, "bold"), f"  {state}"))
+        named = [f"{name}: {value}" for name, value in zip(_COLUMNS[2:], rest, strict=True) if value]
+        # One to a line: a line that is folded in the middle of a name cannot be copied.
+        lines += [Text(f"  {one}", overflow="fold") for one in named]
+    return Group(*lines)
 
 
 def moment(at_ms: int | None) -> str:
@@ -49,17 +70,17 @@ def moment(at_ms: int | None) -> str:
 def _row(listed: ListedJob) -> tuple[str, ...]:
     record = listed.record
     if record is None:
-        return (cell(listed.job_id), "unreadable", "", "", "", "", "", cell(listed.violation))
+        return (listed.job_id, "unreadable", "", "", "", "", "", listed.violation or "")
     job = record.job
     return (
-        cell(listed.job_id),
+        listed.job_id,
         record.state.value,
-        cell(job.model),
-        cell(job.owner),
+        job.model,
+        str(job.owner),
         moment(record.created_ms),
         str(record.attempts_begun),
-        cell(record.worker or ""),
-        cell(_why(record)),
+        record.worker or "",
+        _why(record),
     )
 
 

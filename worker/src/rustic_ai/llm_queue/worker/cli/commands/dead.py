@@ -17,7 +17,7 @@ from rustic_ai.llm_queue.tasks.result import decode_result
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..job_id import JOB_ID
-from ..job_table import job_json, job_table
+from ..job_table import job_json, job_list
 from ..output import cell, json_option, out, print_json
 from ..redis_session import on_redis
 from .jobs import LIMIT
@@ -49,7 +49,7 @@ def list_(limit: int, as_json: bool) -> None:
     if as_json:
         print_json([job_json(one) for one in jobs])
     else:
-        out.print(job_table(jobs, f"{len(jobs)} dead jobs"))
+        out.print(job_list(jobs, f"{len(jobs)} dead jobs"))
 
 
 @dead.command()

@@ -7,7 +7,7 @@ from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger.view import JobIndex, ListedJob
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..job_table import job_json, job_table
+from ..job_table import job_json, job_list
 from ..output import json_option, notes, out, print_json
 from ..redis_session import on_redis
 
@@ -33,6 +33,6 @@ def jobs(state: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([job_json(one) for one in shown])
     else:
-        out.print(job_table(shown, f"{len(shown)} jobs that have not ended"))
+        out.print(job_list(shown, f"{len(shown)} jobs that have not ended"))
         if len(found) == limit:
             notes.print(f"there may be more: only {limit} were looked at, see --limit")

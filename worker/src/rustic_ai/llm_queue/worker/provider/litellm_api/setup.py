@@ -5,19 +5,20 @@ import os
 from types import ModuleType
 from typing import Any
 
-from ...settings import WorkerSettings
+from ...settings import MOST_CONCURRENT, WorkerSettings
 from ..wire.clients import guard_clients
 
-#: Connections LiteLLM may hold beyond the calls in flight, for those that are just closing.
-_SPARE_CONNECTIONS = 64
+#: Connections LiteLLM may hold: more than any worker has calls, whose number `-c` and remote control
+#: change after LiteLLM has read its limit. What bounds them is the pool.
+_MOST_CONNECTIONS = MOST_CONCURRENT + 1_000
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
 _TALKATIVE_LOGGERS = ("httpx", "httpcore", "openai", "openai._base_client", "aiohttp", "botocore", "google")
 
 
-def prepare_environment(concurrency: int) -> None:
+def prepare_environment() -> None:
     """Set what LiteLLM reads once, at its import. Does nothing about a variable the operator has set."""
-    connections = str(concurrency + _SPARE_CONNECTIONS)
+    connections = str(_MOST_CONNECTIONS)
     for name, value in {
         # The price map and header table in the package, so that nothing is fetched at start.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -41,7 +42,7 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
 
     It retries nothing, calls nobody back, prints nothing and fetches nothing of its own.
     """
-    prepare_environment(settings.concurrency)
+    prepare_environment()
     import litellm  # only after its environment stands
 
     from .corrections import correct_litellm
