@@ -38,7 +38,8 @@ DASHBOARD = ROOT / "docker" / "grafana" / "dashboard.json"
 ROWS = {
     "dashboard-jobs.png": ("At a glance", "Jobs"),
     "dashboard-providers.png": ("Providers",),
-    "dashboard-workers.png": ("Workers", "Trouble", "Limits"),
+    "dashboard-workers.png": ("Workers", "Trouble"),
+    "dashboard-sharing.png": ("Limits", "Fair share", "Budgets", "Answers reused"),
 }
 CAPTION = (
     "Drawn by tools/dashboard_pictures.py, not by Grafana: the panels of docker/grafana/dashboard.json, "

@@ -15,6 +15,8 @@ class ReuseTicket:
 
     #: `reuse_name` of the call.
     name: str
+    #: Of the cache, when it was asked; a cache that was cleared since takes no answer for it.
+    generation: str | None = None
     leads: bool = False
     #: How often the flight was handed over before this job led it.
     handovers: int = 0

@@ -16,9 +16,10 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope, ReuseOptions, scope_name
+from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope, scope_name
 from rustic_ai.llm_queue.tasks.seal import Sealer
 
+from ..jobs.reuse_port import ReuseTicket
 from .counters import ReuseCounters
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 #: An answer that other jobs wait for is kept at least this long, so that a worker lost while it answers
 #: them costs no second call.
 KEPT_FOR_FOLLOWERS = timedelta(seconds=60)
+#: Longer than any answer is kept.
+_LISTED_FOR = timedelta(days=31)
 _REDIS_FAILS: tuple[type[Exception], ...] = (*OUTAGE_ERRORS, RedisError)
 #: Endings of answers that are whole.
 _WHOLE = frozenset({"stop", "tool_calls", "function_call"})
@@ -40,15 +43,20 @@ class AnswerCache:
     def __init__(self, redis: Redis, sealer: Sealer, policy: CachePolicy, counters: ReuseCounters) -> None:
         self._redis, self._sealer, self._policy, self._counters = redis, sealer, policy, counters
 
-    async def get(self, name: str, scope: CacheScope, owner: Owner) -> CachedAnswer | None:
-        """The answer kept under this name, None where there is none that opens."""
+    async def get(self, ticket: ReuseTicket, scope: CacheScope, owner: Owner) -> CachedAnswer | None:
+        """The answer kept under the ticket's name, None where there is none that opens.
+
+        The ticket takes along the generation seen, so that `put` need not ask for it.
+        """
+        name = ticket.name
         try:
             kept, *generations = await self._texts(keys.cache_key(name), *_generation_keys(owner))
         except _REDIS_FAILS as error:
             logger.warning("No answer is looked for in the cache: %s", type(error).__name__)
             return None
+        ticket.generation = _generation(generations)
         generation, _, sealed = (kept or "").partition("|")
-        if not sealed or generation != _generation(generations):
+        if not sealed or generation != ticket.generation:
             return None
         try:
             return CachedAnswer.open(sealed, self._sealer, name=name, scope=scope, owner=owner)
@@ -59,34 +67,46 @@ class AnswerCache:
             return None
 
     async def put(
-        self, name: str, answered: Answered, options: ReuseOptions, owner: Owner, ttl: timedelta
+        self, ticket: ReuseTicket, answered: Answered, scope: CacheScope, owner: Owner, ttl: timedelta
     ) -> bool:
-        """Keep the answer for `ttl`. False where it is too large, or Redis does not take it."""
-        scope = options.cache_scope
-        sealed = CachedAnswer.of(answered).seal(self._sealer, name=name, scope=scope, owner=owner)
+        """Keep the answer for `ttl`. False where it is too large, or Redis does not take it.
+
+        A cache that was cleared while the call was under way does not keep it.
+        """
+        sealed = CachedAnswer.of(answered).seal(self._sealer, name=ticket.name, scope=scope, owner=owner)
         if len(sealed) > self._policy.max_bytes * 4 // 3 + 512:
             return False
         try:
-            await self._put(name, sealed, _used_key(scope, owner), owner, ttl)
+            if ticket.generation is None:
+                ticket.generation = _generation(await self._texts(*_generation_keys(owner)))
+            await self._put(ticket.name, f"{ticket.generation}|{sealed}", _used_key(scope, owner), ttl)
         except _REDIS_FAILS as error:
             logger.warning("An answer is not kept in the cache: %s", type(error).__name__)
             return False
         return True
 
-    async def _put(self, name: str, sealed: str, used_key: str, owner: Owner, ttl: timedelta) -> None:
-        generation = _generation(await self._texts(*_generation_keys(owner)))
+    async def _put(self, name: str, entry: str, used_key: str, ttl: timedelta) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        pipe.set(keys.cache_key(name), f"{generation}|{sealed}", px=max(ttl, timedelta(milliseconds=1)))
+        pipe.set(keys.cache_key(name), entry, px=max(ttl, timedelta(milliseconds=1)))
         pipe.zadd(used_key, {name: time.time()})
-        pipe.pexpire(used_key, timedelta(days=31))
-        pipe.zadd(keys.CACHE_SCOPES, {used_key: time.time()})
-        pipe.pexpire(keys.CACHE_SCOPES, timedelta(days=31))
+        pipe.pexpire(used_key, _LISTED_FOR)
         pipe.zcard(used_key)
         *_, known = await pipe.execute()
+        if known == 1:
+            await self._list_scope(used_key)
         if known > self._policy.max_entries:
-            oldest = await self._redis.zpopmin(used_key, known - self._policy.max_entries)
-            names = cast("list[str]", list(chain.from_iterable(oldest))[::2])
-            await self._redis.delete(*(keys.cache_key(one) for one in names))
+            await self._drop_oldest(used_key, known - self._policy.max_entries)
+
+    async def _list_scope(self, used_key: str) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zadd(keys.CACHE_SCOPES, {used_key: time.time()})
+        pipe.pexpire(keys.CACHE_SCOPES, _LISTED_FOR)
+        await pipe.execute()
+
+    async def _drop_oldest(self, used_key: str, number: int) -> None:
+        oldest = await self._redis.zpopmin(used_key, number)
+        names = cast("list[str]", list(chain.from_iterable(oldest))[::2])
+        await self._redis.delete(*(keys.cache_key(one) for one in names))
 
     async def _texts(self, *names: str) -> list[str | None]:
         return cast("list[str | None]", await self._redis.mget(*names))

@@ -50,14 +50,14 @@ class AnswerReuse:
         if call is None or record is None or call.reuse is None:
             return None
         options, name = call.reuse, reuse_name(call, execution.owner, self._sealer)
-        execution.reused = ReuseTicket(name)
+        ticket = execution.reused = ReuseTicket(name)
         followed = options.single_flight and record.flight == name
-        if (options.reads or followed) and (found := await self._kept(execution, name, followed=followed)):
+        if (options.reads or followed) and (found := await self._kept(execution, ticket, followed=followed)):
             return found
         if options.single_flight:
-            await self._join(execution, name)
+            await self._join(execution, ticket)
             # The flight before this one may have brought its answer since the first look.
-            if options.reads and (found := await self._kept(execution, name, followed=False)):
+            if options.reads and (found := await self._kept(execution, ticket, followed=False)):
                 return found
         if options.reads:
             self._counters.misses += 1
@@ -81,7 +81,7 @@ class AnswerReuse:
         if ticket.leads and await self._flights.has_followers(ticket.name):
             ttl = max(ttl, KEPT_FOR_FOLLOWERS)
         if ttl:
-            await self._cache.put(ticket.name, outcome, options, execution.owner, ttl)
+            await self._cache.put(ticket, outcome, options.cache_scope, execution.owner, ttl)
 
     async def share(self, execution: Execution, outcome: Outcome) -> None:
         """After the job has ended: answer those that follow it. What is missed is found by the reaper."""
@@ -94,25 +94,25 @@ class AnswerReuse:
             for record in followers:
                 await self._end(record, execution, ticket.name, outcome)
 
-    async def _kept(self, execution: Execution, name: str, *, followed: bool) -> Outcome | None:
+    async def _kept(self, execution: Execution, ticket: ReuseTicket, *, followed: bool) -> Outcome | None:
         assert execution.call is not None
         assert execution.call.reuse is not None
         scope = execution.call.reuse.cache_scope
-        kept = await self._cache.get(name, scope, execution.owner)
+        kept = await self._cache.get(ticket, scope, execution.owner)
         if kept is None:
             return None
         if followed:
             self._counters.joined += 1
         else:
             self._counters.hits += 1
-            await self._cache.used(name, scope, execution.owner)
+            await self._cache.used(ticket.name, scope, execution.owner)
         return kept.answered(execution.account(), how="flight" if followed else "hit")
 
-    async def _join(self, execution: Execution, name: str) -> None:
-        joined = await self._flights.join(execution.job_id, execution.epoch, name)
+    async def _join(self, execution: Execution, ticket: ReuseTicket) -> None:
+        joined = await self._flights.join(execution.job_id, execution.epoch, ticket.name)
         if joined.verdict == "leads":
             self._counters.flights += 1
-            execution.reused = ReuseTicket(name, leads=True, handovers=joined.handovers)
+            ticket.leads, ticket.handovers = True, joined.handovers
             return
         reason = StopReason.PARKED if joined.verdict == "follows" else StopReason.LOST
         execution.stop(reason)

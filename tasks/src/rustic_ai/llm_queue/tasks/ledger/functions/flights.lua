@@ -108,7 +108,7 @@ register('followers_of', followers_of)
 -- Looks after flights whose leader is gone, or whose answer did not reach all: their followers ask anew.
 -- returns: those followers
 local function repair_flights(_, args)
-  local most = tonumber(args[1])
+  local most = unpack(args)
   local now, ids = now_ms(), {}
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', FLIGHTS, '-inf', now, 'LIMIT', 0, most)) do
     local leader, followers = redis.call('HGET', FLIGHT_PREFIX .. name, 'leader'), FOLLOWERS_PREFIX .. name
