@@ -58,8 +58,8 @@ def test_its_python_runs(run: Run, provider: ProviderStub) -> None:
     assert f"\n{module.total_usd:.6f} USD\n" in run.said
     assert module.total_usd == pytest.approx(10 * module.response.cost_usd)
     assert "\n1 gpt-4o-mini ok None" in run.said
-    # Asked, streamed, submitted; submitted twice under one key; and ten times in Latin.
-    assert len(provider.requests()) == 3 + 1 + 10
+    # Asked, streamed, submitted; submitted twice under one key; ten times in Latin; and asked anew.
+    assert len(provider.requests()) == 3 + 1 + 10 + 1
     provider.plan("*", Step(status=401))
     assert re.search(r"\(1 attempts, job [0-9a-f-]{36}\)", module.ask("Well?"))
     module.test_my_agents()
