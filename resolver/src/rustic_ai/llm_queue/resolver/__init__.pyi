@@ -32,7 +32,9 @@ from .chunk import (
     ToolCallDelta as ToolCallDelta,
 )
 from .configuration_error import ConfigurationError as ConfigurationError
+from .embeddings.embedder import QueueEmbedder as QueueEmbedder
 from .embeddings.embeddings import QueueEmbeddings as QueueEmbeddings
+from .embeddings.pipeline_executor import ConcurrentPipelineExecutor as ConcurrentPipelineExecutor
 from .embeddings.properties import EmbeddingProperties as EmbeddingProperties
 from .embeddings.resolver import QueueEmbeddingsResolver as QueueEmbeddingsResolver
 from .exceptions import (

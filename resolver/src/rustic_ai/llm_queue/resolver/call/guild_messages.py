@@ -43,6 +43,21 @@ def follow_messages() -> None:
     setattr(Agent, _MAKE_CONTEXT, make_and_note)
 
 
+def current_owner() -> Owner | None:
+    """The agent whose processor calls; None outside of one."""
+    noted = _current.get()
+    context = noted() if noted is not None else None
+    if context is None:
+        return None
+    agent = context.agent
+    try:
+        org = agent.get_organization()
+    except ValueError:
+        # An engine that names no organisation.
+        return None
+    return Owner(org=org, guild=agent.guild_id, agent=agent.id)
+
+
 def context_of(owner: Owner) -> ProcessContext[Any] | None:
     """The context of the processor that calls for this owner; None outside of one, or when in doubt."""
     noted = _current.get()

@@ -119,7 +119,10 @@ class InMemoryQueue:
         )
 
     def embed_with(self, vector_of: VectorOf) -> Self:
-        """Let `vector_of` make the vectors of all texts; by default each text has one derived from it."""
+        """Let `vector_of` make the vectors of all texts; by default each text has one derived from it.
+
+        A call fails with a `BadRequestError` where it raises `ValueError`.
+        """
         self._vector_of = vector_of
         return self
 
@@ -152,7 +155,10 @@ class InMemoryQueue:
 
     def _reply_to(self, call: Call) -> Reply:
         if isinstance(call, EmbeddingCall):
-            return Reply(embedded(call, self._vector_of))
+            try:
+                return Reply(embedded(call, self._vector_of))
+            except ValueError as error:
+                return Reply(failed(call, ErrorKind.BAD_REQUEST, str(error)))
         if self._script:
             return self._script.popleft()(call)
         if self._otherwise is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
@@ -99,7 +99,7 @@ def answered(
 
 
 def failed(
-    call: CompletionCall,
+    call: Call,
     kind: ErrorKind,
     message: str,
     *,
