@@ -102,6 +102,17 @@ def test_many_texts_are_split_by_the_providers_limits(
     assert max(len(one.body["input"]) for one in requests) <= 2_048
 
 
+def test_many_long_vectors_cost_the_process_no_connection(
+    found: QueueEmbeddings, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"text {at}" for at in range(4_000)]
+    # 48 MB of results: Redis drops a subscriber for whom 32 MB wait.
+    vectors = embeddings(redis_url, dimensions=1_536).embed(texts)
+    assert vectors[3_999] == derived_vector("text 3999", 1_536)
+    assert "Redis is away" not in caplog.text
+
+
+@pytest.mark.usefixtures("worker")
 def test_agents_that_ask_at_once_share_calls(
     redis_url: str, provider: ProviderStub, worker: WorkerProcess
 ) -> None:

@@ -71,9 +71,10 @@ class Outcomes:
 
     async def _heard(self, news: str, job_id: str, owner: Owner, epoch: int) -> Outcome | None:
         try:
-            result = decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
-            if result.epoch >= epoch:
-                return result.outcome
+            if news != keys.STORED:
+                result = decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
+                if result.epoch >= epoch:
+                    return result.outcome
         except ContractViolation as violation:
             # Anybody on Redis can publish; only what is stored decides.
             logger.warning("Ignored a message posing as the result of job %s: %s", job_id, violation)

@@ -24,6 +24,10 @@ MOST_WITHDRAWN = 100_000
 #: Processes that wait for answers, by reply channel: a sorted set to the time (ms) each was first found
 #: without a subscriber, 0 while it has one.
 CALLERS = f"{KEY_PREFIX}callers"
+#: The bytes of a result up to which it is published whole; a larger one is announced by the word `STORED`,
+#: and read from its key.
+MOST_PUBLISHED = 65_536
+STORED = "stored"
 #: Messages that no worker would take, the latest first: a list of JSON.
 QUARANTINE = f"{KEY_PREFIX}quarantine"
 #: Pub/sub channel on which running jobs are cancelled.
