@@ -21,7 +21,7 @@
   + JobCancelled                      409
   + UnprocessableEntityError          422
   + RateLimitError                    429, "rate limit" is in the message
-  + InternalServerError               500, and whatever else a provider answered with
+  + InternalServerError               500, and any other status of a provider's
     - ResponseProcessingError         1005
     - WorkerLost
     - WorkerFault
@@ -65,25 +65,26 @@ class QueueError(CoreAPIError):
         message: what went wrong, without a secret.
         status_code: always one of core's `ResponseCodes`.
         provider_status: the HTTP status the provider answered with, None where it did not.
-        kind: why, as the queue has it; None where the worker was not the one to say.
+        kind: why, as the worker reported it; None where no worker did.
         job_id: None where no job was made.
         model: the model of the last attempt, or the one asked for.
         attempts: the provider calls made.
-        account: what the job took, tokens and cost among it; None where no worker has said.
+        account: what the job took, tokens and cost included; None where no worker reported it.
         retry_after_s: seconds the provider asked to wait.
     """
 
-    # Any, as core's class and the openai ones declare these each in a way of their own.
+    # Any, because core's class and the openai ones declare these differently.
     status_code: Any = 500
     body: Any
     response: Any
     type: Any
-    #: A phrase that callers look for, put before a message without it.
-    says: ClassVar[str] = ""
+    #: A phrase that callers search for in the message; put before a message that lacks it.
+    phrase: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, kind: ErrorKind | None = None) -> None:
-        """Args:
-        kind: the kind of failure that is raised as this class.
+        """
+        Args:
+            kind: the kind of failure that is raised as this class.
         """
         super().__init_subclass__()
         if kind is not None:
@@ -105,8 +106,8 @@ class QueueError(CoreAPIError):
         param: str | None = None,
     ) -> None:
         message = message or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0]
-        if self.says not in message.lower():
-            message = f"{self.says.capitalize()}: {message}"
+        if self.phrase not in message.lower():
+            message = f"{self.phrase.capitalize()}: {message}"
         Exception.__init__(self, message)
         self.message = message
         self.kind = kind
@@ -117,7 +118,7 @@ class QueueError(CoreAPIError):
         self.provider = provider
         self.provider_status = provider_status
         self.retry_after_s = retry_after_s
-        # What an openai error has besides; their constructors know no error without a response.
+        # The other attributes of an openai error, whose own constructors need a response.
         self.code = code
         self.param = param
         self.type = str(kind or type(self).__name__)
@@ -153,7 +154,7 @@ class ContextWindowExceededError(BadRequestError, kind=ErrorKind.CONTEXT_WINDOW)
     """The prompt is longer than the model's context length."""
 
     status_code = 1001
-    says = "context length"
+    phrase = "context length"
 
 
 class ContentPolicyViolationError(BadRequestError, kind=ErrorKind.CONTENT_POLICY):
@@ -252,7 +253,7 @@ class RateLimitError(QueueError, openai.RateLimitError, kind=ErrorKind.RATE_LIMI
     """The provider's rate limit was hit."""
 
     status_code = 429
-    says = "rate limit"
+    phrase = "rate limit"
 
 
 class InternalServerError(QueueError, openai.InternalServerError, kind=ErrorKind.INTERNAL_SERVER):

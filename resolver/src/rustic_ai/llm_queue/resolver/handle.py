@@ -40,9 +40,10 @@ class JobHandle[A = QueueChatCompletionResponse]:
         ends_at: float | None = None,
         answer_reader: OutcomeReader[A] | None = None,
     ) -> None:
-        """Args:
-        ends_at: the deadline on this process's monotonic clock, where it is known.
-        answer_reader: how to read the answer, where the submitter said so.
+        """
+        Args:
+            ends_at: the deadline on this process's monotonic clock, where it is known.
+            answer_reader: how to read the answer, where the submitter said so.
         """
         self._id = job_id
         self._owner = owner
@@ -208,7 +209,7 @@ class JobHandle[A = QueueChatCompletionResponse]:
     async def _record(self, engine: EnginePort) -> JobRecord:
         with client_errors(job_id=self._id):
             record = await engine.record(self._id)
-        # Another's job is not told apart from none.
+        # The job of another agent is reported like one that does not exist.
         if record is None or record.job.owner != self._owner:
             raise JobNotFound(job_id=self._id)
         return record

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-#: Never repeated in an error, whatever was put there.
+#: Never repeated in an error.
 _PRIVATE = {"api_key", "redis_url", "extra_headers", "messages", "base_url"}
 
 
@@ -49,7 +49,7 @@ def _nearest(name: str, model: type[BaseModel], synonyms: Mapping[str, str]) -> 
 
 
 def show(value: object) -> str:
-    """A value as an error shows it: short, and a number that is none by its name."""
+    """A value as an error shows it: shortened, and NaN and infinities by name."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     text = repr(value)

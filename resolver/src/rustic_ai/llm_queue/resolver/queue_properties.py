@@ -93,7 +93,7 @@ Text = Annotated[str | None, BeforeValidator(_blank_is_none), AfterValidator(_ch
 
 
 class QueueProperties(BaseModel):
-    """The properties that every resolver of the queue's has, whatever it asks of a model.
+    """The common properties of the queue's resolvers.
 
     Each field's description says what is expected of a value. A property that is null is not sent.
     """
@@ -216,7 +216,7 @@ class QueueProperties(BaseModel):
             )
 
     def timeout_s(self, settings: QueueSettings) -> float:
-        """How long a call may take that does not say so itself."""
+        """How long a call may take when the request sets no timeout."""
         longest_s = settings.max_timeout.total_seconds()
         return longest_s if self.timeout is None else min(self.timeout, longest_s)
 

@@ -30,7 +30,7 @@ class QueueLLMResolver(DependencyResolver[LLM]):
         named = {"model": model} if model is not None else {}
         self._properties = Properties.load({**named, "conf": conf, **properties})
         self._settings = self._properties.settings()
-        # A toolset that cannot be imported shall not wait for the first call to say so.
+        # Fail here, not at the first call, when a toolset cannot be imported.
         toolset_tools(self._properties.toolset)
         if self._properties.enable_json_schema_validation:
             require_validator()

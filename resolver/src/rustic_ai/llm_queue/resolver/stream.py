@@ -20,7 +20,7 @@ Opening = Callable[[], Awaitable[OpenStream]]
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What a reader wants of a stream."""
+    """The reader's options."""
 
     #: The job goes on when its reader leaves.
     detach: bool = False
@@ -31,7 +31,7 @@ class StreamOptions:
 
 
 class _Stream:
-    """What the two kinds of stream have in common."""
+    """The common part of both kinds of stream."""
 
     def __init__(self, engine: EnginePort, opening: Opening, options: StreamOptions) -> None:
         self._engine, self._opening, self._options = engine, opening, options
@@ -94,7 +94,7 @@ class _Stream:
         )
 
     def _next_known(self) -> ChatCompletionChunk | None:
-        """The next chunk of what has come in."""
+        """The next of the chunks that have arrived."""
         answer = self._read()
         while not self._chunks and self._events:
             self._chunks.extend(answer.take(self._events.popleft()))

@@ -24,7 +24,7 @@ from .text_updates import UPDATE_FORMAT, TextUpdates
 
 
 class StreamingLLMAgentConfig(BaseAgentProps):
-    """What a `StreamingLLMAgent` may be told in its guild's specification."""
+    """The properties of a `StreamingLLMAgent` in its guild's specification."""
 
     model: str | None = Field(None, description="in place of the resolver's model")
     default_system_prompt: str | None = Field(None, description="goes before every request")

@@ -28,12 +28,12 @@ Answer = QueueChatCompletionResponse | EmbeddingAnswer
 
 URL = "/v1/chat/completions"
 EMBEDDINGS_URL = "/v1/embeddings"
-#: Of a request's body, what is no parameter of the call.
+#: The fields of a request's body that are no parameters of the call.
 _NOT_PARAMS = ("model", "stream", "stream_options")
 _OK = 200
 #: What Python makes of bytes that it cannot decode; UTF-8 has no form for it.
 _UNDECODED = re.compile("[\ud800-\udfff]")
-#: What the response has beyond OpenAI's, shown beside the body.
+#: The fields that OpenAI's response does not have, shown beside the body.
 _OURS = ("job_id", "cost_usd", "queue_wait_s", "run_time_s", "possible_duplicate_charge")
 _NOT_OPENAIS = {*_OURS, "cached_tokens", "reasoning_tokens", "attempts", "worker", "input_messages"}
 
@@ -158,14 +158,14 @@ def _completion_body(response: QueueChatCompletionResponse) -> dict[str, Any]:
 def error_line(line: RequestLine, error: Exception) -> str:
     """The output's line for a request that was not answered."""
     job_id = error.job_id if isinstance(error, QueueError) else None
-    told = {"message": str(error), "type": str(getattr(error, "type", type(error).__name__))}
+    message = {"message": str(error), "type": str(getattr(error, "type", type(error).__name__))}
     status = getattr(error, "provider_status", None)
     if status is None:
-        ending: dict[str, Any] = {"response": None, "error": {"code": told["type"], **told}}
+        ending: dict[str, Any] = {"response": None, "error": {"code": message["type"], **message}}
     else:
         # As OpenAI has it: the provider's refusal is a response.
         facts = {name: getattr(error, name, None) for name in ("param", "code")}
-        answer = {"status_code": status, "request_id": job_id, "body": {"error": {**told, **facts}}}
+        answer = {"status_code": status, "request_id": job_id, "body": {"error": {**message, **facts}}}
         ending = {"response": answer, "error": None}
     return _line(line, {**ending, "line": line.number}, job_id)
 

@@ -14,9 +14,9 @@ from .answer_reader import CompletionReader
 from .client_errors import client_errors
 from .submission import Submission, overdue
 
-#: What Redis has of a stream is still read when the deadline has passed.
+#: When the deadline has passed, the frames that Redis holds are still read for this long.
 _LAST_READ_S = 0.5
-#: What a job that has ended has left in Redis is read within this time, or Redis is away.
+#: Reading the log of a job that has ended takes less than this, or Redis is away.
 _LONGEST_READ_S = 10.0
 _UNREADABLE = "The stream could not be read from Redis; check LLM_QUEUE_REDIS_URL and that the server runs"
 
@@ -31,7 +31,7 @@ class OpenStream:
     answer_reader: CompletionReader
     #: The deadline on this process's monotonic clock; infinite for a job that has ended.
     ends_at: float
-    #: The job is this reader's own: without the reader nobody wants its answer.
+    #: The job was submitted for this reader: it is cancelled when the reader leaves.
     own: bool
 
     async def next(self, number: int) -> tuple[StreamEvent, ...]:
@@ -68,7 +68,7 @@ class OpenStream:
             self.engine.detach(self.job.id)
 
     async def close(self, *, cancel: bool) -> None:
-        """Stop reading; with `cancel` the job ends, too, as soon as Redis can be told."""
+        """Stop reading; with `cancel` the job is cancelled, too, as soon as Redis is reachable."""
         try:
             if cancel and time.monotonic() >= self.ends_at:
                 # Its caller has waited long enough, and Redis may be away.

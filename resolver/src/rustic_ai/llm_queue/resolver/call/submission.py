@@ -29,7 +29,7 @@ from .client_errors import client_errors
 from .request import build_call, input_messages, timeout_s
 from .tracing import SubmitSpan
 
-#: What a caller whose deadline has passed still waits to learn how far the job came.
+#: How long a caller whose deadline has passed still waits to learn how far the job came.
 _LAST_LOOK_S = 0.5
 
 
@@ -107,7 +107,7 @@ class Submission[T = QueueChatCompletionResponse]:
     async def answer(self, engine: EnginePort) -> T:
         """Submit, and wait for the answer until the deadline. Runs on the engine's loop.
 
-        A job that nobody waits for any more is cancelled, so that nobody pays for it.
+        A job that its caller no longer waits for is cancelled, so that its answer is not billed.
         """
         ends_at = time.monotonic() + self.timeout_s
         with engine.expecting(self.job.id):
@@ -152,7 +152,7 @@ class Submission[T = QueueChatCompletionResponse]:
 
 
 async def overdue(engine: EnginePort, job: Job, waited_s: float) -> Exception:
-    """The `JobTimeout` for a job whose deadline has passed, saying how far it came."""
+    """The `JobTimeout` for a job whose deadline has passed; its message states how far the job came."""
     attempts: tuple[AttemptRecord, ...] = ()
     try:
         async with asyncio.timeout(_LAST_LOOK_S):

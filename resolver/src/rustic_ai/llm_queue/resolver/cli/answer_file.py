@@ -44,7 +44,7 @@ class AnswerFile:
         self._file.close()
 
     def add(self, line: str) -> None:
-        """Write a line, at once: whatever happens next, it is there."""
+        """Write a line, at once, so that it is kept if the process dies."""
         self._file.write(line)
         self._file.flush()
 

@@ -38,9 +38,9 @@ from .waiter import ResultWaiter
 
 logger = get_logger(__name__)
 
-#: How long a job that nobody follows any more is tried to be cancelled.
+#: How long the engine tries to cancel a job that its caller has left.
 _ABANDON_FOR_S = 120.0
-#: How long a process that ends still tries, and what it takes until it is known what to cancel.
+#: How long a process that ends still tries to cancel, and how long it takes to know which jobs to cancel.
 _LAST_CHORES_S = 2.0
 _CANCELLED_CALLS_S = 0.02
 
@@ -60,13 +60,13 @@ class Engine:
         self._sealer = settings.sealer()
         self._loop = BackgroundLoop("llm-queue-client")
         self._redis_timeout_s = settings.redis_timeout.total_seconds()
-        # A dead connection leaves time for a second one before the caller is told.
+        # Half the time, so that a second connection can be tried before the call fails.
         half_s = min(SOCKET_TIMEOUT_S, self._redis_timeout_s / 2)
         self._redis: Redis = connect(
             settings.redis_url, outage_s=self._redis_timeout_s, socket_timeout=half_s
         )
         patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
-        # The subscriptions make their connection anew by themselves, to say that something was missed.
+        # No retries: the subscriptions reconnect by themselves, and then look for what they missed.
         waiting = connect(settings.redis_url, outage_s=0)
         self._outage_timeout = OutageTimeout(self._redis_timeout_s)
         self._clients = (self._redis, patient, waiting)
@@ -197,7 +197,7 @@ class Engine:
         awaited: bool = False,
         epoch: int = 0,
     ) -> StreamSource:
-        """Where the job's stream comes from; a job that is none comes whole, at its end.
+        """The source of a job's stream; a job that does not stream comes whole, at its end.
 
         Args:
             ended: the job is known to have ended.
@@ -296,5 +296,5 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-# A process that is interrupted has jobs to cancel, or somebody pays for what nobody reads.
+# A process that is interrupted has jobs to cancel, or their answers are billed and never read.
 atexit.register(Engine.close_shared)

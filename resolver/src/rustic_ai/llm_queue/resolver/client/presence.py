@@ -22,8 +22,9 @@ class Presence:
     """
 
     def __init__(self, redis: Redis, caller: str) -> None:
-        """Args:
-        caller: the process's reply channel.
+        """
+        Args:
+            caller: the process's reply channel.
         """
         self._callers, self._caller = Callers(redis), caller
         self._streams: set[str] = set()

@@ -29,10 +29,11 @@ class Resubmit:
         redis: Redis,
         ledger: Ledger,
     ) -> None:
-        """Args:
-        ends_at: the caller's deadline in the time of the running loop.
-        reply_channel: where its result is to be sent, if anywhere.
-        caller: what the job of this id names as its caller, see `Ledger.submit`.
+        """
+        Args:
+            ends_at: the caller's deadline in the time of the running loop.
+            reply_channel: where its result is to be sent, if anywhere.
+            caller: what the job of this id names as its caller, see `Ledger.submit`.
         """
         self._job = job
         self._ends_at, self._reply_channel, self._caller = ends_at, reply_channel, caller

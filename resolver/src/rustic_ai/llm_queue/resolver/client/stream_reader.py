@@ -21,9 +21,9 @@ from .subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
-#: A reader that has heard nothing for this long asks the ledger whether it missed something.
+#: A reader that has received nothing for this long asks the ledger whether it missed something.
 _QUIET_S = 3.0
-#: What waits for a slow reader; live frames beyond it are dropped and read from the log.
+#: The most that waits for a slow reader; live frames beyond it are dropped and read from the log later.
 _MOST_WAITING_BYTES = 512 * 1024
 _MESSAGE_BYTES = 128
 _PAGE = 64
@@ -87,10 +87,11 @@ class StreamReader:
         on_close: Callable[[], None] | None = None,
         resubmit: Resubmit | None = None,
     ) -> None:
-        """Args:
-        ended: the job has ended already, so that an empty log is one that is gone.
-        on_close: called when the reader stops listening.
-        resubmit: of a job that is this reader's own.
+        """
+        Args:
+            ended: the job has ended already, so that an empty log is one that is gone.
+            on_close: called when the reader stops listening.
+            resubmit: of a job that is this reader's own.
         """
         self._job_id = job_id
         self._subscriptions = subscriptions
@@ -113,7 +114,7 @@ class StreamReader:
         self._number = 0
 
     async def join(self, timeout_s: float) -> bool:
-        """Subscribe, and wait for the acknowledgement, so that a job sent now is heard from its start.
+        """Subscribe, and wait for the acknowledgement: no frame of a job submitted afterwards is missed.
 
         False without one in time: the log alone has to do until it comes.
         """
@@ -197,7 +198,7 @@ class StreamReader:
         return outcome is not None
 
     async def _ask(self) -> None:
-        """Nothing was heard for long: it may have been lost."""
+        """Nothing was received for long: a message, or the job, may have been lost."""
         if await self._read_log() or await self._end():
             return
         if self._resubmit is not None:

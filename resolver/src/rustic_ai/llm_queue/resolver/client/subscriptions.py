@@ -36,8 +36,9 @@ class Subscriptions:
     """Any number of channels on one pub/sub connection, which is made anew whenever it is lost."""
 
     def __init__(self, redis: Redis, always: str) -> None:
-        """Args:
-        always: the channel of `listen_always`. A connection without any channel would be closed.
+        """
+        Args:
+            always: the channel of `listen_always`. A connection without any channel would be closed.
         """
         self._redis = redis
         self._always = always

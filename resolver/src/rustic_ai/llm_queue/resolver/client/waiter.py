@@ -45,7 +45,7 @@ class Watch:
         self._news.put_nowait(None)
 
     async def next(self) -> str | None:
-        """The next result heard, as it came: it may be forged, and must be opened to be believed.
+        """The next result received, as it came: it may be forged, and must be opened before it is used.
 
         None when Redis may have lost the job.
         """
@@ -68,9 +68,10 @@ class ResultWaiter:
         *,
         on_joined: Callable[[], None],
     ) -> None:
-        """Args:
-        reply_channel: the subscriptions always listen on the `result_key` of this.
-        on_joined: called whenever the subscription to it holds, for the first time or again.
+        """
+        Args:
+            reply_channel: the subscriptions always listen on the `result_key` of this.
+            on_joined: called whenever the subscription to it holds, for the first time or again.
         """
         self._subscriptions = subscriptions
         self._redis = redis
@@ -110,7 +111,7 @@ class ResultWaiter:
         """Listen for the job's result. The subscription may still be on its way: see `subscribed`.
 
         Args:
-            expected: the caller is who is `expecting` the job.
+            expected: the caller is within `expecting` for this job.
         """
         if expected:
             yield self._expected[job_id]

@@ -19,7 +19,7 @@ ReadAnswer = Callable[[Outcome, str, str], QueueChatCompletionResponse]
 
 
 class StreamedAnswer:
-    """What a stream has come to. Whatever was lost on the way is made up for when it ends.
+    """The answer that a stream builds up. Chunks that were lost on the way are added when it ends.
 
     No I/O: it is fed a source's events.
     """
@@ -34,8 +34,9 @@ class StreamedAnswer:
         refuse_restarts: bool = False,
         skip_past: bool = False,
     ) -> None:
-        """Args:
-        skip_past: what was there before the reader joined counts for `text`, and is not yielded.
+        """
+        Args:
+            skip_past: earlier chunks count for `text`, and are not yielded.
         """
         self._job_id, self._model, self._read = job_id, model, read
         self._on_restart = on_restart

@@ -45,7 +45,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class EndSeen:
-    """The stream says that its job has ended: the stored result knows."""
+    """The stream reports that its job has ended; the stored result tells how."""
 
 
 OrderEvent = Chunks | Restarted | EndSeen
@@ -55,8 +55,9 @@ class FrameOrder:
     """One reader's place in a stream."""
 
     def __init__(self, open_frame: Callable[[str, FrameId], Frame]) -> None:
-        """Args:
-        open_frame: opens the frame that stands at a place; raises `ContractViolation`.
+        """
+        Args:
+            open_frame: opens the frame that stands at a place; raises `ContractViolation`.
         """
         self._open = open_frame
         #: The last frame that was taken.

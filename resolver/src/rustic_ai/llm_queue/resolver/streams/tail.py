@@ -7,7 +7,7 @@ from rustic_ai.llm_queue.tasks.answer_assembly import TEXTS, AnswerAssembler, Un
 
 
 def missing_chunk(shown: AnswerAssembler, response: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The chunk that makes `response` of what was shown; empty of choices when that was all of it.
+    """The chunk that completes what was shown to `response`; without choices when all of it was shown.
 
     None when what was shown is not the beginning of it.
     """

@@ -56,7 +56,7 @@ class MemoryEngine:
             job.release()
 
     async def forget(self) -> None:
-        """Drop all jobs; who waits for one is told that it was cancelled."""
+        """Drop all jobs; waiting calls end as cancelled."""
         for job in self._by_id.values():
             job.cancel("caller")
         self._reuse.clear()

@@ -21,7 +21,7 @@ class MemoryJob:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.created_ms = _now_ms()
-        #: What its stream has brought so far.
+        #: The events of its stream so far.
         self.events: list[Chunks | Restarted] = []
         #: Called once, with how it ended.
         self.on_end: Callable[[Outcome], None] | None = None
@@ -44,7 +44,7 @@ class MemoryJob:
         return JobState.RUNNING if self._reply and self._reply.outcome else JobState.QUEUED
 
     def play(self, reply: Reply) -> None:
-        """Carry out what the script says of it."""
+        """Carry out its script."""
         self._reply = reply
         if reply.hold_after is None:
             self._say(reply.events)
@@ -78,7 +78,7 @@ class MemoryJob:
         return self._outcome
 
     def record(self) -> JobRecord:
-        """What the ledger would have of it."""
+        """The record that the ledger would hold."""
         outcome, taken = self.outcome, self.state is not JobState.QUEUED
         return JobRecord(
             job=self.job,

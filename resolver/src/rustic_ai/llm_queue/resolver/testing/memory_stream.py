@@ -7,11 +7,12 @@ from .memory_job import MemoryJob
 
 
 class MemoryStream:
-    """The stream of a job in memory: what it has said, then what it says."""
+    """The stream of a job in memory: past events first, then new ones."""
 
     def __init__(self, find: Callable[[], MemoryJob | None]) -> None:
-        """Args:
-        find: the job, once it has been submitted.
+        """
+        Args:
+            find: the job, once it has been submitted.
         """
         self._find = find
         self._past = 0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class LoopInbox:
-    """What other threads have for an event loop: it is woken up once for all that gathers until it looks."""
+    """Steps that other threads hand to an event loop, which is woken up once for all that have gathered."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -22,14 +22,14 @@ class LoopInbox:
             step: raises nothing, or those that came with it are lost.
         """
         with self.open():
-            # A loop that was closed before it looked says so.
+            # Raises when the loop was closed before it looked.
             if not self._steps or self.loop.is_closed():
                 self.loop.call_soon_threadsafe(self._take)
             self._steps.append(step)
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """What is given to the loop in here comes before `close`. Raises `RuntimeError` after it."""
+        """Steps handed over within this context run before `close`. Raises `RuntimeError` after it."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the event loop takes nothing any more")
