@@ -20,7 +20,7 @@ from support.processes.process import ChildProcess
 
 _IN_FLIGHT = 64
 _TURN_S = 0.03
-#: Of each turn; two workers' parts do not meet.
+#: Of each turn; the workers' parts do not meet.
 _SHARE = 1 / 3
 
 
@@ -29,18 +29,19 @@ def measure(contenders: Sequence[Contender], sizes: Sizes) -> Figures:
     ours = [contender for contender in contenders if isinstance(contender, Queue)]
     spreads: dict[str, Spread] = defaultdict(Spread)
     for contender in alternating(ours, sizes.rounds):
-        with _held(contender.workers):
+        with held(contender.workers, _SHARE, _TURN_S):
             reply = contender.do("calls", number=sizes.calls, in_flight=_IN_FLIGHT, prompt="shares")
         spreads[contender.name].add(sizes.calls / reply["wall_s"])
     return {name: {"calls_per_s": spread.json()} for name, spread in spreads.items()}
 
 
 @contextmanager
-def _held(workers: Sequence[ChildProcess]) -> Iterator[None]:
+def held(workers: Sequence[ChildProcess], share: float, turn_s: float) -> Iterator[None]:
+    """Each worker runs for `share` of each turn; at most `1 / share` of them."""
     over = threading.Event()
     for worker in workers:
         worker.freeze()
-    holding = threading.Thread(target=_take_turns, args=(workers, over))
+    holding = threading.Thread(target=_take_turns, args=(workers, share, turn_s, over))
     holding.start()
     try:
         yield
@@ -51,16 +52,12 @@ def _held(workers: Sequence[ChildProcess]) -> Iterator[None]:
             worker.thaw()
 
 
-def _take_turns(workers: Sequence[ChildProcess], over: threading.Event) -> None:
-    part_s, begins = _TURN_S / len(workers), time.monotonic()
+def _take_turns(workers: Sequence[ChildProcess], share: float, turn_s: float, over: threading.Event) -> None:
+    runs_s = turn_s * share
+    rests_s = turn_s / len(workers) - runs_s
     while not over.is_set():
         for worker in workers:
             worker.thaw()
-            _sleep_until(begins + _TURN_S * _SHARE)
+            time.sleep(runs_s)
             worker.freeze()
-            begins += part_s
-            _sleep_until(begins)
-
-
-def _sleep_until(moment: float) -> None:
-    time.sleep(max(moment - time.monotonic(), 0))
+            time.sleep(max(rests_s, 0))

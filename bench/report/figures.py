@@ -30,7 +30,8 @@ class Sizes:
     loads: tuple[int, ...]
 
 
-FULL = Sizes(7, 600, 15, (100, 1_000, 5_000), (1, 1_000, 10_000), (100, 200, 400, 800, 1_600))
+# Many short rounds in turn: a neighbour on the machine then disturbs single pairs, not a contender.
+FULL = Sizes(21, 150, 10, (100, 1_000, 5_000), (1, 1_000, 10_000), (100, 200, 400, 800, 1_600))
 QUICK = Sizes(1, 30, 4, (20,), (1, 30), (10, 20))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.report.figures import Figures
+from bench.report.ratio import Ratio, paired_ratio
 
 SDK, ONE, TWO, PROXY = "LiteLLM SDK", "llm-queue, 1 worker", "llm-queue, 2 workers", "LiteLLM proxy"
 
@@ -19,6 +20,8 @@ class Target:
     value: float
     bound: float
     at_least: bool = True
+    #: The ratio of pairs of rounds, where it is one.
+    ratio: Ratio | None = None
 
     @property
     def met(self) -> bool:
@@ -31,9 +34,13 @@ def targets(figures: Mapping[str, Figures]) -> list[Target]:
 
     def add(name: str, bound: float, ratio: Any, *, at_least: bool = True) -> None:
         try:
-            found.append(Target(name, float(ratio()), bound, at_least))
+            value = ratio()
         except (KeyError, ZeroDivisionError):
             return  # not measured in this run
+        if isinstance(value, Ratio):
+            found.append(Target(name, value.median, bound, at_least, value))
+        else:
+            found.append(Target(name, float(value), bound, at_least))
 
     calls, streams = figures.get("saturation", {}), figures.get("streams", {})
     latency, growth = figures.get("latency", {}), figures.get("growth", {})
@@ -66,11 +73,12 @@ def targets(figures: Mapping[str, Figures]) -> list[Target]:
 
 
 def print_targets(found: Sequence[Target]) -> None:
-    """One line each."""
+    """One line each: of pairs of rounds the median ratio, and its interval of 95 %."""
     print("\nRatios")
     for target in found:
         aim = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
-        print(f"  {target.name:<52} {target.value:8.2f}   {aim:<8} {'met' if target.met else 'MISSED'}")
+        shown = str(target.ratio) if target.ratio else f"{target.value:.2f}"
+        print(f"  {target.name:<52} {shown:<24} {aim:<8} {'met' if target.met else 'MISSED'}")
 
 
 def print_figures(name: str, figures: Figures) -> None:
@@ -94,5 +102,5 @@ def _print_values(values: Mapping[str, Any], indent: str) -> None:
         print(f"{indent}{key:<36}{shown}")
 
 
-def _ratio(figures: Figures, key: str, first: str, second: str) -> float:
-    return float(figures[first][key]["median"] / figures[second][key]["median"])
+def _ratio(figures: Figures, key: str, first: str, second: str) -> Ratio:
+    return paired_ratio(figures[first][key]["rounds"], figures[second][key]["rounds"])
