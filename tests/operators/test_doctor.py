@@ -12,6 +12,7 @@ from rustic_ai.llm_queue.tasks.seal import make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from rustic_ai.llm_queue.worker.doctor.worker_checks import ask_workers, check_workers
+from rustic_ai.llm_queue.worker.settings import WorkerSettings
 from support.callers.llm import MakeLLM, ask
 from support.processes.command import LlmQueue, Ran
 from support.providers.provider import ProviderStub
@@ -177,6 +178,18 @@ def test_a_workers_clock_that_is_off() -> None:
         "slow's clock is 3.0 s behind Redis'",
     ]
     assert all(one.verdict == "warning" and "NTP" in one.mend for one in clocks)
+
+
+def test_workers_with_different_policies() -> None:
+    policies = [WorkerSettings(limits=[{"name": "x", "rpm": rpm}]).policy_digest() for rpm in (5, 5, 6)]
+    assert policies[0] == policies[1] != policies[2]
+    answers = {f"w{at}": {"models": {}, "policy": policy} for at, policy in enumerate(policies)}
+    (found,) = [one for one in check_workers(answers, [], QueueSettings()) if one.check == "policy"]
+    assert found.verdict == "warning"
+    assert "w0, w1" in found.says
+    assert "LLM_QUEUE_POLICY" in found.mend
+    del answers["w2"]
+    assert not [one for one in check_workers(answers, [], QueueSettings()) if one.check == "policy"]
 
 
 @pytest.mark.usefixtures("worker")

@@ -12,6 +12,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import Models
 from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, ToolsManager, ToolSpec
 
 from rustic_ai.llm_queue.resolver import ConfigurationError, QueueLLMResolver
+from rustic_ai.llm_queue.resolver.properties import Properties
 from rustic_ai.llm_queue.tasks.seal import make_key
 
 SECRET = "sk-canary-1234"
@@ -292,3 +293,16 @@ def test_an_agents_llm_is_made_once() -> None:
     resolver = QueueLLMResolver("gpt-4")
     assert resolver.get_or_resolve("o", "g", "a") is resolver.get_or_resolve("o", "g", "a")
     assert resolver.get_or_resolve("o", "g", "a") is not resolver.get_or_resolve("o", "g", "b")
+
+
+@pytest.mark.parametrize(
+    ("given", "priority"), [("interactive", 0), ("normal", 3), ("low", 6), ("batch", 9), (9, 9), (0, 0)]
+)
+def test_a_priority_has_a_name_and_a_number(given: Any, priority: int) -> None:
+    assert Properties.load({"model": "m", "priority": given}).priority == priority
+
+
+@pytest.mark.parametrize("given", ["urgent", 1, True, "0"])
+def test_a_priority_that_is_none_is_refused_with_their_names(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r'priority: .*"interactive", "normal", "low" or "batch"'):
+        Properties.load({"model": "m", "priority": given})

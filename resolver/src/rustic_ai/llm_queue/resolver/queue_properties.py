@@ -20,7 +20,7 @@ from pydantic import (
 from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.contract import check_json_value
 from rustic_ai.llm_queue.tasks.headers import FORBIDDEN_HEADERS
-from rustic_ai.llm_queue.tasks.job import OnWorkerLoss, Priority
+from rustic_ai.llm_queue.tasks.job import PRIORITY_NAMES, OnWorkerLoss, Priority
 from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
@@ -38,6 +38,10 @@ def _no_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a truth value where a number belongs")
     return value
+
+
+def _priority(value: object) -> object:
+    return PRIORITY_NAMES.get(value, value) if isinstance(value, str) else value
 
 
 def _name_of(value: object) -> object:
@@ -154,7 +158,9 @@ class QueueProperties(BaseModel):
         None, description="a queue's name of 1-64 letters, digits, '_', '.' and '-'"
     )
     #: Jobs of a lower number go first.
-    priority: Priority = Field(0, description="0, 3, 6 or 9; 0 goes first")
+    priority: Annotated[Priority, BeforeValidator(_priority)] = Field(
+        0, description='"interactive", "normal", "low" or "batch", or their numbers 0, 3, 6 and 9'
+    )
     #: What happens when a limit of the operators' has no room.
     when_limited: WhenLimited = Field(
         "wait",

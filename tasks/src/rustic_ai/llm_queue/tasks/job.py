@@ -19,6 +19,8 @@ OnWorkerLoss = Literal["retry", "fail"]
 #: The four steps Celery keeps apart on Redis: 0 goes first.
 Priority = Literal[0, 3, 6, 9]
 PRIORITIES: tuple[Priority, ...] = (0, 3, 6, 9)
+#: What the steps are called.
+PRIORITY_NAMES: dict[str, Priority] = {"interactive": 0, "normal": 3, "low": 6, "batch": 9}
 #: Far more provider calls than any job's retries, fallbacks and reruns add up to.
 MAX_ATTEMPTS = 10_000
 #: Fields of somebody else's making may have names of any length.

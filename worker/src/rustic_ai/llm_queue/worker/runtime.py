@@ -51,6 +51,7 @@ class Runtime:
     def __init__(self, settings: WorkerSettings, *, worker: str, observers: Sequence[Observer] = ()) -> None:
         """`observers` are notified beside the worker's own: its log, metrics and traces."""
         self._worker = worker
+        self._policy_digest = settings.policy_digest()
         outage_s = settings.outage.total_seconds()
         self._sealer = settings.sealer()
         self._redis: Redis = connect(settings.redis_url, outage_s=outage_s)
@@ -160,6 +161,7 @@ class Runtime:
         return {
             "sealing_keys": self._sealer.key_ids,
             "clock_skew_s": round(skew_s, 3),
+            "policy": self._policy_digest,
             "models": await check_models(self._provider, models),
         }
 

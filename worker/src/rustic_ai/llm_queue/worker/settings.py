@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +12,7 @@ from pydantic_settings import NoDecode
 from rustic_ai.llm_queue.tasks.duration import Duration
 from rustic_ai.llm_queue.tasks.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.limit_rule import LimitRule, parse_limits
+from rustic_ai.llm_queue.tasks.policy_file import POLICY_FIELDS
 from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
 
@@ -125,6 +128,11 @@ class WorkerSettings(QueueSettings):
             name=GUILD_LIMIT, per=("org", "guild"), max_parallel_requests=self.max_running_per_guild
         )
         return (guild, *self.limits)
+
+    def policy_digest(self) -> str:
+        """Tells two policies apart: workers with different ones would hold calls to different rules."""
+        policy = self.model_dump(mode="json", include=set(POLICY_FIELDS))
+        return hashlib.sha256(json.dumps(policy, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     @property
     def oldest_request(self) -> timedelta:

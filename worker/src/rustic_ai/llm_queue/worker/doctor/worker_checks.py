@@ -36,6 +36,7 @@ def check_workers(
         findings.append(doubtful("workers", f"no report from {', '.join(dumb)}", mend))
     findings += _clocks(sane)
     findings += _keys(sane, settings)
+    findings += _policies(sane)
     findings += [_model(model, sane) for model in models if sane]
     return findings
 
@@ -49,6 +50,18 @@ def _keys(answers: Mapping[str, Mapping[str, Any]], settings: QueueSettings) -> 
             says = f"{name} has keys {theirs or 'none'}, this environment {ours or 'none'}"
             findings.append(bad("sealing", says, "give LLM_QUEUE_SEALING_KEYS the same keys on both sides"))
     return findings
+
+
+def _policies(answers: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    by_policy: dict[str, list[str]] = {}
+    for name, answer in sorted(answers.items()):
+        if isinstance(policy := answer.get("policy"), str):
+            by_policy.setdefault(policy, []).append(name)
+    if len(by_policy) < 2:
+        return []
+    groups = " and ".join(f"{', '.join(names)} ({policy[:12]})" for policy, names in by_policy.items())
+    mend = "give all the same LLM_QUEUE_POLICY: a call is held to the rules of the worker that takes it"
+    return [doubtful("policy", f"workers have different policies: {groups}", mend)]
 
 
 def _clocks(answers: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
