@@ -12,6 +12,8 @@ from ..names import KEY_PREFIX
 #: Jobs that wait, by queue and priority: a sorted set of job id to the time (ms) its wake-up
 #: was last sent.
 QUEUED_PREFIX = f"{KEY_PREFIX}queued:"
+#: Added to the time in that index of a job that waits for its turn, and whose wake-up was never sent.
+UNANNOUNCED = 2**50
 #: Jobs that run: a sorted set of job id to the time (ms) the lease ends.
 LEASES = f"{KEY_PREFIX}leases"
 #: Jobs that have not ended: a sorted set of job id to deadline (ms).

@@ -30,6 +30,12 @@ class QueueMetrics:
         self._depth = Gauge(
             "llm_queue_queue_depth", "Jobs that wait.", ("queue", "priority"), registry=registry
         )
+        self._backlog = Gauge(
+            "llm_queue_backlog",
+            "Jobs among those that wait whose turn has not come.",
+            ("queue", "priority"),
+            registry=registry,
+        )
         self._oldest_s = Gauge(
             "llm_queue_oldest_wait_seconds",
             "How long the longest-waiting job has waited; 0 when none does.",
@@ -65,6 +71,7 @@ class QueueMetrics:
         self._dead.set(dead)
         for one in await queue_depths(self._redis, [self._queue]):
             self._depth.labels(self._queue, str(one.priority)).set(one.waiting)
+            self._backlog.labels(self._queue, str(one.priority)).set(one.backlog)
         waits_s = (await oldest_waits_s(self._redis, self._queue)).values()
         self._oldest_s.labels(self._queue).set(max(waits_s, default=0.0))
         await self._limits.look()

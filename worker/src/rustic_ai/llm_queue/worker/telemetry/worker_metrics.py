@@ -51,6 +51,9 @@ class WorkerMetrics:
         yield CounterMetricFamily(
             "llm_queue_requeued", "Jobs of lost workers that this one put back.", self._reaper.requeued
         )
+        yield CounterMetricFamily(
+            "llm_queue_lifted", "Jobs that went up a priority after a long wait.", self._reaper.lifted
+        )
         yield from self._of_reuse()
 
     def _of_reuse(self) -> Iterable[Metric]:

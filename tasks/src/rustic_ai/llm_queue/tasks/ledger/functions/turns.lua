@@ -9,8 +9,6 @@
 -- Agents put the ids of jobs beyond the window into one list, `arrivals`; the workers' steps sort them
 -- in. While there is a backlog the list's oldest entry is a mark, so that a submit sees it.
 local MARK = '-'
--- In the index of waiting jobs, those without a wake-up have this added to their time.
-local UNANNOUNCED = 2^50
 -- A submit sends its wake-up itself while no more than this wait, and nothing arrives or waits in turn.
 local SHORTEST_WINDOW, USUAL_WINDOW = 16, 64
 local MOST_SORTED, MOST_LATEST, MOST_MOVED, MOST_LOOKED_AT = 96, 32, 16, 64

@@ -1,0 +1,70 @@
+"""Fair share through real workers: a batch of one organisation does not hold up another's call."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from support.callers.llm import ask
+from support.processes.wait import wait_until
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
+
+PLACES = 8
+LLMOf = Callable[[str, str], QueueLLM]
+
+
+@pytest.fixture
+def llm_of(
+    own_valkey: ValkeyServer,
+    provider: ProviderStub,
+    start_worker: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> LLMOf:
+    """The LLM of an organisation's guild, over one worker of eight places."""
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", own_valkey.url)
+    env = {"LLM_QUEUE_REDIS_URL": own_valkey.url, "LLM_QUEUE_CONCURRENCY": str(PLACES), **provider.env()}
+    start_worker(env)
+
+    def llm(org: str, guild: str) -> QueueLLM:
+        resolver = QueueLLMResolver(model="openai/gpt-4o-mini")
+        return resolver.resolve(org, guild, "agent")
+
+    return llm
+
+
+def test_a_single_call_overtakes_a_batch_that_is_split_over_guilds(
+    llm_of: LLMOf, provider: ProviderStub, own_valkey: ValkeyServer
+) -> None:
+    provider.plan("batch", Step(hold=True, times=PLACES), Step(delay_s=0.02, times=None))
+    llms = [llm_of("batch", f"guild{number}") for number in range(20)]
+    jobs = [llms[number % 20].submit(ask(f"{number} #batch")) for number in range(300)]
+    provider.wait_for_requests(PLACES, "batch")
+    for number in range(3):
+        since = time.monotonic()
+        handle = llm_of("single", "guild").submit(ask(f"#single{number}"))
+        if number == 0:
+            provider.release("batch")
+        assert handle.result()
+        (call,) = provider.requests(f"single{number}")
+        overtaken = [one for one in provider.requests("batch") if since < one.received_at < call.received_at]
+        assert len(overtaken) <= 3 * PLACES, "calls of the batch went before it"
+    for job in jobs:
+        assert job.result()
+    assert len(provider.requests("batch")) == 300
+    with own_valkey.client() as redis:
+        wait_until(lambda: not redis.exists("llmq:arrivals:llm", "llmq:flows:llm:0"), 10)
+
+
+def test_a_cancelled_batch_leaves_its_turns(llm_of: LLMOf, provider: ProviderStub) -> None:
+    provider.plan("batch", Step(hold=True, times=PLACES))
+    llm = llm_of("batch", "guild")
+    jobs = [llm.submit(ask(f"{number} #batch")) for number in range(200)]
+    provider.wait_for_requests(PLACES, "batch")
+    for job in jobs[PLACES:]:
+        job.cancel()
+    provider.release("batch")
+    handle = llm_of("single", "guild").submit(ask("#single"))
+    assert handle.result()
+    assert len(provider.requests("batch")) <= PLACES
