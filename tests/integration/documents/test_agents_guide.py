@@ -17,7 +17,7 @@ from rustic_ai.core.agents.testutils.probe_agent import ProbeAgent
 from rustic_ai.core.guild.builders import AgentBuilder
 from rustic_ai.core.guild.dsl import DependencySpec
 
-from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM, QueueLLMResolver
+from rustic_ai.llm_queue.resolver import JobHandle, QueueEmbeddingsResolver, QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue
 from support.documents.readme import GUIDE, ROOT, blocks, codes, run_snippets
 from support.processes.wait import wait_until
@@ -83,11 +83,13 @@ def test_its_agent_answers_in_its_guild(run: Run) -> None:
 
 
 def test_its_specification_makes_the_resolver() -> None:
-    (block,) = blocks("yaml", GUIDE)
-    spec = DependencySpec.model_validate(yaml.safe_load(block)["dependency_map"]["llm"])
-    resolver = spec.to_resolver()
+    llm, embeddings = (yaml.safe_load(block)["dependency_map"] for block in blocks("yaml", GUIDE))
+    resolver = DependencySpec.model_validate(llm["llm"]).to_resolver()
     assert isinstance(resolver, QueueLLMResolver)
     assert len(resolver.properties.fallback_models) == 2
+    resolver = DependencySpec.model_validate(embeddings["embeddings"]).to_resolver()
+    assert isinstance(resolver, QueueEmbeddingsResolver)
+    assert (resolver.properties.model, resolver.properties.dimensions) == ("text-embedding-3-small", 512)
 
 
 def test_what_it_installs_is_there() -> None:
