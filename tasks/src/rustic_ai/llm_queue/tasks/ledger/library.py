@@ -22,10 +22,9 @@ from .gathered_calls import GatheredCalls
 from .wakeup_message import wakeup_template
 
 #: The parts, in the order in which each uses only what stands before it.
-_PARTS = (
-    *("records", "streams", "books", "wakeups", "turns", "flights", "limits"),
-    *("endings", "submits", "claims", "admission", "repairs", "dead"),
-)
+_SHARED_PARTS = ("records", "streams", "books", "wakeups", "turns", "flights", "limits", "endings")
+#: Those that no other uses: each in a block, for Lua allows a chunk 200 local names at once.
+_OWN_PARTS = ("submits", "claims", "admission", "steering", "repairs", "dead")
 
 
 @cache
@@ -44,8 +43,12 @@ def library_source() -> str:
 @cache
 def _body() -> str:
     folder = resources.files(__package__) / "functions"
-    texts = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS]
-    return "\n".join([_key_names(), *texts])
+
+    def text(part: str) -> str:
+        return (folder / f"{part}.lua").read_text(encoding="utf-8")
+
+    own = (f"do\n{text(part)}end\n" for part in _OWN_PARTS)
+    return "\n".join([_key_names(), *map(text, _SHARED_PARTS), *own])
 
 
 def _key_names() -> str:

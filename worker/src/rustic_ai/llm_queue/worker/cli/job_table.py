@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rustic_ai.llm_queue.tasks.job import JobRecord
+from rustic_ai.llm_queue.tasks.job import JobRecord, JobState
 from rustic_ai.llm_queue.tasks.ledger.view import ListedJob
 from rustic_ai.llm_queue.tasks.printable import printable
 
@@ -85,7 +85,9 @@ def _row(listed: ListedJob) -> tuple[str, ...]:
 
 
 def _why(record: JobRecord) -> str:
-    """Why it failed, from its last attempt; empty where none has ended."""
+    """What it waits for, else why it failed, from its last attempt; empty where none has ended."""
+    if record.waits_for and record.state is JobState.QUEUED:
+        return f"waits for {record.limit_name}"
     if not record.attempts:
         return ""
     last = record.attempts[-1]

@@ -1,0 +1,96 @@
+"""Several workers, one limit, and a provider that referees: `python -m faults.referee --minutes 5`.
+
+The backlog is always ten times what a minute admits. Every so often a worker is killed and another started,
+and Redis stands still for some seconds. At the end the provider's own times are held against the limit:
+no minute may have seen more requests, and of what the limit admits nearly all has to be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+from faults.callers import Callers
+from faults.nursery import Nursery
+from faults.scene import Scene
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
+
+MINUTE_S = 60.0
+LEAST_USED = 0.97
+
+
+def over_admissions(times: Sequence[float], rpm: int) -> int:
+    """Requests that came when the sliding minute before them had as many as the limit already."""
+    ordered = sorted(times)
+    pairs = zip(ordered, ordered[rpm:], strict=False)
+    return sum(over - first < MINUTE_S for first, over in pairs)
+
+
+def run(
+    scene: Scene, *, minutes: float, rpm: int, kill_every_s: float, seed: int
+) -> tuple[list[float], float]:
+    """The times of the provider's requests, and the seconds from the first to the last."""
+    chance = random.Random(seed)
+    rules = {"LIMITS": json.dumps([{"name": "referee", "rpm": rpm}])}
+    workers = [scene.start_worker(rules) for _ in range(4)]
+    scene.provider.plan("*", Step(delay_s=0.2, times=None))
+    needed = round(rpm * minutes)
+    scene.callers.ask(
+        round(needed * 1.2), "q", timeout_s=1_700.0, may_end=frozenset({"answered", "cancelled"})
+    )
+    began, killed, frozen = time.monotonic(), time.monotonic(), False
+    while (passed_s := time.monotonic() - began) < minutes * MINUTE_S:
+        time.sleep(0.5)  # the length of the run, not a wait for something
+        if time.monotonic() - killed >= kill_every_s:
+            killed = time.monotonic()
+            worker = workers.pop(chance.randrange(len(workers)))
+            scene.kill(worker)
+            workers.append(scene.start_worker(rules, wait=False))
+        if not frozen and passed_s > minutes * MINUTE_S / 2:
+            frozen = True
+            scene.server.freeze()
+            time.sleep(3)  # the fault itself
+            scene.server.thaw()
+    times = sorted(one.received_at for one in scene.provider.requests())
+    scene.callers.drop()
+    return times, times[-1] - times[0]
+
+
+def main() -> int:
+    """Run it, print what the referee saw; 1 when the limit was exceeded or left unused."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--rpm", type=int, default=1_200)
+    parser.add_argument("--kill-every", type=float, default=15.0, metavar="S")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with (
+        ValkeyServer(append_only=True) as server,
+        ProviderStub() as provider,
+        Nursery() as nursery,
+        Callers(server.url) as callers,
+    ):
+        nursery.wait_ready()
+        scene = Scene(server, provider, nursery, callers, url=server.url)
+        try:
+            times, span_s = run(
+                scene, minutes=given.minutes, rpm=given.rpm, kill_every_s=given.kill_every, seed=given.seed
+            )
+        finally:
+            for worker in scene.workers:
+                worker.kill()
+    over = over_admissions(times, given.rpm)
+    used = len(times) / (given.rpm * span_s / MINUTE_S)
+    print(
+        f"{len(times)} requests in {span_s:.0f} s at {given.rpm} a minute: {over} too many, {used:.1%} used"
+    )
+    return 1 if over or used < LEAST_USED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
