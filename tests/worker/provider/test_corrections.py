@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 import pytest
 
 from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed
 from rustic_ai.llm_queue.worker.provider.litellm_api import seam
 from support.providers.provider import Step, ToolCall
+from support.servers.rogue import RogueServer
 from support.workers.attempt_kit import MODELS, Bench, NotedSink, kinds
 
 Case = Callable[[Bench], Awaitable[bool]]
@@ -41,7 +43,14 @@ async def _cohere_calls_tools(bench: Bench) -> bool:
     return bool(call.get("function") == {"name": "clock", "arguments": '{"a": 1}'})
 
 
+async def _no_session_follows_a_redirect(bench: Bench) -> bool:
+    with RogueServer() as inside, RogueServer(redirect_to=inside.url) as rogue:
+        async with aiohttp.ClientSession() as session, session.post(rogue.url):
+            return inside.received == []
+
+
 CASES: dict[str, Case] = {
+    "AIOHTTP_REQUEST": _no_session_follows_a_redirect,
     "POST_WITH_FEWER_PARAMETERS": _no_second_post_after_a_422,
     "HANDLE_STRING_CHUNK": _a_broken_chunk_is_no_chunk,
     "GEMINI_CHOICE": _gemini_ends_once,

@@ -6,7 +6,9 @@ from litellm import ModelResponse
 from pydantic import BaseModel
 
 from ..failures.classify import MalformedAnswer
+from .finish_reasons import NATIVE_REASON
 from .json_value import clean
+from .openai_form import mend_openai_form
 
 
 def plain_response(response: object) -> dict[str, Any]:
@@ -17,6 +19,8 @@ def plain_response(response: object) -> dict[str, Any]:
     if not isinstance(response, ModelResponse):
         raise MalformedAnswer(f"the provider's answer is a {type(response).__name__}, not a completion")
     plain: dict[str, Any] = clean(BaseModel.model_dump(response, exclude_none=True))
+    if plain.get("choices"):
+        mend_openai_form(plain, streamed=False)
     choices = plain.get("choices")
     if not choices:
         raise MalformedAnswer("the provider's answer has no choices")
@@ -38,6 +42,8 @@ def _tidy(choice: dict[str, Any], message: dict[str, Any]) -> None:
         del message[name]
     message.setdefault("role", "assistant")
     message.setdefault("content", None)
+    if native := choice.pop(NATIVE_REASON, None):
+        choice.setdefault("provider_specific_fields", {})[NATIVE_REASON] = native
     lift_provider_fields(message)
     lift_provider_fields(choice)
     for call in message.get("tool_calls") or ():

@@ -49,10 +49,12 @@ def _mend_choice(choice: dict[str, Any], position: int, part: str) -> None:
 
 def _mend_reason(choice: dict[str, Any]) -> None:
     reason = choice.get("finish_reason")
-    if reason is None or reason in OPENAI_REASONS:
+    if reason is None:
         return
     if not isinstance(reason, str) or not reason:
         choice["finish_reason"] = None
+        return
+    if reason in OPENAI_REASONS:
         return
     meaning = openai_reason(reason)
     if meaning != reason:

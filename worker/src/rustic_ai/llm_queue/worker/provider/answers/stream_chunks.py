@@ -12,6 +12,7 @@ from ..litellm_api import seam
 from .answer_form import lift_provider_fields
 from .finish_reasons import NATIVE_REASON, OPENAI_REASONS, openai_reason
 from .json_value import Cleaner
+from .openai_form import mend_openai_form
 from .tool_calls import ToolCallNumbers
 
 
@@ -44,7 +45,10 @@ class ChunkReader:
             if processed is None:
                 return None
             raw = processed.model_dump(exclude_none=True)
-        return self._plain(self._cleaner.clean(raw))
+        cleaned: dict[str, Any] = self._cleaner.clean(raw)
+        # LiteLLM passes on what it has read of other forms, whatever its type.
+        mend_openai_form(cleaned, streamed=True)
+        return self._plain(cleaned)
 
     def ending(self) -> dict[str, Any]:
         """A last chunk with a finish reason, for a stream of which it is known that it is whole."""

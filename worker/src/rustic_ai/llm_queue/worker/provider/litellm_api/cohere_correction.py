@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..answers.json_value import mapping
 from . import seam
 
 _FAILED = ("ERROR", "TIMEOUT")
@@ -28,22 +29,22 @@ class CohereStream(seam.BaseModelResponseIterator):  # type: ignore[misc]  # the
         parsed = seam.GenericStreamingChunk(
             text="", is_finished=False, finish_reason="", usage=None, index=0, tool_use=None
         )
-        delta = chunk.get("delta") or {}
-        message = delta.get("message") or {}
+        delta = mapping(chunk.get("delta"))
+        message = mapping(delta.get("message"))
         match chunk.get("type"):
             case "content-start" | "content-delta":
-                content = message.get("content") or {}
-                parsed["text"] = content.get("text") or ""
-                if thinking := content.get("thinking"):
+                content = mapping(message.get("content"))
+                parsed["text"] = _text(content.get("text"))
+                if thinking := _text(content.get("thinking")):
                     parsed["provider_specific_fields"] = {"reasoning_content": thinking}
             case "tool-call-start" | "tool-call-delta":
-                parsed["tool_use"] = _call(message.get("tool_calls") or {}, chunk.get("index") or 0)
+                parsed["tool_use"] = _call(mapping(message.get("tool_calls")), chunk.get("index"))
             case "message-end":
-                if delta.get("error") or delta.get("finish_reason") in _FAILED:
+                if delta.get("error") or _text(delta.get("finish_reason")) in _FAILED:
                     raise _error(delta.get("error") or delta["finish_reason"])
-                parsed["finish_reason"] = delta.get("finish_reason") or ""
+                parsed["finish_reason"] = _text(delta.get("finish_reason"))
                 parsed["is_finished"] = bool(parsed["finish_reason"])
-                parsed["usage"] = _usage(delta.get("usage") or {})
+                parsed["usage"] = _usage(mapping(delta.get("usage")))
             case None if "message" in chunk:
                 raise _error(chunk["message"])
         return parsed
@@ -53,21 +54,29 @@ def _error(what: object) -> Exception:
     return seam.CohereError(500, str(what))
 
 
-def _call(call: Mapping[str, Any], index: int) -> Any:
-    function = call.get("function") or {}
+def _call(call: Mapping[str, Any], index: object) -> Any:
+    function = mapping(call.get("function"))
     return {
-        "index": index,
-        "id": call.get("id"),
+        "index": index if type(index) is int else 0,
+        "id": _text(call.get("id")) or None,
         "type": "function",
-        "function": {"name": function.get("name"), "arguments": function.get("arguments") or ""},
+        "function": {
+            "name": _text(function.get("name")) or None,
+            "arguments": _text(function.get("arguments")),
+        },
     }
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _usage(usage: Mapping[str, Any]) -> Any:
-    tokens = usage.get("tokens")
+    # Its counts are mended on their way in.
+    tokens = mapping(usage.get("tokens"))
     if not tokens:
         return None
-    prompt, completion = int(tokens.get("input_tokens") or 0), int(tokens.get("output_tokens") or 0)
+    prompt, completion = tokens.get("input_tokens") or 0, tokens.get("output_tokens") or 0
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..failures.kinds import MalformedAnswer
 from . import cohere_correction, seam
 
 _DATA = "data:"
@@ -38,7 +39,10 @@ def _read_line(self: Any, str_line: str) -> Any:
         return seam.GenericStreamingChunk(
             text="", is_finished=False, finish_reason="", usage=None, index=0, tool_use=None
         )
-    return self.chunk_parser(json.loads(payload))
+    event = json.loads(payload)
+    if not isinstance(event, dict):
+        raise MalformedAnswer("the provider's stream holds an event that is not a JSON object")
+    return self.chunk_parser(event)
 
 
 def _gemini_choice(
