@@ -119,12 +119,12 @@ class Scene:
     def waiting(self) -> int:
         """Jobs on the queue."""
         with self.server.client() as client:
-            return sum(int(client.zcard(keys.queued_key(DEFAULT_QUEUE, one))) for one in PRIORITIES)
+            return _waiting(client)
 
     def messages(self) -> int:
         """Wake-ups in Celery's lists."""
         with self.server.client() as client:
-            return sum(int(client.llen(keys.message_list(DEFAULT_QUEUE, one))) for one in PRIORITIES)
+            return _messages(client)
 
     def wait_running(self, count: int, timeout_s: float = 20.0) -> None:
         """Wait until workers hold at least so many jobs, each with its call at the provider."""
@@ -165,10 +165,7 @@ class Scene:
     def _leftovers(self) -> list[str]:
         with self.server.client() as client:
             counts = {
-                "jobs waiting": self.waiting(),
-                "wake-ups": self.messages(),
-                "leases": client.zcard(keys.LEASES),
-                "deadlines": client.zcard(keys.DEADLINES),
+                **unfinished_work(client),
                 "unacked messages": client.hlen("unacked") + client.zcard("unacked_index"),
                 "calls at the provider": self.provider.open_calls,
                 "jobs within limits": _count(client, keys.RUNNING_PREFIX),
@@ -186,7 +183,7 @@ class Scene:
         with self.server.client() as client:
             for key in client.scan_iter(f"{keys.JOB_PREFIX}*", count=1000):
                 job_id = str(key).removeprefix(keys.JOB_PREFIX)
-                ends[job_id] = _job_end(client, job_id)
+                ends[job_id] = job_end(client, job_id)
         return ends
 
 
@@ -197,7 +194,27 @@ def _count(client: redis.Redis, prefix: str) -> int:
 _RESULT_KINDS = {"SUCCESS": "answered", "REVOKED": "cancelled"}
 
 
-def _job_end(client: redis.Redis, job_id: str) -> JobEnd:
+def _waiting(client: redis.Redis) -> int:
+    return sum(int(client.zcard(keys.queued_key(DEFAULT_QUEUE, one))) for one in PRIORITIES)
+
+
+def _messages(client: redis.Redis) -> int:
+    return sum(int(client.llen(keys.message_list(DEFAULT_QUEUE, one))) for one in PRIORITIES)
+
+
+def unfinished_work(client: redis.Redis) -> dict[str, int]:
+    """What the queue still has to do, counted by kind; empty when it is at rest."""
+    counts = {
+        "jobs waiting": _waiting(client),
+        "wake-ups": _messages(client),
+        "leases": int(client.zcard(keys.LEASES)),
+        "deadlines": int(client.zcard(keys.DEADLINES)),
+    }
+    return {what: count for what, count in counts.items() if count}
+
+
+def job_end(client: redis.Redis, job_id: str) -> JobEnd:
+    """A job of the ledger as it stands, with a client that decodes."""
     names = ("state", "epoch", "handbacks", "generation")
     state, *counts = client.hmget(keys.job_key(job_id), *names)
     epoch, handbacks, generation = (int(count or 0) for count in counts)
