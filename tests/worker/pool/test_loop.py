@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -65,3 +66,15 @@ def test_a_stopped_loop_ends_its_services_at_once(thread: LoopThread) -> None:
     thread.stop()
     assert not thread.running
     assert service.runs == 2
+
+
+def test_a_name_that_is_not_resolved_after_its_connection_was_given_up_is_no_error(
+    thread: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def abandon(error: Exception) -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+
+    thread.run(abandon(socket.gaierror(-3, "Temporary failure in name resolution"))).result(10)
+    thread.run(abandon(OSError("something else"))).result(10)
+    wait_until(lambda: "something else" in caplog.text, 10, "an error that nobody awaits")
+    assert "resolution" not in caplog.text

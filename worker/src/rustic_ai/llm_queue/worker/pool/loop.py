@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Coroutine
@@ -34,6 +35,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self.loop.set_default_executor(PromptExecutor(thread_name_prefix="llm-queue-executor"))
+        self.loop.set_exception_handler(_report)
         # A wedged job must not keep the process alive past its shutdown.
         self._thread = threading.Thread(target=self._serve, name="llm-queue-loop", daemon=True)
         self._services: set[asyncio.Task[None]] = set()
@@ -136,3 +138,13 @@ class LoopThread:
         self._lag_s = max(now - self._sample_due, 0.0)
         self._sample_due = now + _LAG_SAMPLE_S
         self.loop.call_later(_LAG_SAMPLE_S, self._sample_lag)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what nobody awaits, but for a name that could not be resolved.
+
+    uvloop goes on resolving a name for a connection that was given up in time: the error was reported as a
+    timeout already.
+    """
+    if not isinstance(context.get("exception"), socket.gaierror):
+        loop.default_exception_handler(context)
