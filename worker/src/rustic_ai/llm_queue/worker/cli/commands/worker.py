@@ -29,7 +29,9 @@ def worker(
     given: dict[str, Any] = {"concurrency": concurrency, "log_level": level}
     settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})
     app = make_worker_app(settings)
-    argv = ["worker", "--loglevel", settings.log_level, "--without-gossip", "--without-mingle"]
+    # Celery's banner is no JSON.
+    quiet = ["--quiet"] if settings.log_format == "json" else []
+    argv = [*quiet, "worker", "--loglevel", settings.log_level, "--without-gossip", "--without-mingle"]
     if name:
         argv += ["--hostname", name]
     # As `app.worker_main` does it, which keeps the exit code to itself.
