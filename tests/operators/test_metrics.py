@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -149,6 +150,42 @@ def test_labels_are_bounded_and_clean() -> None:
 def taken_port() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", free_port())) as server:
         yield server
+
+
+def test_of_a_name_with_many_addresses_it_listens_at_this_machines_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import asyncio
+
+    from rustic_ai.llm_queue.worker.telemetry import metrics_server
+
+    port = free_port()
+    # 192.0.2.0/24 is for documentation: it is nobody's.
+    addresses = ["192.0.2.7", "127.0.0.2"]
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *rest: Any, **options: Any) -> Any:
+        names = addresses if host == "workers.test" else [host]
+        return [found for name in names for found in real(name, *rest, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    async def scenario() -> None:
+        server = metrics_server.MetricsServer(CollectorRegistry(), host="workers.test", port=port)
+        running = asyncio.create_task(server.run())
+        await asyncio.to_thread(wait_until, lambda: accepts("127.0.0.2"), 10)
+        assert not accepts("127.0.0.1")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    def accepts(address: str) -> bool:
+        try:
+            socket.create_connection((address, port), 2).close()
+        except OSError:
+            return False
+        return True
+
+    asyncio.run(scenario())
 
 
 def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free(

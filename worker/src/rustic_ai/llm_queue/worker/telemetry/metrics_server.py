@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -15,6 +17,9 @@ _LOOK_S = 5.0
 
 class MetricsServer:
     """Serves the metrics to Prometheus, from a thread of its own: a `Service`.
+
+    Where `host` is a name that stands for many machines, as a service's name does among containers, it
+    listens at the one of its addresses that is this machine's own.
 
     A port that is taken, as by a worker that still drains, is no reason not to work: it says so, and
     tries again until it has it.
@@ -39,7 +44,7 @@ class MetricsServer:
         warned = False
         while True:
             try:
-                served = start_http_server(self._port, self._host, self._registry)
+                served = await asyncio.to_thread(self._listen)
             except OSError as error:
                 if not warned:
                     logger.error(
@@ -53,6 +58,17 @@ class MetricsServer:
                 await asyncio.sleep(_AGAIN_S)
             else:
                 return served
+
+    def _listen(self) -> tuple[WSGIServer, Thread]:
+        elsewhere: OSError | None = None
+        for *_, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+            try:
+                return start_http_server(self._port, str(address[0]), self._registry)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                elsewhere = error
+        raise elsewhere or OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
 def _stop(server: WSGIServer) -> None:
