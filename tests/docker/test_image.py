@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the image's own environment is."""
     build = CleanBuild(DOCKERFILE, context=ROOT, root=tmp_path_factory.mktemp("image"))
     build.run()
-    return build.root / "opt" / "llm-queue"
+    environment = build.root / "app"
+    # As the final stage lays the code over the dependencies.
+    shutil.copytree(build.root / "opt" / "code", environment, dirs_exist_ok=True, symlinks=True)
+    return environment
 
 
 def _rest(word: str) -> str:
@@ -51,8 +55,8 @@ def test_the_image_runs_as_a_numbered_user_and_watches_its_health() -> None:
 
 
 def test_the_final_stage_takes_the_environment_and_no_build_tool() -> None:
-    copied = [one.rest for one in FINAL if one.word == "COPY" and "--from=" in one.rest]
-    assert copied == ["--from=build /opt/llm-queue /opt/llm-queue"]
+    copied = [one.rest for one in FINAL if one.word == "COPY"]
+    assert copied == ["--from=build /app /app", "--from=build /opt/code /app"]
     assert not [one for one in FINAL if one.word == "RUN" and "install" in one.rest]
 
 
@@ -105,18 +109,19 @@ def test_the_environment_holds_the_locks_versions_and_nothing_of_the_agents(buil
 def image_worker(
     built: Path, own_valkey: ValkeyServer, provider: ProviderStub, tmp_path: Path
 ) -> Iterator[ChildProcess]:
-    """The worker, started as the image starts it: through its entry point, with Redis' URL in a file."""
-    url = tmp_path / "redis_url"
+    """The worker, started as the image starts it, with Redis' URL and the provider's keys in files."""
+    url, keys = tmp_path / "redis_url", tmp_path / "providers.env"
     url.write_text(own_valkey.url + "\n")
+    keys.write_text("".join(f"{name}={value}\n" for name, value in provider.env().items()))
     process = ChildProcess(
-        ["sh", str(ROOT / "docker" / "entrypoint.sh"), *exec_form(_rest("CMD"))],
+        [str(built / "bin" / exec_form(_rest("ENTRYPOINT"))[0]), *exec_form(_rest("CMD"))],
         log_path=tmp_path / "worker.log",
         cwd=tmp_path,
         env={
             "PATH": f"{built / 'bin'}:{os.environ['PATH']}",
             "LLM_QUEUE_REDIS_URL_FILE": str(url),
             "LLM_QUEUE_HEALTH_FILE": str(tmp_path / "alive"),
-            **provider.env(),
+            "LLM_QUEUE_PROVIDER_KEYS_FILE": str(keys),
         },
     )
     with process:
@@ -151,43 +156,3 @@ def test_a_worker_of_that_environment_answers_and_is_healthy(
     image_worker.thaw()
     assert image_worker.stop() == 0
     assert not healthy()
-
-
-def test_a_secret_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
-    for variable in ("LLM_QUEUE_REDIS_URL", "OPENAI_API_KEY"):
-        env = {"PATH": os.environ["PATH"], f"{variable}_FILE": str(tmp_path / "missing")}
-        done = subprocess.run(
-            ["sh", ROOT / "docker" / "entrypoint.sh", "worker"],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 3
-        assert f"{variable}_FILE cannot be read" in done.stderr
-
-
-def test_keys_come_from_files_and_other_files_are_left_alone(tmp_path: Path) -> None:
-    program = tmp_path / "llm-queue"
-    program.write_text(
-        '#!/bin/sh\necho "$OPENAI_API_KEY|$LLM_QUEUE_REDIS_URL|${LLM_QUEUE_SEALING_KEYS-unset}|$*"\n'
-    )
-    program.chmod(0o755)
-    for name in ("key", "url", "sealing"):
-        (tmp_path / name).write_text(f"{name} $(id) value\n")
-    env = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "OPENAI_API_KEY_FILE": str(tmp_path / "key"),
-        "LLM_QUEUE_REDIS_URL_FILE": str(tmp_path / "url"),
-        "LLM_QUEUE_SEALING_KEYS_FILE": str(tmp_path / "sealing"),
-    }
-    done = subprocess.run(
-        ["sh", ROOT / "docker" / "entrypoint.sh", "worker", "-c", "5"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert done.stdout == "key $(id) value|url $(id) value|unset|worker -c 5\n"

@@ -41,7 +41,7 @@ def _on_engine_here(command: list[str], steps: Steps) -> int:
             f"the engine cannot pull {', '.join(missing)}; load these images into it, or set "
             "LLM_QUEUE_ENGINE=own for an engine with stand-ins"
         )
-    images.build_project(own_engine=False)
+    images.build_project()
     return _test(command, os.environ, steps)
 
 
@@ -54,14 +54,17 @@ def _on_own_engine(command: list[str], steps: Steps) -> int:
     home = _home()
     packages = Packages(home)
     with OwnDaemon(home, packages, steps) as daemon:
-        images = Images(REPOSITORY, daemon.env, steps)
+        # While they build, containers of this engine reach no network but the machine's.
+        arguments = f"--network host {os.environ.get('DOCKER_BUILD_ARGS', '')}"
+        env = {**daemon.env, "DOCKER_BUILD_ARGS": arguments}
+        images = Images(REPOSITORY, env, steps)
         images.forget_old_stand_ins()
         if missing := images.pull():
             images.stand_in(missing, home, packages)
         else:
             steps.done("images are there")
-        images.build_project(own_engine=True)
-        return _test(command, daemon.env, steps)
+        images.build_project()
+        return _test(command, env, steps)
 
 
 def _test(command: list[str], env: Mapping[str, str], steps: Steps) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 import shutil
@@ -99,12 +98,13 @@ class Images:
                 self._run("docker", "build", "-q", *label, "-t", name, "-f", str(dockerfile), str(folder))
         shutil.rmtree(folder)
 
-    def build_project(self, *, own_engine: bool) -> None:
-        """Build the project's image by its own Dockerfile, as `PROJECT_IMAGE`."""
-        # Containers of an engine of our own reach no network but this machine's.
-        network = ["--network", "host"] if own_engine else []
-        extra = shlex.split(os.environ.get("DOCKER_BUILD_ARGS", ""))
-        command = ["docker", "build", *network, *extra, "-f", str(self._docker / "Dockerfile")]
+    def build_project(self) -> None:
+        """Build the project's image by its own Dockerfile, as `PROJECT_IMAGE`.
+
+        `DOCKER_BUILD_ARGS` of the environment are more arguments for `docker build`.
+        """
+        arguments = shlex.split(self._env.get("DOCKER_BUILD_ARGS", ""))
+        command = ["docker", "build", *arguments, "-f", str(self._docker / "Dockerfile")]
         self._run(*command, "-t", PROJECT_IMAGE, str(self._docker.parent))
         size = int(self._run("docker", "image", "inspect", "--format", "{{.Size}}", PROJECT_IMAGE))
         self._steps.done(f"{PROJECT_IMAGE} built, {size / 1e6:.0f} MB")

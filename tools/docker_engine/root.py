@@ -47,7 +47,7 @@ def python_root(packages: Packages, root: Path) -> None:
         shutil.rmtree(root / "usr" / "share" / name, ignore_errors=True)
     for name in ("passwd", "group"):
         shutil.copy(root / "usr" / "share" / "base-passwd" / f"{name}.master", root / "etc" / name)
-    for name in ("dev", "proc", "run", "sys"):
+    for name in ("dev", "home", "mnt", "opt", "proc", "run", "sys"):
         (root / name).mkdir(exist_ok=True)
     (root / "tmp").mkdir(exist_ok=True)
     (root / "tmp").chmod(0o1777)

@@ -63,6 +63,7 @@ class CleanBuild:
         self._ignore = dockerfile.with_name(dockerfile.name + ".dockerignore").read_text().splitlines()
         self._context, self.root = context, root
         self._workdir = root
+        self._env: dict[str, str] = {}
 
     def run(self) -> None:
         """Run all steps. Raises `AssertionError` with the output of one that fails."""
@@ -76,6 +77,8 @@ class CleanBuild:
                     self._copy(step.arguments)
                 case "RUN":
                     self._shell(step.rest)
+                case "ENV":
+                    self._env |= dict(one.split("=", 1) for one in step.rest.split())
                 case "FROM" | "ARG":
                     pass
                 case other:
@@ -122,13 +125,13 @@ class CleanBuild:
         return sent
 
     def _shell(self, command: str) -> None:
-        command = re.sub(r"(?<![\w.])/opt/", f"{self.root}/opt/", command)
+        command = re.sub(r"(?<![\w./])/(?=(?:app|opt)\b)", f"{self.root}/", command)
         command = re.sub(r" --(no-cache(-dir)?|compile-bytecode)(?= )", "", command)
         path = os.pathsep.join([str(self.root / "python" / "bin"), "/usr/bin", "/bin"])
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("LLM_QUEUE_", "PYTHON"))
         }
-        env = {**kept, "PATH": path, "VIRTUAL_ENV": ""}
+        env = {**kept, **self._env, "PATH": path, "VIRTUAL_ENV": ""}
         done = subprocess.run(
             ["sh", "-euc", command],
             cwd=self._workdir,

@@ -48,6 +48,9 @@ class WorkerSettings(QueueSettings):
     #: Calls in flight in one process.
     concurrency: int = Field(default=1_000, ge=1, le=MOST_CONCURRENT)
 
+    #: A file of `NAME=value` lines, such as providers' keys, for what LiteLLM looks up in the environment.
+    #: `OPENAI_API_KEY_FILE` and its like name a file for one key.
+    provider_keys_file: Path | None = None
     #: LiteLLM's own config file, whose `model_list` names become models of ours.
     litellm_config: Path | None = None
     #: `provider=base URL,…`: where a job may send this worker's own key.
@@ -110,7 +113,7 @@ class WorkerSettings(QueueSettings):
     costs_ttl: Duration = Field(default=timedelta(days=400), ge=timedelta(days=1))
 
     #: Where Prometheus finds this worker's metrics; port 0 shows none. There is no login: keep the
-    #: address private.
+    #: address private. Of a name with many addresses, as a service's, it takes this machine's own.
     metrics_host: str = Field(default="127.0.0.1", min_length=1)
     metrics_port: int = Field(default=0, ge=0, le=65535)
 

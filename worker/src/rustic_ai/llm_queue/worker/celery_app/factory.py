@@ -4,6 +4,7 @@ from celery import Celery
 
 from ..broker.app import make_celery_app
 from ..pool.pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
+from ..provider.key_files import read_provider_keys
 from ..settings import WorkerSettings
 from ..telemetry.log_format import LogFormat
 from .boot import add_steps
@@ -17,7 +18,8 @@ from .task import RunJob
 
 
 def make_worker_app(settings: WorkerSettings) -> Celery:
-    """The Celery app of a worker with these settings."""
+    """The Celery app of a worker with these settings, whose files of providers' keys are read here."""
+    read_provider_keys(settings.provider_keys_file)
     app = make_celery_app(
         settings,
         result_backend=result_backend(settings.redis_url),
