@@ -12,6 +12,9 @@ import pytest
 from support.containers.stack import Stack, run
 from support.documents.deployment import DOCKER
 
+#: Sooner over than the usual one, and long enough for two cores with all of these containers.
+LEASE = {"LLM_QUEUE_LEASE": "8s", "LLM_QUEUE_BEAT": "1s", "LLM_QUEUE_REAP_EVERY": "500ms"}
+
 
 @pytest.fixture(scope="session")
 def image() -> str:
@@ -25,10 +28,10 @@ def image() -> str:
     return tag
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[Stack]:
-    """The compose file's project; a module's tests share it, and start the workers that they need."""
-    project = Stack(tmp_path_factory.mktemp("stack"), image)
+    """The compose file's project, with leases that run out soon; tests start the workers that they need."""
+    project = Stack(tmp_path_factory.mktemp("stack"), image, worker_env=LEASE)
     try:
         yield project
     finally:

@@ -76,11 +76,23 @@ def test_prometheus_scrapes_the_port_that_workers_have() -> None:
         if one["job_name"] == "llm-queue"
     ]
     (found,) = scrape["dns_sd_configs"]
-    assert found["names"] == ["worker"]
+    assert found["names"] == SERVICES["worker"]["networks"]["metrics"]["aliases"]
+    assert found["names"] == [SERVICES["worker"]["environment"]["LLM_QUEUE_METRICS_HOST"]]
     assert str(found["port"]) == SERVICES["worker"]["environment"]["LLM_QUEUE_METRICS_PORT"]
     shared = set(SERVICES["worker"]["networks"]) & set(SERVICES["prometheus"]["networks"])
     assert shared, "they meet on a network"
     assert not set(SERVICES["prometheus"]["networks"]) & set(SERVICES["valkey"]["networks"])
+
+
+def test_prometheus_alone_shares_the_metrics_network_with_workers() -> None:
+    members = {name for name, service in SERVICES.items() if "metrics" in service.get("networks", [])}
+    assert members == {"worker", "prometheus"}
+
+
+def test_the_administrators_password_is_given_to_no_service_that_runs() -> None:
+    holders = {name for name, service in SERVICES.items() if "admin_redis_url" in service.get("secrets", [])}
+    assert holders == {"admin"}
+    assert SERVICES["admin"]["profiles"] == ["admin"], "it is run by hand"
 
 
 def test_settings_that_are_given_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -88,8 +100,6 @@ def test_settings_that_are_given_exist(monkeypatch: pytest.MonkeyPatch, tmp_path
     for name, settings in (("worker", WorkerSettings), ("flower", FlowerSettings)):
         with monkeypatch.context() as patch:
             for variable, value in SERVICES[name]["environment"].items():
-                if variable == "LLM_QUEUE_REDIS_URL_FILE":
-                    continue  # the entry point's
                 assert variable.removeprefix("LLM_QUEUE_").lower() in settings.model_fields, variable
                 value = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value))
                 patch.setenv(variable, value.replace("/run/secrets", str(secrets)))
@@ -101,12 +111,15 @@ def test_the_secrets_are_new_each_time_and_kept_when_they_are_there(tmp_path: Pa
     second = make_secrets(tmp_path / "second")
     named = {Path(secret["file"]).name for secret in compose()["secrets"].values()}
     assert named <= {path.name for path in first.iterdir()}
+    # The operator fills it.
+    named.remove("providers.env")
     for name in named:
         text = (first / name).read_text()
         assert text != (second / name).read_text(), name
         make_secrets(tmp_path / "first")
         assert text == (first / name).read_text(), name
     assert first.stat().st_mode & 0o077 == 0, "nobody else looks into the folder"
+    assert (first.parent / ".env").read_text() == "LLM_QUEUE_SECRETS=./secrets\n", "once"
 
 
 def test_valkey_takes_the_configuration_and_every_role_its_password(tmp_path: Path) -> None:
@@ -120,7 +133,7 @@ def test_valkey_takes_the_configuration_and_every_role_its_password(tmp_path: Pa
             kept = admin.config_get("*")
         assert kept["appendonly"] == "yes"
         assert kept["maxmemory-policy"] == "noeviction"
-        for role in ("agent", "worker", "flower"):
+        for role in ("admin", "agent", "worker", "flower"):
             url = (secrets / f"{role}_redis_url").read_text().strip()
             url = re.sub(r"@.*", f"@127.0.0.1:{server.port}/0", url)
             QueueSettings(redis_url=url)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 WORKERS = 2
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def running(stack: Stack) -> None:
     stack.up(WORKERS)
 
@@ -30,7 +30,7 @@ def agent(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> QueueLLM:
 
 
 def test_the_image_has_no_resolver_and_its_user_writes_nowhere(image: str) -> None:
-    script = "id -u; find /opt -path '*llm_queue/resolver*'; touch /opt/llm-queue/x 2>&1 || echo refused"
+    script = "id -u; find /app -path '*llm_queue/resolver*'; touch /app/x 2>&1 || echo refused"
     shown = run("docker", "run", "--rm", "--entrypoint", "sh", image, "-c", script).split("\n")
     assert shown[0] == "10001"
     assert shown[-2] == "refused"

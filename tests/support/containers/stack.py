@@ -50,8 +50,9 @@ class Stack:
         self.provider = client_of(published, "provider")
         keys = "".join(f"{name}={value}\n" for name, value in self.provider.env().items())
         (self.secrets / "providers.env").write_text(keys)
-        # Tests wait for the first probe after a start: it is not to take half a minute.
-        often = {"healthcheck": {"interval": "2s"}}
+        # Tests wait for the first probe after a start: it is not to take half a minute. A machine that is
+        # busy may take its time for each.
+        often = {"healthcheck": {"interval": "2s", "timeout": "30s", "retries": 20}}
         services = {
             "provider": simulator_service(image, published),
             "worker": {"environment": dict(worker_env or {}), **often},

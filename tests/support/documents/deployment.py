@@ -52,6 +52,6 @@ def make_secrets(place: Path, *options: str) -> Path:
     """Run `make-secrets` on a copy of `docker/` in `place`, and return its folder of secrets."""
     copy = place / "docker"
     if not copy.exists():
-        shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("secrets"))
+        shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("secrets", ".env"))
     subprocess.run(["sh", copy / "make-secrets", *options], check=True, capture_output=True, timeout=30)
     return copy / "secrets"

@@ -9,7 +9,9 @@ from pathlib import Path
 from support.servers.valkey import server_binary
 
 USERS_ACL = Path(__file__).parents[3] / "docker" / "redis" / "users.acl"
+#: Of the roles that programs have.
 PASSWORDS = {"agent": "canary-agent-pw", "worker": "canary-worker-pw", "flower": "canary-flower-pw"}
+ADMIN_PASSWORD = "canary-admin-pw"
 
 
 @cache
@@ -25,7 +27,7 @@ def users_acl() -> list[str]:
     text = USERS_ACL.read_text()
     if _version() < (7, 2):
         text = text.replace(" +client|setinfo", "")
-    for role, password in PASSWORDS.items():
+    for role, password in {**PASSWORDS, "admin": ADMIN_PASSWORD}.items():
         placeholder = f"{role.upper()}_PASSWORD_SHA256"
         assert placeholder in text
         text = text.replace(placeholder, hashlib.sha256(password.encode()).hexdigest())
