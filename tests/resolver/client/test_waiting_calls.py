@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.resolver.client import waiter
+from rustic_ai.llm_queue.resolver.client import stream_reader, waiter
 from rustic_ai.llm_queue.resolver.client.background import supervised
 from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.resolver.client.waiter import ResultWaiter
@@ -178,6 +178,24 @@ def test_calls_that_a_flush_has_lost_are_submitted_again_by_the_poll(
         answer_now(own_valkey.url, job.id, job.id)
         thread.__exit__(None)
         assert answer_text(thread.result) == job.id
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
+def test_a_redis_that_refuses_what_is_needed_while_a_call_waits_is_reported(
+    own_valkey: ValkeyServer, often_polled: None, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(stream_reader, "_QUIET_S", 0.1)
+    llm = QueueLLMResolver("m", redis_url=own_valkey.url, timeout=60.0).resolve("o", "g", "a")
+
+    def wait() -> None:
+        with pytest.raises(QueueUnavailable, match="out of memory"):
+            llm.stream(ask("?")).__enter__().result() if stream else llm.completion(ask("?"))
+
+    with in_thread(wait), own_valkey.client() as client:
+        wait_until(lambda: client.dbsize() > 2, 10, "the job to be queued")
+        # The job is lost, and there is no room to submit it again.
+        client.config_set("maxmemory", 1)
+        client.flushall()
 
 
 CALLS: dict[str, Callable[[QueueLLM], object]] = {

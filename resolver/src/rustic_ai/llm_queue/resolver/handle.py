@@ -192,9 +192,10 @@ class JobHandle[A = QueueChatCompletionResponse]:
         longest_s = await self._longest_wait_s(engine, record)
         wait_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
         try:
-            return await engine.outcome(
-                self._id, self._owner, deadline_s=max(0.0, wait_s), epoch=record.ending_epoch
-            )
+            with client_errors(job_id=self._id):
+                return await engine.outcome(
+                    self._id, self._owner, deadline_s=max(0.0, wait_s), epoch=record.ending_epoch
+                )
         except WaitTimeout:
             if wait_s < longest_s:
                 raise TimeoutError(f"job {self._id} has not ended after {wait_s:g} s; it goes on") from None

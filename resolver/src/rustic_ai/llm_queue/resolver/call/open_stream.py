@@ -38,7 +38,8 @@ class OpenStream:
         """The batch of this number. Raises `JobTimeout` past the deadline, `QueueUnavailable`."""
         try:
             async with asyncio.timeout(self._wait_s()):
-                return await self.source.next(number)
+                with client_errors(job_id=self.job.id, model=self.job.model):
+                    return await self.source.next(number)
         except TimeoutError:
             if self.ends_at == math.inf:
                 raise QueueUnavailable(_UNREADABLE, job_id=self.job.id) from None

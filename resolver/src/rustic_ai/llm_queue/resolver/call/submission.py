@@ -118,7 +118,8 @@ class Submission[T = QueueChatCompletionResponse]:
     async def _outcome(self, ends_at: float, engine: EnginePort) -> Outcome:
         try:
             left_s = max(0.0, ends_at - time.monotonic())
-            return await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
+            with client_errors(job_id=self.job.id, model=self.job.model):
+                return await engine.outcome(self.job.id, self.job.owner, deadline_s=left_s, job=self.job)
         except asyncio.CancelledError:
             engine.abandon(self.job.id, self.job.owner)
             raise

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
@@ -174,7 +175,7 @@ class Engine:
             deadline_s: seconds from now; None waits for as long as it takes.
             job: what to submit again should Redis have lost it; of an `expecting` caller.
 
-        Raises `WaitTimeout`; the job is not cancelled by that.
+        Raises `WaitTimeout`, `QueueGone` when Redis refuses; the job is not cancelled by either.
         """
         watching = self._waiter.watch(job_id, expected=job is not None)
         try:
@@ -183,6 +184,8 @@ class Engine:
                 return await self._outcomes.follow(watch, job_id, owner, resubmit, epoch=epoch)
         except TimeoutError:
             raise WaitTimeout(job_id) from None
+        except RedisError as error:
+            raise self._gone(error) from None
 
     async def stored_outcome(self, job_id: str, owner: Owner) -> Outcome | None:
         """How an ended job ended; None when its result is no longer kept. Raises `QueueGone`."""

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from redis.exceptions import RedisError
+
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.frames import START, open_frame
 from rustic_ai.llm_queue.tasks.ledger.keys import stream_channel
@@ -16,6 +18,7 @@ from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from ..streams.order import EndSeen, FrameOrder, OrderEvent
 from ..streams.source import CaughtUp, Ended, Gone, StreamEvent
+from .errors import QueueGone
 from .resubmit import Resubmit
 from .subscriptions import Subscriptions
 
@@ -160,6 +163,8 @@ class StreamReader:
             logger.debug("The stream of job %s waits for Redis: %s", self._job_id, type(error).__name__)
             self._order.behind = True
             await asyncio.sleep(_OUTAGE_PAUSE_S)
+        except RedisError as error:
+            raise QueueGone.because(error, within_s=_OUTAGE_PAUSE_S) from None
 
     async def _heard_something(self) -> bool:
         try:

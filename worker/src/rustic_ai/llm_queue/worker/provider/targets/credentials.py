@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from rustic_ai.llm_queue.tasks.call import Call, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.headers import FORBIDDEN_HEADERS
 
 from ..failures.classify import NoCredential, PolicyViolation
 from .allowed_endpoint import AllowedEndpoint
@@ -22,11 +23,6 @@ _MODEL = re.compile(r"(?!.*(?:\.\.|//))[\w.:@+/ -]+")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _VERSION = re.compile(r"[\w.-]{1,64}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-#: They decide where a request goes or where it ends.
-_FORBIDDEN_HEADERS = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization", "te", "trailer",
-     "transfer-encoding", "upgrade"}
-)  # fmt: skip
 #: They say who calls. Beside a worker's key they would make one request that two have signed.
 _CREDENTIAL_HEADERS = frozenset({"api-key", "authorization", "x-api-key", "x-goog-api-key"})
 #: LiteLLM reads these as "look it up in the worker's own secrets".
@@ -246,7 +242,7 @@ def _check_endpoint(endpoint: Endpoint) -> None:
             ErrorKind.MODEL_NOT_ALLOWED, f"workers do not call the provider {endpoint.custom_llm_provider!r}"
         )
     for name in endpoint.extra_headers:
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _FORBIDDEN_HEADERS:
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in FORBIDDEN_HEADERS:
             raise PolicyViolation(ErrorKind.BAD_REQUEST, f"extra_headers may not hold {name[:64]!r}")
         if key is None and name.lower() in _CREDENTIAL_HEADERS:
             raise PolicyViolation(
