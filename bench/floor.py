@@ -1,4 +1,4 @@
-"""What a call costs at the least: `python -m bench.floor`.
+"""What a call costs at the least: `python -m bench.floor [ROUNDS]`.
 
 The floor is an asyncio program of this page that takes a job from Redis with one blocking pop, makes the same
 POST with bare httpx, and stores the answer. The worker's rounds alternate with its. The rest is what a worker
@@ -26,7 +26,7 @@ from support.processes.scratch import scratch_dir
 from support.processes.wait import wait_until
 from support.servers.valkey import ValkeyServer
 
-ROUNDS, CALLS, IN_FLIGHT = 25, 150, 64
+CALLS, IN_FLIGHT = 150, 64
 _JOBS, _ANSWERS = "floor:jobs", "floor:answers"
 
 
@@ -84,7 +84,7 @@ def worker_round(queue: Queue, calls: int) -> float:
     return (cpu_s_of(pids) - before_s) / calls * 1000
 
 
-def main() -> None:
+def main(rounds: int) -> None:
     """Print both costs and their ratio."""
     stub = Stub()
     stub.start()
@@ -96,12 +96,12 @@ def main() -> None:
         ):
             queue.start()
             floor_round(valkey, floor, CALLS)
-            pairs = [_pair(valkey, floor, queue, number) for number in range(ROUNDS)]
+            pairs = [_pair(valkey, floor, queue, number) for number in range(rounds)]
     finally:
         queue.close()
         stub.process.kill()
     floors, workers = (list(column) for column in zip(*pairs, strict=True))
-    print(f"{ROUNDS} pairs of {CALLS} calls, {time.strftime('%Y-%m-%d %H:%M')}")
+    print(f"{rounds} pairs of {CALLS} calls, {time.strftime('%Y-%m-%d %H:%M')}")
     for name, values in (("floor", floors), ("worker", workers)):
         spread = f"{min(values):.2f} to {max(values):.2f}"
         print(f"{name:<8} {statistics.median(values):.2f} ms of CPU a call ({spread})")
@@ -122,4 +122,4 @@ if __name__ == "__main__":
 
         uvloop.run(work(sys.argv[1], sys.argv[2]))
     else:
-        main()
+        main(int(sys.argv[1]) if sys.argv[1:] else 25)
