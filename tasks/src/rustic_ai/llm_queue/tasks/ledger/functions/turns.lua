@@ -169,14 +169,14 @@ local function next_in_turn(queue, priority)
   end
 end
 
--- Brings jobs in turn into the window, as long as it has room.
+-- Brings jobs in turn into the window, as long as it has room. returns: true where no more wait
 local function refill(queue, priority, now)
   local length = redis.pcall('LLEN', message_list(queue, priority))
   if type(length) ~= 'number' then return end
   local window = tonumber(redis.call('HGET', FAIR_SHARE, 'window') or USUAL_WINDOW)
   for _ = 1, math.min(window - length, MOST_MOVED) do
     local id = next_in_turn(queue, priority)
-    if not id then return end
+    if not id then return true end
     announce_last(id, now)
   end
 end
@@ -246,13 +246,14 @@ local function take_turns(queue, priority, now, claimed)
   local arrivals = arrivals_key(queue or '')
   local waiting = redis.call('LLEN', arrivals)
   if waiting == 0 then return end
-  local touched = {}
-  if waiting > 1 or redis.call('LINDEX', arrivals, -1) ~= MARK then
-    touched = sort_arrivals(queue, now, MOST_SORTED)
-  end
+  local touched, emptied = {}, false
+  local arrived = waiting > 1 or redis.call('LINDEX', arrivals, -1) ~= MARK
+  -- The window has room since the claim, and was filled up then.
+  if not (arrived or claimed) then return end
+  if arrived then touched = sort_arrivals(queue, now, MOST_SORTED) end
   touched[priority or '0'] = true
-  for one in pairs(touched) do refill(queue, one, now) end
-  mark_backlog(queue)
+  for one in pairs(touched) do emptied = refill(queue, one, now) or emptied end
+  if arrived or emptied then mark_backlog(queue) end
   if not claimed then return end
   local turns = redis.call('HINCRBY', FAIR_SHARE, 'turns:' .. queue, 1)
   keep_for_a_day(FAIR_SHARE)
