@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall
+from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord, JobState, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
@@ -119,7 +119,7 @@ class JobKit:
 
     async def submit(
         self, prompt: str, *, stream: bool = False, owner: Owner = OWNER, max_retries: int = 2,
-        fallback_models: tuple[str, ...] = (), **fields: Any,
+        fallback_models: tuple[str, ...] = (), endpoint: Endpoint | None = None, **fields: Any,
     ) -> Job:  # fmt: skip
         """A job in the queue, as the resolver puts it there."""
         job_id = str(uuid.uuid4())
@@ -127,6 +127,7 @@ class JobKit:
             model=MODEL,
             fallback_models=fallback_models,
             params={"messages": [{"role": "user", "content": prompt}]},
+            endpoint=endpoint or Endpoint(),
             stream=stream,
             max_retries=max_retries,
         )
