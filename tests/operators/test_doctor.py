@@ -62,10 +62,10 @@ def test_all_is_well(
 
 @pytest.mark.usefixtures("worker")
 def test_a_model_that_no_worker_has_a_key_for(llm_queue: LlmQueue) -> None:
-    ran = llm_queue("doctor", "--model", "openai/gpt-4o", "--model", "deepseek/deepseek-chat")
+    ran = llm_queue("doctor", "--model", "openai/gpt-4o", "--model", "groq/llama-3.3-70b-versatile")
     assert ran.exit_code == 1
-    assert "model deepseek/deepseek-chat" in ran.out
-    assert "set DEEPSEEK_API_KEY on the worker" in ran.out.replace("\n", " ")
+    assert "model groq/llama-3.3-70b-versatile" in ran.out
+    assert "set GROQ_API_KEY on the worker" in ran.out.replace("\n", " ")
 
 
 @pytest.mark.usefixtures("worker")

@@ -13,11 +13,12 @@ from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.cli.redis_session import on_redis
 from rustic_ai.llm_queue.worker.doctor.redis_checks import check_server
+from rustic_ai.llm_queue.worker.settings import GUILD_LIMIT
 from support.callers.llm import MakeLLM, ask
 from support.documents.readme import ROOT
 from support.processes.command import LlmQueue, Ran, command_names
 from support.providers.provider import ProviderStub, Step
-from support.servers.fortress import Fortress
+from support.servers.fortress import SHARE, Fortress
 from support.servers.roles import PASSWORDS, users_acl
 from support.servers.valkey import ValkeyServer
 
@@ -38,6 +39,11 @@ AS_WORKER: dict[str, tuple[str, ...]] = {
     "quarantine list": ("--json",),
     "costs": ("--json",),
     "top": ("--once",),
+    "limits": ("--json",),
+    "pause": (GUILD_LIMIT, "--until", "1s", "--json"),
+    "resume": (GUILD_LIMIT, "--json"),
+    "cache stats": ("--json",),
+    "cache clear": ("--org", "nobody", "--json"),
 }
 AS_AGENT: dict[str, tuple[str, ...]] = {
     "ask": ("#ok", "-m", MINI),
@@ -60,6 +66,8 @@ def run_as(
     def run(role: str, *arguments: str) -> Ran:
         for name, value in fortress.env(role).items():
             monkeypatch.setenv(name, value)
+        # As the worker has it: `pause` and `resume` know the limits of the policy.
+        monkeypatch.setenv("LLM_QUEUE_MAX_RUNNING_PER_GUILD", str(SHARE))
         with fortress.server.client() as admin:
             admin.execute_command("ACL", "LOG", "RESET")
             ran = LlmQueue(monkeypatch, capsys)(*arguments)
@@ -194,12 +202,13 @@ def _everything(client: Redis) -> set[object]:
 
 
 def test_the_functions_commands_are_all_tried() -> None:
-    from rustic_ai.llm_queue.worker.doctor.rights import _NEEDED
+    from rustic_ai.llm_queue.worker.doctor.rights import _NEEDED, _on_lists
 
     folder = ROOT / "tasks" / "src" / "rustic_ai" / "llm_queue" / "tasks" / "ledger" / "functions"
     used = {
         name for path in folder.glob("*.lua") for name in re.findall(r"redis\.call\('(\w+)", path.read_text())
     }
     assert used
-    assert used <= {one[0] for one in _NEEDED}
+    assert used <= {one[0] for one in (*_NEEDED, *_on_lists("llm"))}
+    assert {one.lower() for one in used} <= set(_workers_commands()), "what the shipped ACL grants"
     assert QUARANTINE in {one[1] for one in _NEEDED if len(one) > 1}

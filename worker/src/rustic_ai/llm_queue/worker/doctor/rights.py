@@ -21,7 +21,7 @@ _SHA1 = "0" * 40
 _ANSWER_S = 2.0
 #: What Redis must let this user do, each command with keys of the kind that it is used on.
 _NEEDED: tuple[Command, ...] = (
-    *((name, _RECORD) for name in ("HGETALL", "HLEN", "DEL", "TYPE", "EXISTS", "PTTL", "TTL")),
+    *((name, _RECORD) for name in ("HGETALL", "HKEYS", "HLEN", "DEL", "TYPE", "EXISTS", "PTTL", "TTL")),
     *((name, _RECORD, "x") for name in ("HGET", "HMGET", "HDEL", "HEXISTS")),
     *((name, _RECORD, "1") for name in ("EXPIRE", "PEXPIRE", "PEXPIREAT")),
     ("HSET", _RECORD, "x", "1"),

@@ -42,7 +42,8 @@ def limits(as_json: bool) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--until", "until", metavar="DURATION", help="For so long, such as 30s, 10m or 2h.")
-def pause(name: str, until: str | None) -> None:
+@json_option
+def pause(name: str, until: str | None, as_json: bool) -> None:
     """Let no call pass the limits NAME: they wait, until `resume` or for a while.
 
     Calls under way go on. A limit's name is the policy file's, or as `limits` shows it.
@@ -62,12 +63,16 @@ def pause(name: str, until: str | None) -> None:
     known = on_redis(work, QueueSettings())
     if name not in known:
         _unknown(name, known)
-    echo(f"{name} is paused {'until it is resumed' if until is None else f'for {until}'}")
+    if as_json:
+        print_json({"limit": name, "paused_s": span.total_seconds() if isinstance(span, timedelta) else None})
+    else:
+        echo(f"{name} is paused {'until it is resumed' if until is None else f'for {until}'}")
 
 
 @click.command()
 @click.argument("name")
-def resume(name: str) -> None:
+@json_option
+def resume(name: str, as_json: bool) -> None:
     """Open the limits NAME again, whether an operator or a provider has closed them."""
 
     async def work(redis: Redis, settings: QueueSettings) -> tuple[int, list[str]]:
@@ -77,7 +82,10 @@ def resume(name: str) -> None:
     opened, known = on_redis(work, QueueSettings())
     if not opened and name not in known:
         _unknown(name, known)
-    echo(f"{name} is open" if opened else f"{name} was open")
+    if as_json:
+        print_json({"limit": name, "opened": bool(opened)})
+    else:
+        echo(f"{name} is open" if opened else f"{name} was open")
 
 
 async def _known(redis: Redis) -> list[str]:
