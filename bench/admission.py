@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.owner import Owner
 from support.servers.valkey import ValkeyServer
 

@@ -22,10 +22,10 @@ import uvloop
 from celery import Celery, states
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redis_client import connect
 from support.servers.valkey import ValkeyServer
 
 ROUNDS, JOBS, IN_FLIGHT = 7, 1_000, 64

@@ -23,7 +23,7 @@ from bench.lab import cpu_s_of
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Purpose, Sealer, make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Purpose, Sealer, make_key
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import WorkerProcess

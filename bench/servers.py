@@ -20,8 +20,8 @@ import uvloop
 
 from bench.lab import cpu_s_of
 from bench.ledger_cost import answered_jobs
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.redis_client import connect
 from support.servers.valkey import ValkeyServer
 
 COUNTS, ROUNDS, JOBS = (1, 2, 4), 5, 4_000

@@ -17,7 +17,7 @@ import redis
 from child import Child
 from interruption import Interruption
 from local_model import LocalModelServer
-from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 
 PRIMARY, SPARE = "smollm2", "spare"
 _HOST = "127.0.0.1"

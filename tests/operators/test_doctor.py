@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from rustic_ai.llm_queue.worker.doctor.worker_checks import ask_workers, check_workers

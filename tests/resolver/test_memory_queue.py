@@ -24,8 +24,8 @@ from rustic_ai.llm_queue.resolver import (
 from rustic_ai.llm_queue.resolver.exceptions import BY_KIND
 from rustic_ai.llm_queue.resolver.testing import InMemoryQueue, memory_queue
 from rustic_ai.llm_queue.resolver.testing.process_queue import close_memory_queues
-from rustic_ai.llm_queue.tasks.redis_client import connect
-from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.llm import ask

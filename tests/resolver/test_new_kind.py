@@ -38,7 +38,7 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.worker.attempts.retry import Backoff, decide
 from rustic_ai.llm_queue.worker.provider.failures.classify import classify
 import openai, httpx
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 
 with InMemoryQueue().fail(ErrorKind.OVERLOADED, "too much") as queue:
     request = ChatCompletionRequest(messages=[UserMessage(content="?")])

@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 
 from rustic_ai.llm_queue.resolver import JobCancelled, JobHandle, JobState, QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.tasks.ledger.library import library_name
+from rustic_ai.llm_queue.tasks.ledger.functions.library import library_name
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.llm import MakeLLM, ask

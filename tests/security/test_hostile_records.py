@@ -18,8 +18,8 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer, make_key
 from rustic_ai.llm_queue.tasks.result import encode_result
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from support.callers.hostile import OWNER, a_call, a_job, outcome_of, tampered_outcome
 from support.callers.llm import MakeLLM, ask

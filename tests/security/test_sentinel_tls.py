@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from support.callers.llm import ask
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from rustic_ai.llm_queue.resolver import QueueLLMResolver, QueueUnavailable
-from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.worker.celery_app.factory import make_worker_app
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 from support.callers.llm import MakeLLM, ask

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.ledger.verdicts import Admission
 from rustic_ai.llm_queue.tasks.ledger.wakeup_message import wakeup_message
 from support.workers.engine_kit import a_job

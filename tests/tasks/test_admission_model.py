@@ -25,8 +25,8 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
-from rustic_ai.llm_queue.tasks.limit_rule import LimitRule
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 from rustic_ai.llm_queue.worker.admission.call_limits import limit_ask
 from rustic_ai.llm_queue.worker.admission.estimates import TokenEstimate
 from support.servers.valkey import ValkeyServer

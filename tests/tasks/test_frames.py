@@ -27,7 +27,7 @@ from rustic_ai.llm_queue.tasks.frames import (
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer, make_key
 from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import OWNER, a_job
 

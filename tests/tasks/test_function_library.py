@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import flights as flights_module
 from rustic_ai.llm_queue.tasks.ledger import ledger as ledger_module
-from rustic_ai.llm_queue.tasks.ledger import limit_ledger, turn_ledger
+from rustic_ai.llm_queue.tasks.ledger import turn_ledger
 from rustic_ai.llm_queue.tasks.ledger.flights import Flights
+from rustic_ai.llm_queue.tasks.ledger.functions.library import library_name, library_source
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.library import library_name, library_source
-from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.ledger.limits import limit_ledger
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 from rustic_ai.llm_queue.tasks.ledger.turn_ledger import TurnLedger
 from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import TTL, a_job
@@ -22,6 +23,7 @@ from support.workers.engine_kit import TTL, a_job
 PARTS = {
     part.name: part.read_text()
     for part in (resources.files("rustic_ai.llm_queue.tasks.ledger") / "functions").iterdir()
+    if part.name.endswith(".lua")
 }
 
 

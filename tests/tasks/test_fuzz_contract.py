@@ -28,9 +28,9 @@ from rustic_ai.llm_queue.tasks.frames import (
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, Job, JobRecord, JobState, check_job_id, open_call
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled, Expired, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
 from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.usage import Usage
 from support.callers.json_values import JSON, OBJECT, paths, put
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.job import Job, open_call
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Purpose, Sealer, SealError, make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Purpose, Sealer, SealError, make_key
 
 CURRENT, FORMER, FOREIGN = make_key(), make_key(), make_key()
 SEALER = Sealer(KeyRing.parse(f"{CURRENT},{FORMER}"))

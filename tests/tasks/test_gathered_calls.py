@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from rustic_ai.llm_queue.tasks.ledger.gathered_calls import GatheredCalls
-from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
+from rustic_ai.llm_queue.tasks.ledger.functions.gathered_calls import GatheredCalls
 from support.processes.wait import async_wait_until
 from support.servers.valkey import ValkeyServer
 

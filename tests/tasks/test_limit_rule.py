@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rustic_ai.llm_queue.tasks.limit_rule import LimitMatch, LimitRule, parse_limits
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitMatch, LimitRule, parse_limits
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 from rustic_ai.llm_queue.worker.settings import GUILD_LIMIT, WorkerSettings
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rustic_ai.llm_queue.tasks.printable import OF_PROSE, printable, printable_json
+from rustic_ai.llm_queue.tasks.privacy.printable import OF_PROSE, printable, printable_json
 from support.documents.readme import ROOT
 
 STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}

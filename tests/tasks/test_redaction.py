@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rustic_ai.llm_queue.tasks.redaction import RedactingFilter, get_logger, stand_in
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
-from rustic_ai.llm_queue.tasks.seal import SealError, make_key
+from rustic_ai.llm_queue.tasks.privacy.redaction import RedactingFilter, get_logger, stand_in
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.privacy.seal import SealError, make_key
 
 KEY = "sk-canary-0123456789abcdef"
 PROMPT = "canary prompt: my mother's maiden name"

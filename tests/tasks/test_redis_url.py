@@ -6,7 +6,7 @@ import pytest
 
 from rustic_ai.llm_queue.resolver import QueueLLMResolver
 from rustic_ai.llm_queue.resolver.configuration_error import ConfigurationError
-from rustic_ai.llm_queue.tasks.redis_url import masked_url
+from rustic_ai.llm_queue.tasks.connection.redis_url import masked_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 WRONG = [

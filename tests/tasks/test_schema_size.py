@@ -7,8 +7,8 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_limits
-from rustic_ai.llm_queue.tasks.schema_size import expanded_size
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation, check_limits
+from rustic_ai.llm_queue.tasks.policy.schema_size import expanded_size
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 MOST = 50_000

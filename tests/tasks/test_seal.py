@@ -18,8 +18,15 @@ from rustic_ai.llm_queue.tasks.frames import FrameId, RestartFrame, open_frame, 
 from rustic_ai.llm_queue.tasks.job import Job, open_call, seal_call
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.privacy.seal import (
+    KeyRing,
+    Purpose,
+    Sealer,
+    SealError,
+    make_key,
+    plaintext_size,
+)
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Purpose, Sealer, SealError, make_key, plaintext_size
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 from rustic_ai.llm_queue.worker.cli.main import commands
 

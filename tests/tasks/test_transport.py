@@ -19,13 +19,13 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.messaging import Consumer
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.job import Job, Priority
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.worker.broker.messages import parse_wakeup
 from rustic_ai.llm_queue.worker.broker.quarantine import QuarantinedMessage
 from rustic_ai.llm_queue.worker.broker.transport import broker_url, register_transport

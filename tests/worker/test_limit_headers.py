@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
-from rustic_ai.llm_queue.tasks.limit_rule import LimitRule
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 from rustic_ai.llm_queue.worker.admission.call_limits import limit_ask
 from rustic_ai.llm_queue.worker.admission.estimates import TokenEstimate
 from rustic_ai.llm_queue.worker.admission.limit_headers import ProviderLimit, provider_limits

@@ -7,7 +7,7 @@ import pytest
 
 from local_model import LocalModelServer
 from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
-from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 from support.callers.llm import MakeLLM
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer

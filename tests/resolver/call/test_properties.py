@@ -13,7 +13,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, To
 
 from rustic_ai.llm_queue.resolver import ConfigurationError, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.properties import Properties
-from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 
 SECRET = "sk-canary-1234"
 

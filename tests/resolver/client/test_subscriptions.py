@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from rustic_ai.llm_queue.resolver.client.subscriptions import Listener, Subscriptions
-from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from support.processes.wait import async_wait_until
 
 

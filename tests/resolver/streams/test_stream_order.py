@@ -26,7 +26,7 @@ from rustic_ai.llm_queue.tasks.frames import (
 )
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
 
 JOB = str(uuid.uuid4())
 ABOUT: Any = {"job_id": JOB, "owner": Owner(org="o", guild="g", agent="a"), "sealer": Sealer(KeyRing({}))}

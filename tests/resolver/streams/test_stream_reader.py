@@ -21,8 +21,8 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from support.processes.wait import wait_until
 from support.servers.valkey import ValkeyServer

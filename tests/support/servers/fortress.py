@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rustic_ai.llm_queue.tasks.seal import make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
 from support.providers.provider import ProviderStub
 from support.servers.certificate import Certificate, make_certificate

@@ -18,8 +18,8 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer
 from support.servers.valkey import ValkeyServer
 
 OWNER = Owner(org="acme", guild="support", agent="helper")

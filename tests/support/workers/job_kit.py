@@ -14,14 +14,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord, JobState, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import decode_result
-from rustic_ai.llm_queue.tasks.seal import Sealer
 from rustic_ai.llm_queue.worker.provider.litellm_api.setup import load_litellm
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 from support.providers.provider import ProviderStub

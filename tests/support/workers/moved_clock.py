@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.ledger import library
+from rustic_ai.llm_queue.tasks.ledger.functions import library
 
 _KEY = "llmq:test-clock"
 _LUA = f"""

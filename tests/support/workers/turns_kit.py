@@ -11,12 +11,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare
 from support.workers.engine_kit import TTL, a_job
 
 LEASE = timedelta(seconds=60)

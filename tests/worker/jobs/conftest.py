@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer, make_key
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
 

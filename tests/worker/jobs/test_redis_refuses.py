@@ -9,9 +9,9 @@ import pytest
 import redis as sync_redis
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS, connect
 from rustic_ai.llm_queue.tasks.frames import START
 from rustic_ai.llm_queue.tasks.outcome import Answered
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS, connect
 from support.processes.wait import async_wait_until
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import (
     START,
@@ -27,8 +28,7 @@ from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redis_client import connect
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer, make_key
 from rustic_ai.llm_queue.worker.jobs.execution import Execution, StopReason
 from rustic_ai.llm_queue.worker.jobs.streaming.frame_buffer import FrameBuffer
 from rustic_ai.llm_queue.worker.jobs.streaming.publisher import StreamPublisher

@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
-from rustic_ai.llm_queue.tasks.seal import KeyRing, Sealer, make_key
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer, make_key
 from rustic_ai.llm_queue.worker.attempts import attempts
 from rustic_ai.llm_queue.worker.jobs import executor
 from rustic_ai.llm_queue.worker.jobs.execution import Execution

@@ -8,7 +8,7 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.call import EmbeddingCall, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.vectors import unpack_vectors
 from support.providers.provider import ProviderStub, Step
 from support.providers.provider_plan import VectorFault

@@ -16,7 +16,7 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.private_hosts import is_private
+from rustic_ai.llm_queue.tasks.policy.private_hosts import is_private
 from rustic_ai.llm_queue.worker.provider.targets.worker_keys import REFUSED_PROVIDERS
 from support.providers.provider import ProviderStub, Step
 from support.providers.raw_answers import chunk, stream, whole

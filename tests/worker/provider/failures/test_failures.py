@@ -12,7 +12,7 @@ from litellm import exceptions as litellm_exceptions
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.worker.provider.failures.classify import KINDS, classify, kind_of
 
 #: Not about calls of ours: LiteLLM exports Python's own class, and openai guards its module-level client.

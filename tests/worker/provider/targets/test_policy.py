@@ -9,9 +9,9 @@ import pytest
 from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.policy_file import POLICY_FIELDS
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.policy.policy_file import POLICY_FIELDS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 from rustic_ai.llm_queue.worker.provider.targets.policy import check_job
 from rustic_ai.llm_queue.worker.settings import WorkerSettings

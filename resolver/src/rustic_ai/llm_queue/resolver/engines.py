@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rustic_ai.llm_queue.tasks.redis_url import is_memory_url
+from rustic_ai.llm_queue.tasks.connection.redis_url import is_memory_url
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from .client.engine import Engine

@@ -18,10 +18,10 @@ from pydantic import (
 )
 
 from rustic_ai.llm_queue.tasks.call import WhenLimited
+from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.contract import check_json_value
-from rustic_ai.llm_queue.tasks.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.job import PRIORITY_NAMES, OnWorkerLoss, Priority
-from rustic_ai.llm_queue.tasks.redis_url import check_redis_url
+from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 from .configuration_error import ConfigurationError

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError
 from .contract import WIRE_VERSION, Contract, ContractViolation, check_version
 from .outcome import Account, Answered
 from .owner import Owner
+from .privacy.seal import Purpose, Sealer
 from .reuse import Cached, CacheScope
-from .seal import Purpose, Sealer
 from .usage import Usage
 
 

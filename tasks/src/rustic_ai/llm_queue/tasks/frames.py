@@ -12,7 +12,7 @@ from .contract import Contract, ContractViolation, field_names
 from .error_kind import ErrorKind
 from .job import JobState
 from .owner import Owner
-from .seal import Purpose, Sealer
+from .privacy.seal import Purpose, Sealer
 
 _END = "end:"
 #: Redis' own ids in a log hold no more.

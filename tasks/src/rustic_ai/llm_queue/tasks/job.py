@@ -13,7 +13,7 @@ from .attempt import AttemptRecord
 from .call import CALLS, Call, CallKind
 from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
 from .owner import Owner
-from .seal import Purpose, Sealer
+from .privacy.seal import Purpose, Sealer
 
 OnWorkerLoss = Literal["retry", "fail"]
 #: The four steps Celery keeps apart on Redis: 0 goes first.

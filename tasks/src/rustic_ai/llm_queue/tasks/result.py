@@ -12,7 +12,7 @@ from .errors import JobFailed
 from .job import JobState
 from .outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
 from .owner import Owner
-from .seal import Purpose, Sealer
+from .privacy.seal import Purpose, Sealer
 
 #: Celery's own words for how a task ended, as `AsyncResult.state` and Flower read them.
 _CELERY_STATES = {

@@ -12,7 +12,7 @@ from .duration import Duration
 if TYPE_CHECKING:
     from .call import ModelCall
     from .owner import Owner
-    from .seal import Sealer
+    from .privacy.seal import Sealer
 
 #: Which calls may share an answer: one agent's, one guild's or one organisation's. Never wider.
 CacheScope = Literal["agent", "guild", "org"]

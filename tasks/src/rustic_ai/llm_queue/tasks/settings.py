@@ -15,15 +15,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .connection.redis_url import check_redis_url, is_memory_url
 from .contract import MAX_NESTING
 from .duration import Duration
 from .names import DEFAULT_QUEUE, ENV_PREFIX
-from .policy_file import PolicyFile, PolicyFileError
-from .private_hosts import AllowedHosts
-from .redis_url import check_redis_url, is_memory_url
+from .policy.policy_file import PolicyFile, PolicyFileError
+from .policy.private_hosts import AllowedHosts
+from .privacy.seal import KeyRing, Sealer
+from .privacy.secret_file import WrongSetting, read_secret
 from .reuse import CachePolicy
-from .seal import KeyRing, Sealer
-from .secret_file import WrongSetting, read_secret
 
 
 class SettingsError(ValueError):

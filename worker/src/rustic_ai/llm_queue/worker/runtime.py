@@ -8,11 +8,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import SOCKET_TIMEOUT_S, connect
 from rustic_ai.llm_queue.tasks.ledger.callers import Callers
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
-from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
 
 from .admission.cooldowns import Cooldowns
 from .admission.limit_gate import LimitGate

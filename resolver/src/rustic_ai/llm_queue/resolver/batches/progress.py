@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rustic_ai.llm_queue.tasks.printable import printable
+from rustic_ai.llm_queue.tasks.privacy.printable import printable
 
 from .item import BatchProgress
 

@@ -10,7 +10,12 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.contract import check_json_value, field_messages
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
+from rustic_ai.llm_queue.tasks.policy.limits import (
+    PolicyViolation,
+    check_body_size,
+    check_limits,
+    check_timeout,
+)
 from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 

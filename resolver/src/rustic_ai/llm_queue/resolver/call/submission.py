@@ -15,7 +15,7 @@ from rustic_ai.llm_queue.tasks.job import Job, JobState, OnWorkerLoss, Priority,
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.seal import Sealer
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..client.errors import QueueGone, WaitTimeout

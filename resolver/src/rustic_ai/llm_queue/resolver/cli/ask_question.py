@@ -10,7 +10,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     UserMessage,
 )
 
-from rustic_ai.llm_queue.tasks.printable import OF_PROSE, printable, printable_json
+from rustic_ai.llm_queue.tasks.privacy.printable import OF_PROSE, printable, printable_json
 
 from ..llm import QueueLLM
 from ..resolver import QueueLLMResolver

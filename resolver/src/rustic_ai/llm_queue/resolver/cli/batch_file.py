@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.printable import printable_json
+from rustic_ai.llm_queue.tasks.privacy.printable import printable_json
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..batches.batch import Batch

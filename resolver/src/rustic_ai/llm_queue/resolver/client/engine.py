@@ -13,15 +13,15 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import SOCKET_TIMEOUT_S, connect
+from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.keys import result_key
 from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import SOCKET_TIMEOUT_S, connect
-from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..streams.source import StreamSource

@@ -4,8 +4,8 @@ from typing import Self
 
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing
-from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 
 #: Whatever a command may raise.
 REDIS_FAILURES: tuple[type[Exception], ...] = (RedisError, *OUTAGE_ERRORS)

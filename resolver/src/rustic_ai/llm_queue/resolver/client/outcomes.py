@@ -6,6 +6,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -13,9 +14,8 @@ from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import decode_result
-from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from .resubmit import Resubmit
 from .waiter import Watch

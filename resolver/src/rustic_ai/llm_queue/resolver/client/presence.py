@@ -6,7 +6,7 @@ from contextlib import suppress
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.callers import Callers
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .errors import REDIS_FAILURES
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
 logger = logging.getLogger(__name__)
 

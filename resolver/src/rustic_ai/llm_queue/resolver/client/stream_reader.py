@@ -6,15 +6,15 @@ from contextlib import AsyncExitStack
 
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.frames import START, open_frame
 from rustic_ai.llm_queue.tasks.ledger.keys import stream_channel
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.seal import Sealer
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from ..streams.order import EndSeen, FrameOrder, OrderEvent
 from ..streams.source import CaughtUp, Ended, Gone, StreamEvent

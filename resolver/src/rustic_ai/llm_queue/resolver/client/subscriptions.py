@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .background.supervised import supervised
 

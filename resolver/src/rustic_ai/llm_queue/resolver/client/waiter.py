@@ -8,9 +8,9 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.redis_errors import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger.keys import job_key, result_key
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_errors import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .background.supervised import supervised
 from .subscriptions import Subscriptions

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 
 from rustic_ai.llm_queue.tasks.call import EmbeddingCall
-from rustic_ai.llm_queue.tasks.embedding_limits import EmbeddingLimits, limits_of
 from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.policy.embedding_limits import EmbeddingLimits, limits_of
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..call.request import check_call, endpoint_of

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rustic_ai.llm_queue.tasks.embedding_limits import EmbeddingLimits, token_estimate
+from rustic_ai.llm_queue.tasks.policy.embedding_limits import EmbeddingLimits, token_estimate
 
 #: A job's vectors are one record in Redis: 256 of 1,536 numbers are 2 MB.
 MOST_TEXTS_OF_A_JOB = 256

@@ -21,7 +21,7 @@ from rustic_ai.llm_queue.tasks.frames import (
     split_message,
     unpack_chunks,
 )
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 logger = get_logger(__name__)
 

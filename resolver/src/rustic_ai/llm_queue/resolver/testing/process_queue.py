@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import threading
 
-from rustic_ai.llm_queue.tasks.redis_url import MEMORY_URL, otherwise_of
+from rustic_ai.llm_queue.tasks.connection.redis_url import MEMORY_URL, otherwise_of
 
 from .in_memory_queue import InMemoryQueue
 

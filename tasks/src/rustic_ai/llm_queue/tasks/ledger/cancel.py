@@ -3,8 +3,8 @@ from __future__ import annotations
 from ..contract import ContractViolation
 from ..outcome import Account, Cancelled
 from ..owner import Owner
+from ..privacy.seal import Sealer
 from ..result import encode_result
-from ..seal import Sealer
 from .ledger import CancelVerdict, Ledger
 
 #: Whose a job is that has no readable record; its result is then sealed for nobody.

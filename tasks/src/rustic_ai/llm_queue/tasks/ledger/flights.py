@@ -13,7 +13,7 @@ from ..contract import ContractViolation
 from ..job import Job, JobRecord, JobState
 from . import keys
 from .charge import Charge
-from .library import FunctionLibrary
+from .functions.library import FunctionLibrary
 from .wire import charge_args, milliseconds
 
 #: Followers answered in one go.

@@ -31,9 +31,9 @@ from ..job import Job, JobRecord, JobState, Priority
 from . import keys
 from .charge import Charge
 from .flights import Flights
-from .functions_missing import FunctionsMissing as FunctionsMissing
-from .library import FunctionLibrary
-from .limit_ledger import LimitLedger
+from .functions.functions_missing import FunctionsMissing as FunctionsMissing
+from .functions.library import FunctionLibrary
+from .limits.limit_ledger import LimitLedger
 from .turn_ledger import TurnLedger
 from .verdicts import CancelVerdict as CancelVerdict
 from .verdicts import Claim as Claim

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from ..fair_share import FairShare
-from .library import FunctionLibrary
+from ..policy.fair_share import FairShare
+from .functions.library import FunctionLibrary
 from .wire import milliseconds
 
 #: A waiting job that is in no list and no backlog for so long was lost.

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
-from rustic_ai.llm_queue.tasks.limit_rule import Dimension, LimitRule
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.policy.limit_rule import Dimension, LimitRule
 
 from ..provider.targets.credentials import Target
 from .estimates import TokenEstimate

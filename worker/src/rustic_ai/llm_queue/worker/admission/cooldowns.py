@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 
 from ..provider.targets.credentials import Target
 from .call_limits import CallLimits

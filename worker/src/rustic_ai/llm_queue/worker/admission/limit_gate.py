@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
-from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 from rustic_ai.llm_queue.tasks.ledger.verdicts import Admission
-from rustic_ai.llm_queue.tasks.limit_rule import LimitRule
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..provider.targets.credentials import Target

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rustic_ai.llm_queue.tasks.ledger.limit_ask import LimitAsk
-from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
-from rustic_ai.llm_queue.tasks.limit_rule import LimitRule
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from .limit_headers import ProviderLimit, Unit
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 
 logger = logging.getLogger(__name__)
 

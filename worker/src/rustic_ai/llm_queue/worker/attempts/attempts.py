@@ -11,7 +11,7 @@ from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import Call, CompletionCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..admission.gate import NextCall

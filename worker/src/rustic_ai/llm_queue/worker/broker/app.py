@@ -5,9 +5,9 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from rustic_ai.llm_queue.tasks.connection.redis_url import SentinelUrl
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
-from rustic_ai.llm_queue.tasks.redis_client import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
-from rustic_ai.llm_queue.tasks.redis_url import SentinelUrl
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, require_server
 
 from .transport import broker_url, register_transport

@@ -18,7 +18,7 @@ from kombu.utils.encoding import bytes_to_str
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .messages import InvalidMessage, parse_broadcast, parse_wakeup
 from .quarantine import DEFAULT_CAP, Quarantine

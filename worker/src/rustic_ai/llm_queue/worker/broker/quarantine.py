@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE as QUARANTINE_KEY
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 logger = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from rustic_ai.llm_queue.tasks.redis_url import SentinelUrl
+from rustic_ai.llm_queue.tasks.connection.redis_url import SentinelUrl
 
 from .channel import SENTINEL_SCHEME, SentinelWakeupChannel, TlsWakeupChannel, WakeupChannel
 

@@ -20,7 +20,6 @@ from ..pool.open_files import allow_open_files
 from ..pool.shutdown import Shutdown
 from ..provider.litellm_api.setup import load_litellm
 from ..settings import WorkerSettings
-from . import worker_check  # noqa: F401  # importing it makes Celery know doctor's command
 from .start import check_start, refuse
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-from rustic_ai.llm_queue.tasks.redis_url import masked_url
+from rustic_ai.llm_queue.tasks.connection.redis_url import masked_url
 
 _SECRET = re.compile(r"passw|secret|token|credential", re.IGNORECASE)
 

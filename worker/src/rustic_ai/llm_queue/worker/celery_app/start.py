@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from celery import Celery, signals
 
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
-from rustic_ai.llm_queue.tasks.printable import printable
+from rustic_ai.llm_queue.tasks.privacy.printable import printable
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..pool.pool import AsyncPool

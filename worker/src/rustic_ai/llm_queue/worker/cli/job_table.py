@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.job import JobRecord, JobState
 from rustic_ai.llm_queue.tasks.ledger.view import ListedJob
-from rustic_ai.llm_queue.tasks.printable import printable
+from rustic_ai.llm_queue.tasks.privacy.printable import printable
 
 from .output import cell, out
 

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-from rustic_ai.llm_queue.tasks.printable import printable, printable_json
+from rustic_ai.llm_queue.tasks.privacy.printable import printable, printable_json
 
 
 class _SafeConsole(Console):

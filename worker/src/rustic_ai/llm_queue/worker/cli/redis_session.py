@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.redis_client import connect
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 

@@ -9,8 +9,8 @@ from redis.exceptions import (
     TimeoutError,
 )
 
+from rustic_ai.llm_queue.tasks.connection.redis_url import masked_url
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing
-from rustic_ai.llm_queue.tasks.redis_url import masked_url
 
 
 def redis_trouble(error: RedisError, url: str) -> str:

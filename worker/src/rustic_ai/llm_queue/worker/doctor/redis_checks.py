@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
-from rustic_ai.llm_queue.tasks.private_hosts import is_loopback
+from rustic_ai.llm_queue.tasks.policy.private_hosts import is_loopback
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from .finding import Finding, bad, doubtful, good

@@ -8,7 +8,7 @@ from flower.app import Flower, rewrite_handler
 from tornado.ioloop import IOLoop
 from tornado.web import url
 
-from rustic_ai.llm_queue.tasks.redis_url import masked_url
+from rustic_ai.llm_queue.tasks.connection.redis_url import masked_url
 
 from .columns import COLUMNS, add_columns, show_job
 from .events import JobEvents

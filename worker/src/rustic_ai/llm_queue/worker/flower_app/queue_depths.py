@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.ledger.depths import QueueDepth, queue_depths
-from rustic_ai.llm_queue.tasks.redis_client import connect
 
 
 class QueueDepths:

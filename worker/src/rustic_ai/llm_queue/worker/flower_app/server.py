@@ -13,7 +13,7 @@ from flower.options import options
 from flower.urls import settings as tornado_settings
 from tornado.options import Error as OptionError
 
-from rustic_ai.llm_queue.tasks.printable import printable
+from rustic_ai.llm_queue.tasks.privacy.printable import printable
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..broker.app import make_celery_app

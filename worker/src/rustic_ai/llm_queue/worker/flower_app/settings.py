@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from rustic_ai.llm_queue.tasks.secret_file import WrongSetting, read_secret
+from rustic_ai.llm_queue.tasks.privacy.secret_file import WrongSetting, read_secret
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 LEAST_PASSWORD_LENGTH = 12

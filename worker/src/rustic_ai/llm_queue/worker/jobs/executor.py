@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from rustic_ai.llm_queue.tasks.call import Call
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.job import open_call
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.seal import Sealer
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from ..admission.cooldowns import Cooldowns
 from ..admission.gate import CallGate, JobGate, Refused

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from rustic_ai.llm_queue.tasks.connection.redis_errors import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger.callers import Callers
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.redis_errors import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.seal import Sealer
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger.keys import CANCEL_CHANNEL
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.limit_ledger import LimitLedger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 
 from .execution import Execution, StopReason
 

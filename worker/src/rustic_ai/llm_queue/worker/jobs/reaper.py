@@ -3,13 +3,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
-from rustic_ai.llm_queue.tasks.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.job import PRIORITIES, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger, ReapVerdict
 from rustic_ai.llm_queue.tasks.outcome import Outcome
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .announcer import Announcer
 from .leases import Leases

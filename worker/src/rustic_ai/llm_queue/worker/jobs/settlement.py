@@ -10,9 +10,9 @@ from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Expired, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
-from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from .observers import Observers
 

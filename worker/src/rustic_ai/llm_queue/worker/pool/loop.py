@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .inline_executor import PromptExecutor
 

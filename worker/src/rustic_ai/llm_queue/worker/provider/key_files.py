@@ -15,7 +15,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
-from rustic_ai.llm_queue.tasks.secret_file import WrongSetting, read_secret
+from rustic_ai.llm_queue.tasks.privacy.secret_file import WrongSetting, read_secret
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 _ONE_KEY = re.compile(r"([A-Z][A-Z0-9_]*_API_KEY)_FILE")

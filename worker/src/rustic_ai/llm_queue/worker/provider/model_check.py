@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 
 from .failures.classify import NoCredential
 from .provider import Provider

@@ -12,8 +12,8 @@ from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler, Unfinishe
 from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.tasks.limits import bounded
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.policy.limits import bounded
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..pool.inline_executor import in_place

@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope, scope_name
-from rustic_ai.llm_queue.tasks.seal import Sealer
 
 from ..jobs.reuse_port import ReuseTicket
 from .counters import ReuseCounters

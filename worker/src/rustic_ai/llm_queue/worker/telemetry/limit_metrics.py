@@ -5,7 +5,7 @@ from collections import defaultdict
 from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.ledger.limit_view import LimitView
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitView
 
 #: How a pause without an end is shown.
 _FOR_EVER_S = 1e9

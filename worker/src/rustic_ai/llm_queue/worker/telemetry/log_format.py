@@ -5,9 +5,9 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from rustic_ai.llm_queue.tasks.printable import printable_json
-from rustic_ai.llm_queue.tasks.redaction import redact
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.privacy.printable import printable_json
+from rustic_ai.llm_queue.tasks.privacy.redaction import redact
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 
 from ..settings import WorkerSettings
 from .job_log import FACTS

@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
 
 from .limit_metrics import LimitMetrics
 

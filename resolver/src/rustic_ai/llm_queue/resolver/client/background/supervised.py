@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from rustic_ai.llm_queue.tasks.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 logger = get_logger(__name__)
 

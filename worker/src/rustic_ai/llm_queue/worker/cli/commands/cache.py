@@ -7,8 +7,8 @@ from decimal import Decimal
 import click
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.ledger.books import Books
-from rustic_ai.llm_queue.tasks.redis_client import connect
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...reuse.cache_admin import CacheStats, cache_stats, clear_cache

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
-from rustic_ai.llm_queue.tasks.printable import printable
+from rustic_ai.llm_queue.tasks.privacy.printable import printable
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rustic_ai.llm_queue.tasks.private_hosts import is_loopback
+from rustic_ai.llm_queue.tasks.policy.private_hosts import is_loopback
 
 from ...pool.sigterm import end_on_sigterm
 from ..output import echo

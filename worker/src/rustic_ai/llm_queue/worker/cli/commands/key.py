@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import click
 
-from rustic_ai.llm_queue.tasks.seal import make_key as new_key
+from rustic_ai.llm_queue.tasks.privacy.seal import make_key as new_key
 
 from ..output import echo, json_option, print_json
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rustic_ai.llm_queue.tasks.duration import parse_duration
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.limit_view import LimitRow, LimitView
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...settings import WorkerSettings

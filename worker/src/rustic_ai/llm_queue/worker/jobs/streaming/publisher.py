@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame, FrameId, RestartFrame, pack_chunks, seal_frame
 from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.redaction import get_logger
-from rustic_ai.llm_queue.tasks.redis_client import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.seal import Sealer
+from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from ...settings import WorkerSettings
 from ..execution import Execution, StopReason

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from rustic_ai.llm_queue.tasks.call import EmbeddingCall
-from rustic_ai.llm_queue.tasks.embedding_limits import limits_of
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.policy.embedding_limits import limits_of
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.tasks.vectors import pack_vectors
 

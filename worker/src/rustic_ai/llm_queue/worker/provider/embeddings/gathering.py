@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from rustic_ai.llm_queue.tasks.embedding_limits import EmbeddingLimits, token_estimate
+from rustic_ai.llm_queue.tasks.policy.embedding_limits import EmbeddingLimits, token_estimate
 
 from ..wire.exchange import answer_has_begun, note_exchange
 from .answer import Vectors

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation as PolicyViolation
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation as PolicyViolation
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 
 from ..answers.json_value import clean_text
 from ..litellm_api import seam

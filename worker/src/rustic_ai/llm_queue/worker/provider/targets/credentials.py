@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from rustic_ai.llm_queue.tasks.call import Call, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.headers import FORBIDDEN_HEADERS
+from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 
 from ..failures.classify import NoCredential, PolicyViolation
 from .allowed_endpoint import AllowedEndpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rustic_ai.llm_queue.tasks.scrub import Scrubber
+from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from .config_document import VARIABLE, read_document

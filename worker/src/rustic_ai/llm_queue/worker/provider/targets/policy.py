@@ -12,9 +12,14 @@ from urllib.parse import urlsplit
 from rustic_ai.llm_queue.tasks.call import Call, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.job import Job
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation, check_body_size, check_limits, check_timeout
-from rustic_ai.llm_queue.tasks.private_hosts import is_private, is_private_address, plain_host
-from rustic_ai.llm_queue.tasks.seal import plaintext_size
+from rustic_ai.llm_queue.tasks.policy.limits import (
+    PolicyViolation,
+    check_body_size,
+    check_limits,
+    check_timeout,
+)
+from rustic_ai.llm_queue.tasks.policy.private_hosts import is_private, is_private_address, plain_host
+from rustic_ai.llm_queue.tasks.privacy.seal import plaintext_size
 
 from ...settings import WorkerSettings
 from ..embeddings.checks import check_dimensions, check_fallbacks

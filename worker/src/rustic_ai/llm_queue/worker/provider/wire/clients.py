@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 
 from ..litellm_api import seam
 from .exchange import Exchange, current_exchange, noting_faults

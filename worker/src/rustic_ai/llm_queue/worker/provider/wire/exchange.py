@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
-from rustic_ai.llm_queue.tasks.limits import PolicyViolation
-from rustic_ai.llm_queue.tasks.private_hosts import AllowedHosts, is_private, plain_host
+from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
+from rustic_ai.llm_queue.tasks.policy.private_hosts import AllowedHosts, is_private, plain_host
 
 _MOST_HEADERS = 50
 

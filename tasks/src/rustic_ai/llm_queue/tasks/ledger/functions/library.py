@@ -16,10 +16,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from . import keys
+from .. import keys
+from ..wakeup_message import wakeup_template
 from .functions_missing import FunctionsMissing
 from .gathered_calls import GatheredCalls
-from .wakeup_message import wakeup_template
 
 #: The parts, in the order in which each uses only what stands before it.
 _SHARED_PARTS = ("records", "streams", "books", "wakeups", "turns", "flights", "limits", "endings")
@@ -42,7 +42,7 @@ def library_source() -> str:
 
 @cache
 def _body() -> str:
-    folder = resources.files(__package__) / "functions"
+    folder = resources.files(__package__)
 
     def text(part: str) -> str:
         return (folder / f"{part}.lua").read_text(encoding="utf-8")

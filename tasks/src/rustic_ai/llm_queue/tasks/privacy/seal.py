@@ -15,8 +15,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from .contract import WIRE_VERSION, ContractViolation
-from .owner import Owner
+from ..contract import WIRE_VERSION, ContractViolation
+from ..owner import Owner
 from .secret_file import read_secret
 
 _NONCE_BYTES = 12

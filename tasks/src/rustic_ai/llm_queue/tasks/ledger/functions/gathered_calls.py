@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from ..redis_errors import OUTAGE_ERRORS
+from ...connection.redis_errors import OUTAGE_ERRORS
 
 #: Redis answers a batch when all of it is done: more than this would make the first wait for the last.
 _MOST_TOGETHER = 32

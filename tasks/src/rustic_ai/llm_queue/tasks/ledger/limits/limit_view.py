@@ -5,7 +5,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from . import keys
+from .. import keys
 
 #: No limit is closed so far ahead but by an operator, until resumed (µs).
 _FOR_EVER_US = 2**52

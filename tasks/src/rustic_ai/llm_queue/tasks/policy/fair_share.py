@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .duration import Duration
+from ..duration import Duration
 
 #: A worker takes so many wake-ups at once: a shorter window would leave its places empty.
 SHORTEST_WINDOW = 16

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from .names import PACKAGE
+from ..names import PACKAGE
 from .printable import printable
 from .scrub import Scrubber
 

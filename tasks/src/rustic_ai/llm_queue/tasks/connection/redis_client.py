@@ -9,11 +9,11 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
 
+from ..settings import require_server
 from .checked_connection import checked
 from .redis_errors import LOGIN_ERRORS
 from .redis_errors import OUTAGE_ERRORS as OUTAGE_ERRORS
 from .redis_url import SentinelUrl
-from .settings import require_server
 
 #: A `SIGSTOP`ped server or a half-open connection answers nothing: give up on the socket after
 #: this, and let the retries decide about the rest.

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from .call import Call, CompletionCall, EmbeddingCall
-from .error_kind import ErrorKind
+from ..call import Call, CompletionCall, EmbeddingCall
+from ..error_kind import ErrorKind
+from ..reuse import CachePolicy, ReuseOptions
+from ..settings import QueueSettings
 from .private_hosts import AllowedHosts, is_private
-from .reuse import CachePolicy, ReuseOptions
 from .schema_size import expanded_size
-from .settings import QueueSettings
 
 #: Texts of one embedding job: a result of so many vectors still goes through Redis in one piece.
 MOST_TEXTS = 2_048

@@ -6,12 +6,12 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from ..attempt import AttemptRecord
-from . import keys
-from .library import FunctionLibrary
+from ...attempt import AttemptRecord
+from .. import keys
+from ..functions.library import FunctionLibrary
+from ..verdicts import Admission, PauseVerdict
+from ..wire import attempts_json, milliseconds, used_args
 from .limit_ask import LimitAsk
-from .verdicts import Admission, PauseVerdict
-from .wire import attempts_json, milliseconds, used_args
 
 
 class LimitLedger:
