@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 from ...settings import MOST_CONCURRENT, WorkerSettings
-from ..wire.clients import guard_clients
 
 #: Connections LiteLLM may hold: more than any worker has calls, whose number `-c` and remote control
 #: change after LiteLLM has read its limit. What bounds them is the pool.
@@ -45,6 +44,7 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
     prepare_environment()
     import litellm  # only after its environment stands
 
+    from ..wire.clients import guard_clients
     from .corrections import correct_litellm
 
     _choose_settings(settings)
