@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.tasks.settings import SettingsError
-from rustic_ai.llm_queue.worker.provider.targets.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.worker.provider.failures.classify import NoCredential, PolicyViolation
-from rustic_ai.llm_queue.worker.provider.targets.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.worker.provider.targets.credentials import Credentials
 from rustic_ai.llm_queue.worker.provider.targets.key_variables import KEY_VARIABLES
 from support.providers.provider import ProviderStub, Step

@@ -11,12 +11,11 @@ from pydantic_settings import NoDecode
 
 from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.duration import Duration
+from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule, parse_limits
 from rustic_ai.llm_queue.tasks.policy.policy_file import POLICY_FIELDS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
-
-from .provider.targets.allowed_endpoint import AllowedEndpoint
 
 #: The limit that `max_running_per_guild` is short for.
 GUILD_LIMIT = "max_running_per_guild"

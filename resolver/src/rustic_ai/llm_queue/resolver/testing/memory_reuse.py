@@ -8,7 +8,7 @@ from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.error_kind import Next
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
-from rustic_ai.llm_queue.tasks.reuse import reuse_name
+from rustic_ai.llm_queue.tasks.reuse_name import reuse_name
 
 from .memory_job import MemoryJob
 

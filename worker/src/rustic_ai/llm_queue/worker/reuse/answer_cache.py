@@ -17,7 +17,8 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
-from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope, scope_name
+from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope
+from rustic_ai.llm_queue.tasks.reuse_name import scope_name
 
 from ..jobs.reuse_port import ReuseTicket
 from .counters import ReuseCounters

@@ -11,7 +11,7 @@ from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.outcome import Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
-from rustic_ai.llm_queue.tasks.reuse import reuse_name, same_scope
+from rustic_ai.llm_queue.tasks.reuse_name import reuse_name, same_scope
 
 from ..jobs.execution import Execution, Stopped, StopReason
 from ..jobs.observers import Observers

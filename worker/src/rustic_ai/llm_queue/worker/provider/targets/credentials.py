@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from rustic_ai.llm_queue.tasks.call import Call, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
+from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 
 from ..failures.classify import NoCredential, PolicyViolation
-from .allowed_endpoint import AllowedEndpoint
 from .extras import AZURE_AD, require, require_extra
 from .worker_keys import KEYLESS, REFUSED_PROVIDERS, provider_of, variables, worker_key
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from rustic_ai.llm_queue.tasks.connection.redis_url import masked_url
+from ..connection.redis_url import masked_url
 
 
 @dataclass(frozen=True)
