@@ -23,7 +23,7 @@ _IN_FLIGHT_EACH, _CALLS_EACH = 32, 40
 
 
 class EightWorkers(Queue):
-    """Of which most are stopped later."""
+    """Workers, of which most are stopped later."""
 
     name = "llm-queue, 8 workers"
     worker_count = 8

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from rustic_ai.llm_queue.resolver import QueueError, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame
+from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_PREFIX
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
@@ -221,6 +222,29 @@ def test_nothing_private_is_readable_anywhere(
     assert "DEBUG" in fortress.worker.logs()
     assert job_id in seen.places["Redis"]
     assert job_id in seen.places["the worker's log"]
+
+
+def test_a_kept_answer_is_readable_to_nobody_and_shared_with_no_other_organisation(
+    fortress: Fortress, llm: MakeLLM
+) -> None:
+    fortress.provider.plan("answer", Step(text=ANSWER, times=None))
+    asked = {"cache_ttl_s": 600, "cache_scope": "org", "single_flight": True}
+    for org in ("acme", "umbrella"):
+        agents = [llm(org, guild, "helper", **asked) for guild in ("support", "sales")]
+        said = [one.completion(ask(f"{PROMPT} #answer")) for one in agents]
+        assert [one.cached for one in said] == [None, "hit"]
+        assert {one.choices[0].message.content for one in said} == {ANSWER}
+    assert len(fortress.provider.requests("answer")) == 2
+    seen = Seen()
+    with fortress.server.client() as client:
+        seen.places["Redis"] = _everything_in(client)
+        names = [key for key in map(str, client.scan_iter()) if key.startswith(CACHE_PREFIX)]
+    assert len(names) == 2
+    assert "llmq:cache:answer:" in seen.places["Redis"]
+    for file in fortress.server.directory.rglob("*.aof"):
+        seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
+    seen.places["the worker's log"] = fortress.worker.logs()
+    seen.assert_private(sealing_key=fortress.sealing_key)
 
 
 async def _ended(engine: Engine, call: Any) -> Any:

@@ -1,5 +1,6 @@
 """Answers kept for equal calls."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from support.callers.llm import MakeLLM, ask
 from support.processes.command import LlmQueue
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -162,3 +164,24 @@ def test_the_policy_bounds_it(llm: MakeLLM, monkeypatch: pytest.MonkeyPatch) -> 
         llm(cache_ttl_s=61, cache_scope="agent").completion(ask("x"))
     with pytest.raises(LimitExceeded, match="cache_scope: 'org' is not one of agent"):
         llm(cache_ttl_s=60, cache_scope="org").completion(ask("x"))
+
+
+def test_answers_may_lie_on_a_redis_of_their_own(
+    own_valkey: ValkeyServer,
+    provider: ProviderStub,
+    start_worker: Callable[..., WorkerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ValkeyServer() as store:
+        start_worker(
+            {**provider.env(), "LLM_QUEUE_REDIS_URL": own_valkey.url, "LLM_QUEUE_CACHE_URL": store.url}
+        )
+        monkeypatch.setenv("LLM_QUEUE_REDIS_URL", own_valkey.url)
+        agent = QueueLLMResolver(model="openai/gpt-4o-mini", cache_ttl_s=60).resolve("acme", "g", "a")
+        assert [agent.completion(ask("#q")).cached for _ in range(2)] == [None, "hit"]
+        with own_valkey.client() as queue, store.client() as cache:
+            assert list(queue.scan_iter("llmq:cache:*")) == []
+            assert len(list(cache.scan_iter(f"{CACHE_PREFIX}*"))) == 1
+    # The store is gone: every look-up is a miss, and no call fails for it.
+    assert agent.completion(ask("#q")).cached is None
+    assert len(provider.requests("q")) == 2

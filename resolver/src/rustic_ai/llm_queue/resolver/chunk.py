@@ -29,7 +29,7 @@ class FunctionDelta(_Part):
 
 
 class ToolCallDelta(_Part):
-    """A piece of one of the tool calls; `index` says of which."""
+    """A piece of one of the tool calls; `index` is that call's."""
 
     index: int = 0
     id: str | None = None

@@ -12,5 +12,5 @@ class JobWait:
     limited_by: str
     #: Jobs that waited there before it when it came, or was last looked at.
     ahead: int
-    #: Seconds until its turn as far as can be told; None where only other calls' ends decide that.
+    #: Estimated seconds until its turn; None where only other calls' ends decide that.
     starts_in_s: float | None

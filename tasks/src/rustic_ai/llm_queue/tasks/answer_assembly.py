@@ -18,7 +18,7 @@ class UnnamedTool(ValueError):
 
 
 def says_something(chunk: Mapping[str, Any]) -> bool:
-    """Whether an OpenAI chunk brings more than the role of who speaks."""
+    """Whether an OpenAI chunk brings more than the speaker's role."""
     return any(
         value for choice in chunk["choices"] for name, value in choice["delta"].items() if name != "role"
     )

@@ -77,7 +77,7 @@ class Job(Contract):
     fingerprints: str
 
     def forget_request(self) -> None:
-        """Keep the sealed text no longer: whoever has opened it has the request twice."""
+        """Drop the sealed text: once it is opened, the request would be in memory twice."""
         object.__setattr__(self, "request", "")
 
     def to_hash(self) -> dict[str, str]:
@@ -134,7 +134,7 @@ class JobRecord(Contract):
     #: Attempts whose end is known.
     attempts: tuple[AttemptRecord, ...] = ()
     cancel_requested: bool = False
-    #: Who asked for that, as `Cancelled.by`.
+    #: The party that cancelled it, as `Cancelled.by`.
     cancel_by: str | None = Field(default=None, max_length=64)
     #: Claims given back by a worker that shut down, which do not count as losses.
     handbacks: Whole = 0

@@ -52,7 +52,7 @@ class Failed(Contract):
 class Cancelled(Contract):
     kind: Literal["cancelled"] = "cancelled"
     account: Account
-    #: Who asked: `caller`, `operator`, `shutdown`, or `reaper`, because the caller's process was gone.
+    #: The party that cancelled: `caller`, `operator`, `shutdown`, or `reaper` for a caller's process that is gone.
     by: str = "caller"
 
 

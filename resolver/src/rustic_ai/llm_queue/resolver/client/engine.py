@@ -233,7 +233,7 @@ class Engine:
         self._chores.begin(self._abandon(job_id, owner))
 
     def detach(self, job_id: str) -> None:
-        """Let the job go on, whatever becomes of this process. Redis is told in the background."""
+        """Let the job go on, whatever becomes of this process. Redis is informed in the background."""
         self._presence.left(job_id)
         self._chores.begin(self._detach(job_id))
 

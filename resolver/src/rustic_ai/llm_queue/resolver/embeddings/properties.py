@@ -9,7 +9,7 @@ from ..configuration_error import ConfigurationError
 from ..property_errors import show
 from ..queue_properties import ModelName, QueueProperties, Text, Whole
 
-#: What upstream's resolvers embed with when nobody says.
+#: The default model of upstream's resolvers.
 DEFAULT_MODEL = "text-embedding-ada-002"
 DEFAULT_VERTEX_MODEL = "vertex_ai/text-embedding-005"
 _VERTEX = "vertex_ai"

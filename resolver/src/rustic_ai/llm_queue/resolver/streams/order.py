@@ -45,7 +45,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class EndSeen:
-    """The stream reports that its job has ended; the stored result tells how."""
+    """The stream reports that its job has ended; the stored result holds how."""
 
 
 OrderEvent = Chunks | Restarted | EndSeen

@@ -34,7 +34,7 @@ class StreamSource(Protocol):
     """Where a stream comes from. Lives on the engine's event loop."""
 
     async def join(self, timeout_s: float) -> bool:
-        """Begin to listen: what is said from now on is not missed. False when that took too long."""
+        """Begin to listen: nothing published from now on is missed. False when that took too long."""
 
     async def next(self, number: int) -> tuple[StreamEvent, ...]:
         """Wait for the batch of this number, counted from 1; asked for again, the same again.

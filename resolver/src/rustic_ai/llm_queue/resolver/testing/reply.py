@@ -49,7 +49,7 @@ class Reply:
         return replace(self, hold_after=after)
 
     def after_restart(self, void: Content) -> Reply:
-        """The same as a second attempt, after one that broke off when it had said `void`."""
+        """The same as a second attempt, after one that broke off with the text `void`."""
         assert isinstance(self.outcome, Answered)
         model, account = self.outcome.model, self.outcome.account
         lost = _attempt(model, status="failed", error=ErrorKind.CONNECTION)

@@ -20,7 +20,7 @@ LEASES = f"{KEY_PREFIX}leases"
 DEADLINES = f"{KEY_PREFIX}deadlines"
 #: Jobs that ended because no attempt was left: a sorted set of job id to the time (ms) of death.
 DEAD = f"{KEY_PREFIX}dead"
-#: Jobs that were cancelled while they waited, of which no worker has told yet: a list.
+#: Jobs that were cancelled while they waited, and that no worker has reported yet: a list.
 WITHDRAWN = f"{KEY_PREFIX}withdrawn"
 MOST_WITHDRAWN = 100_000
 #: Processes that wait for answers, by reply channel: a sorted set to the time (ms) each was first found

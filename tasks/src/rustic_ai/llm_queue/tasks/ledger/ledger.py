@@ -184,7 +184,7 @@ class Ledger:
         return bool(await self._library.call("conclude", [keys.job_key(job_id)], args) == "done")
 
     async def cancel(self, job_id: str, *, by: str, meta: str, waiting_only: bool = False) -> CancelVerdict:
-        """End a waiting job with `meta`; tell the worker of a running one, unless `waiting_only`."""
+        """End a waiting job with `meta`; notify the worker of a running one, unless `waiting_only`."""
         args = [job_id, by, meta, self._ttl_ms, int(waiting_only)]
         return cast(CancelVerdict, await self._library.call("cancel", [keys.job_key(job_id)], args))
 

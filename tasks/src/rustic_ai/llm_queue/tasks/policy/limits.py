@@ -1,4 +1,4 @@
-"""What a call may ask for, as far as it shows: checked by who submits, and by the worker again."""
+"""What a call may ask for: checked by the client before it submits, and again by the worker."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class AllowedHosts:
     """Private hosts that may be named all the same: names, `*.suffix`, addresses and networks."""
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
-        """Raises `ValueError` naming the entry that is none of these."""
+        """Raises `ValueError` naming the entry that is neither name, address nor network."""
         self._names: set[str] = set()
         self._networks = []
         for entry in (each.strip().lower() for each in entries):

@@ -48,7 +48,7 @@ class KeyRing:
             if len(key) != 32:
                 raise ValueError(f"sealing key {key_id!r} has {len(key)} bytes; AES-256 needs 32")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
-        # A key of its own per use: the fingerprint key must tell nothing about the cipher's.
+        # A key of its own per use: the fingerprint key must reveal nothing about the cipher's.
         self._fingerprint_keys = {
             key_id: hmac.digest(key, b"fingerprint", hashlib.sha256) for key_id, key in keys.items()
         }
@@ -138,7 +138,7 @@ class Sealer:
         return bool(self._ring)
 
     def fingerprints(self, text: str) -> list[str]:
-        """Hashes that tell whether two texts are equal, and nothing else to who has no key.
+        """Hashes that show whether two texts are equal, and nothing else to a reader without a key.
 
         One for every key of the ring, the current one first: a rotation must not make an
         equal request look like another.
@@ -146,7 +146,7 @@ class Sealer:
         return self._ring.fingerprints(text) or [f"{_PLAIN}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"]
 
     def reuse_digest(self, text: str) -> str:
-        """A name for what is equal to `text`, which tells nothing about it to a reader without the key."""
+        """A name for what is equal to `text`, which reveals nothing about it to a reader without the key."""
         return self._ring.reuse_digest(text) or hashlib.sha256(f"reuse:{text}".encode()).hexdigest()
 
     def seal(self, plaintext: str, *, purpose: Purpose, job_id: str, owner: Owner) -> str:

@@ -32,7 +32,7 @@ class AttemptPlan:
     def failed(
         self, error: ErrorEnvelope, *, remaining_s: float, backoff: Backoff, random: Callable[[], float]
     ) -> Decision:
-        """Take note of a failure of `model`, and say what follows."""
+        """Take note of a failure of `model`, and decide what follows."""
         self._failures += 1
         decision = decide(
             error,
@@ -84,7 +84,7 @@ class AttemptPlan:
         return over
 
     def model_at(self, number: int, records: Sequence[AttemptRecord]) -> str:
-        """The model of attempt `number`, of which no record tells: what followed from those before it."""
+        """The model of attempt `number`, which has no record: it follows from those before it."""
         earlier = AttemptPlan.__new__(AttemptPlan)
         earlier._models, earlier._max_retries = self._models, self._max_retries
         earlier._move_to(0)
@@ -92,7 +92,7 @@ class AttemptPlan:
         return earlier.model
 
     def _follow(self, model: str) -> None:
-        """A record of a later model says that a fallback took place, whatever its reason was."""
+        """A record of a later model shows that a fallback took place, whatever its reason was."""
         later = range(self._position, len(self._models))
         position = next((at for at in later if self._models[at] == model), self._position)
         if position != self._position:

@@ -12,7 +12,7 @@ _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing
 #: A pause is at least this much longer than the one before it, and never shorter than this.
 _GROWTH = 1.25
 _SHORTEST_S = 0.06
-#: Share of a Retry-After added at random, so that those who were refused together do not return together.
+#: Share of a Retry-After added at random, so that calls refused together do not return together.
 _SPREAD = 0.1
 
 

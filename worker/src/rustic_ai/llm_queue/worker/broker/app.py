@@ -64,5 +64,5 @@ def _transport_options(redis_url: str) -> dict[str, Any]:
 
 
 def _sentinel_tls(redis_url: str) -> dict[str, str] | None:
-    # A `rediss://` URL says it all by itself.
+    # A `rediss://` URL needs no options beside it.
     return SentinelUrl.parse(redis_url).tls if redis_url.startswith("sentinel://") else None

@@ -12,7 +12,7 @@ _SECRET = re.compile(r"passw|secret|token|credential", re.IGNORECASE)
 
 
 class _BrokerInfo(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """What `inspect stats`, and so Flower, tells of the broker: Celery's own takes one password out of it,
+    """What `inspect stats`, and so Flower, shows of the broker: Celery's own takes one password out of it,
     and leaves the Sentinels'."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
@@ -24,7 +24,7 @@ class _BrokerInfo(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
 
 def hide_broker_secrets(app: Celery) -> None:
-    """Keep passwords out of what workers of `app` tell of their broker."""
+    """Keep passwords out of what workers of `app` report about their broker."""
     app.steps["consumer"].add(_BrokerInfo)
 
 

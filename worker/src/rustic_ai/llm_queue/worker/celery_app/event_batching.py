@@ -13,7 +13,7 @@ _MOST = 500
 
 
 class _EventPace(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Gathers what jobs have to tell, instead of sending it at each turn of Celery's loop."""
+    """Gathers the jobs' events, instead of sending them at each turn of Celery's loop."""
 
     requires = ("celery.worker.consumer.events:Events",)
 

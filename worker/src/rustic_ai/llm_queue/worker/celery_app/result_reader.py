@@ -22,6 +22,6 @@ def result_backend(redis_url: str) -> str | None:
     if redis_url.startswith("sentinel:"):
         return None
     if redis_url.startswith("rediss:") and "ssl_cert_reqs=" not in redis_url:
-        # Celery demands to be told what everybody else takes for granted.
+        # Celery needs this even where it is the default elsewhere.
         redis_url += f"{'&' if '?' in redis_url else '?'}ssl_cert_reqs=required"
     return f"{__name__}:{ResultReader.__name__}+{redis_url}"

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class EarlyEnd:
-    """Ends a worker at once that is told to end before it takes jobs.
+    """Ends a worker at once when it receives SIGTERM before it takes jobs.
 
     Celery by itself would first finish its start, importing LiteLLM and all. Once it takes jobs, it
     drains instead.

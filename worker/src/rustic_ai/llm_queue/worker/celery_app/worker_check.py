@@ -1,4 +1,4 @@
-"""What a worker answers an operator who asks whether it could run jobs: never a secret."""
+"""A worker's answer to an operator's question whether it could run jobs: never a secret."""
 
 from __future__ import annotations
 

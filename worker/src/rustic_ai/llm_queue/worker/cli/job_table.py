@@ -64,7 +64,7 @@ def moment(at_ms: int | None) -> str:
     try:
         return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):
-        return f"{at_ms} ms"  # beyond any calendar: whoever may write a record may write this
+        return f"{at_ms} ms"  # beyond any calendar: any user that may write a record may write this
 
 
 def _row(listed: ListedJob) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ def on_redis[T](work: Callable[[Redis, QueueSettings], Awaitable[T]], settings: 
     """
 
     async def session() -> T:
-        # Somebody sits before it: better to say at once that Redis is away than to wait for it.
+        # An operator waits at the terminal: report at once that Redis is away.
         async with connect(settings.redis_url, outage_s=0) as redis:
             return await work(redis, settings)
 

@@ -135,7 +135,7 @@ async def _login(redis: Redis, url: str) -> Finding:
         user = ""
     parts = urlsplit(url)
     if parts.password or is_loopback(parts.hostname or ""):
-        # Redis users of less than everything often may not even ask who they are.
+        # Redis users with few rights often may not even ask for their own name.
         return good("login", f"user {user!r}" if user else "a user of few rights")
     return bad(
         "login",

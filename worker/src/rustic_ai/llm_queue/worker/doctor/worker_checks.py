@@ -16,7 +16,7 @@ _ANSWER_S = 2.0
 
 
 def ask_workers(app: Celery, models: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What each live worker says of itself, by its name."""
+    """Each live worker's answer about itself, by its name."""
     inspect = app.control.inspect(timeout=_ANSWER_S)
     answers = dict(inspect._request(WORKER_CHECK, models=list(models)) or {})
     return {name: answer if isinstance(answer, dict) else {} for name, answer in answers.items()}
@@ -25,7 +25,7 @@ def ask_workers(app: Celery, models: Sequence[str]) -> dict[str, dict[str, Any]]
 def check_workers(
     answers: Mapping[str, Mapping[str, Any]], models: Sequence[str], settings: QueueSettings
 ) -> list[Finding]:
-    """What the workers' answers tell."""
+    """Findings from the workers' answers."""
     if not answers:
         says = f"none answered within {_ANSWER_S:g} s: jobs wait until their deadline"
         return [bad("workers", says, "start one with `llm-queue worker`, with the same LLM_QUEUE_REDIS_URL")]

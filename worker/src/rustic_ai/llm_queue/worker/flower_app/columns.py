@@ -77,12 +77,12 @@ def show_job(task: Any) -> Any:
     if task.cost is None and task.outcome == "answered":
         task.cost = "no price"
     if task.outcome is not None:
-        # It says nothing that the rows do not say better.
+        # The rows show the same, and more.
         task.result = task.outcome
     task._fields = (*_NEEDED, *_ROWS)
     return task
 
 
 def _shown(show: Callable[[Any], str], value: object) -> str | None:
-    # Events are written by whoever may publish them.
+    # Any user that may publish events writes these values.
     return show(value) if isinstance(value, int | float) else None

@@ -25,7 +25,7 @@ _EXPECTED_FAILURE = "JobFailed("
 
 
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
-    """A job as Celery's events tell of it, with our fields beside Celery's own."""
+    """A job as Celery's events describe it, with our fields beside Celery's own."""
 
     #: None for a completion, the usual kind.
     kind: str | None = None

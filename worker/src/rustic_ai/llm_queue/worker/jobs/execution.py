@@ -31,7 +31,7 @@ class StopReason(StrEnum):
     #: Another worker has the lease now: write nothing any more.
     LOST = "lost"
     CANCELLED = "cancelled"
-    #: Celery was told to stop it, which operators alone can do.
+    #: Celery received a command to stop it, which operators alone can send.
     REVOKED = "revoked"
     #: This worker shuts down: hand the job back.
     SHUTDOWN = "shutdown"
@@ -101,7 +101,7 @@ class Execution:
         self.reused: ReuseTicket | None = None
         #: The provider's whole answer, from the moment it is there.
         self.answer: Answer | None = None
-        #: Seconds between submit and the first chunk that says something, None before or without one.
+        #: Seconds between submit and the first chunk with content, None before or without one.
         self.first_token_s: float | None = None
         #: When that was, in Unix nanoseconds.
         self.first_token_ns: int | None = None
@@ -175,7 +175,7 @@ class Execution:
         return tuple(attempt for attempt in self.attempts.records if attempt.number not in known)
 
     def note_chunk(self, chunk: Mapping[str, Any]) -> None:
-        """Take the time of the stream's first chunk that says something."""
+        """Take the time of the stream's first chunk with content."""
         if self.first_token_s is None and says_something(chunk):
             created_ms = self.record.created_ms if self.record else self.now_ms
             self.first_token_s = max(self.now_ms - created_ms, 0) / 1000 + self.elapsed_s

@@ -97,7 +97,7 @@ class Leases:
 
 
 class CancelListener:
-    """Is told of cancelled jobs at once; without it a running one would go on until the next beat."""
+    """Receives cancels at once; without it a running one would go on until the next beat."""
 
     def __init__(self, redis: Redis, leases: Leases, limits: LimitLedger) -> None:
         self._redis, self._leases, self._limits = redis, leases, limits

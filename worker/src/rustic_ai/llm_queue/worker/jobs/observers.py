@@ -27,7 +27,7 @@ class Observer:
         """This worker ended a job that nobody ran."""
 
     def avoided(self, verdict: str) -> None:
-        """A second run of a job was avoided: the ledger said `final`, `leased` or `stale`."""
+        """A second run of a job was avoided: the ledger's verdict was `final`, `leased` or `stale`."""
 
 
 class Observers:

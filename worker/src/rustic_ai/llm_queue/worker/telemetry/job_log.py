@@ -38,7 +38,7 @@ def model_of(record: JobRecord | None, outcome: Outcome) -> str | None:
 
 
 def facts(job_id: str, record: JobRecord | None, outcome: Outcome) -> dict[str, Any]:
-    """What a job's line says: nothing of its prompt, its answer or an error's words."""
+    """What a job's line holds: nothing of its prompt, its answer or an error's message."""
     owner, account = (record.job.owner if record else None), outcome.account
     return {
         "id": job_id,

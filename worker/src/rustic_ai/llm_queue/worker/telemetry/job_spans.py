@@ -80,7 +80,7 @@ class JobSpans(Observer):
     def _parent(self, traceparent: str) -> Context:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        # An empty one, or one that is none, makes the span a trace's first.
+        # Without a valid parent the span is the first of its trace.
         return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
 
     def _attempt(self, execution: Execution, attempt: AttemptRecord, parent: Context) -> None:

@@ -1,4 +1,4 @@
-"""Traces, for who asks for them by OpenTelemetry's own variables; off otherwise."""
+"""Traces, switched on by OpenTelemetry's own variables; off otherwise."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ end
 register('repair_limits', repair_limits)
 
 -- What a cancelled job held goes back. Agents may cancel, and their rights do not reach the limits: the
--- workers that hear of the cancel call this.
+-- workers that receive the cancel call this.
 -- returns: 1 where it held something
 local function give_up(_, args)
   local id = args[1]

@@ -90,7 +90,7 @@ end
 register('finish_follower', finish_follower)
 
 -- keys: job; meta: Celery's result; waiting_only: '1' to leave a running job alone
--- returns: 'cancelled' (it waited), 'cancelling' (its worker is told), 'running' (left alone),
+-- returns: 'cancelled' (it waited), 'cancelling' (its worker is notified), 'running' (left alone),
 -- 'ended' (before this), or 'missing'
 local function cancel(keys, args)
   local id, by, meta, result_ttl_ms, waiting_only = unpack(args)

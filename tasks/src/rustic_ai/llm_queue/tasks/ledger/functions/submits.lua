@@ -31,7 +31,7 @@ local function submit(keys, args)
   if keys[2] then
     local first = redis.call('HMGET', keys[2], 'id', 'fingerprints')
     local state = first[1] and fields(first[1], 'state')
-    -- A cancelled job has no answer that the key could stand for: its caller may have been told that
+    -- A cancelled job has no answer that the key could stand for: its caller may have been informed that
     -- Redis is away.
     if state and state ~= 'cancelled' then
       return {same_request(first[2], fingerprints) and 'exists' or 'conflict', first[1]}

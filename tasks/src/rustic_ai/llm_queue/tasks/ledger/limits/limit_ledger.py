@@ -93,7 +93,7 @@ class LimitLedger:
         await self._library.call("pause_limit", [], [name, "" if until_ms is None else until_ms * 1000])
 
     async def resume_limit(self, name: str) -> int:
-        """Open all limits of a name, whoever has closed them. Returns how many that were."""
+        """Open all limits of a name, paused by an operator or closed by a provider. Returns their number."""
         return int(await self._library.call("resume_limit", [], [name]))
 
     async def tick(self, *, most: int = 100) -> timedelta | None:

@@ -34,7 +34,7 @@ _ANSWER_S = 1.0
               help="Seconds between two looks.")  # fmt: skip
 @json_option
 def top(once: bool, interval: float, as_json: bool) -> None:
-    """Watch the queue: what waits, who works, and what each model does and costs a minute.
+    """Watch the queue: the waiting jobs, the workers, and what each model does and costs a minute.
 
     Ctrl-C ends it. With --json it prints one look and ends.
     """

@@ -19,7 +19,7 @@ class FrameBuffer:
         self._chunks: list[dict[str, Any]] = []
         #: Roughly what a frame of them would weigh.
         self.bytes = 0
-        #: Whether they say anything to wait for; who speaks, as most streams begin, is nothing.
+        #: Whether they hold anything a reader waits for; the role alone does not count.
         self.speaks = False
 
     def __bool__(self) -> bool:

@@ -47,7 +47,7 @@ class StreamPublisher:
         self._buffer = FrameBuffer()
         self._restart: tuple[ErrorKind, str] | None = None
         self._seq = 0
-        #: Whether readers have been told anything of the current attempt.
+        #: Whether readers have received anything of the current attempt.
         self._told = False
         #: Redis did not take a frame: there will be no more.
         self.muted = False
@@ -94,7 +94,7 @@ class StreamPublisher:
             await self._room.wait()
 
     async def restart(self, reason: ErrorKind, model: str) -> None:
-        """What came so far is void, and readers are told so at once if they have seen any of it."""
+        """Void what came so far; readers that have seen any of it are notified at once."""
         self._buffer.take()
         self._next_at, self._sent_bytes = 0.0, 0
         if self._told and not self.muted:

@@ -35,7 +35,7 @@ class ChunkReader:
         self._cleaner = Cleaner()
 
     def read(self, item: Any) -> dict[str, Any] | None:
-        """One chunk, or None when the item says nothing. Raises what LiteLLM makes of an odd one."""
+        """One chunk, or None when the item has no content. Raises what LiteLLM makes of an odd one."""
         if isinstance(item, ChatCompletionChunk | seam.ModelResponseStream):
             raw = item.model_dump(exclude_none=True)
         elif isinstance(item, Mapping) and "is_finished" in item:
@@ -137,7 +137,7 @@ def _usage(raw: Any) -> dict[str, Any] | None:
 
 
 def _from_generic(item: Mapping[str, Any]) -> dict[str, Any]:
-    """LiteLLM's own form of a chunk, in which several providers' parsers speak."""
+    """LiteLLM's own form of a chunk, which several providers' parsers return."""
     delta: dict[str, Any] = {"content": item.get("text") or ""}
     if tool := item.get("tool_use"):
         delta["tool_calls"] = [dict(tool)]

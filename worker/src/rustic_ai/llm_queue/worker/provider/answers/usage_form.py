@@ -27,7 +27,7 @@ def mend_usages(answer: dict[str, Any]) -> bool:
 
 
 def mended_usage(usage: Any) -> dict[str, Any] | None:
-    """A provider's usage with whole counts from 0 to 2^53; a count that is none is left out."""
+    """A provider's usage with whole counts from 0 to 2^53; a value that is not a count is left out."""
     if not isinstance(usage, dict):
         return None
     mended: dict[str, Any] = {}

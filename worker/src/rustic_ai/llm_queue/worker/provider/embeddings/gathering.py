@@ -200,7 +200,7 @@ class _SharedCall:
         _conclude(parts, shares)
 
     async def _carry_halves(self, parts: Sequence[_Part]) -> None:
-        """Ask again in two calls: a refusal does not say which of the texts it is for."""
+        """Ask again in two calls: a refusal does not name the text that caused it."""
         middle = len(parts) // 2
         for half in (parts[:middle], parts[middle:]):
             waiting = [part for part in half if not part.result.done()]

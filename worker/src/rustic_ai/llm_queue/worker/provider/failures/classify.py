@@ -97,7 +97,7 @@ def _kind(error: Exception, status: int | None, code: str | None) -> ErrorKind:
 
 
 def _is_unexplained(error: BaseException) -> bool:
-    """Whether an exception says neither that the provider failed nor that the network did."""
+    """Whether an exception shows neither a failure of the provider nor of the network."""
     if type(error).__module__.partition(".")[0] == litellm_exceptions.__name__.partition(".")[0]:
         return False
     return isinstance(error, _UNREADABLE) or kind_of(type(error)) is K.WORKER_FAULT

@@ -39,7 +39,7 @@ class StreamIdle(ProviderFault):
 
 
 class FirstTokenTimeout(ProviderFault):
-    """The provider's stream has said nothing for as long as the call lets it."""
+    """The provider's stream was silent for longer than the call allows."""
 
     kind = ErrorKind.TIMEOUT
 

@@ -65,7 +65,7 @@ def check_answer(answer: Mapping[str, Any]) -> None:
 
 
 def kind_of_report(error: Mapping[str, Any] | str) -> ErrorKind:
-    """The kind of an error object; one that does not say is the provider's own failure."""
+    """The kind of an error object; without a code it is the provider's own failure."""
     if isinstance(error, str):
         return K.INTERNAL_SERVER
     words = [str(value).lower() for name in _WORDS if isinstance(value := error.get(name), str)]

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 
-#: Google says it in the body alone.
+#: Google sends it in the body alone.
 _RETRY_INFO = re.compile(r"retryDelay\\?[\"']?\s*:\s*\\?[\"']?(\d+(?:\.\d+)?)s")
 
 

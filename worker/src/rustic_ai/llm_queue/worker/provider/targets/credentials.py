@@ -23,7 +23,7 @@ _MODEL = re.compile(r"(?!.*(?:\.\.|//))[\w.:@+/ -]+")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _VERSION = re.compile(r"[\w.-]{1,64}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-#: They say who calls. Beside a worker's key they would make one request that two have signed.
+#: They authenticate a caller. Beside a worker's key, one request would carry two credentials.
 _CREDENTIAL_HEADERS = frozenset({"api-key", "authorization", "x-api-key", "x-goog-api-key"})
 #: LiteLLM reads these as "look it up in the worker's own secrets".
 _REFERENCES = ("os.environ/", "oidc/")

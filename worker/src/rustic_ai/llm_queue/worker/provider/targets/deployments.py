@@ -12,7 +12,7 @@ from .worker_keys import provider_of
 
 #: LiteLLM would take a price in a call for the price of every call of that model.
 _TOKEN_PRICES = ("input_cost_per_token", "output_cost_per_token")
-#: What a deployment's entry tells LiteLLM's router, and not a call.
+#: Fields of a deployment that are for LiteLLM's router, and not for a call.
 _ROUTERS_OWN = frozenset(
     {*_TOKEN_PRICES, "max_retries", "num_retries", "rpm", "tpm", "weight", "order", "tags", "timeout"}
 )

@@ -13,7 +13,7 @@ from ..answers.usage_form import mend_usages
 from ..failures.kinds import AnswerTooLarge, MalformedAnswer
 from ..failures.reported import check_answer
 
-#: Of an error's body, the beginning says what went wrong.
+#: The cause stands at the beginning of an error's body.
 _ERROR_BYTES = 64 * 1024
 _ERROR_TEXT_BYTES = 8 * 1024
 _LONG_TEXT = 500

@@ -63,7 +63,7 @@ class ClientRules:
 
 @dataclass(slots=True)
 class Exchange:
-    """How far the HTTP requests of one call have come: tells a provider's failure from the worker's own."""
+    """How far the HTTP requests of one call have come: shows whether a failure is the provider's or ours."""
 
     rules: ClientRules
     #: The provider has begun an answer that is no error: a failure to read it may be the answer's fault.
@@ -72,11 +72,11 @@ class Exchange:
     fault: Exception | None = None
     #: The call has ended: HTTP clients work for somebody else.
     over: bool = False
-    #: What the provider has said of its limits, by header, in small letters.
+    #: The provider's limits as its headers give them, by header, in small letters.
     limit_headers: Mapping[str, str] = field(default_factory=dict)
 
     def note_limits(self, headers: Mapping[str, str]) -> None:
-        """Keep what an answer's headers say of the provider's limits."""
+        """Keep what an answer's headers report of the provider's limits."""
         found = {name.lower(): value for name, value in headers.items() if "ratelimit-" in name.lower()}
         self.limit_headers = dict(list(found.items())[:_MOST_HEADERS])
 
@@ -144,6 +144,6 @@ def answer_has_begun() -> bool:
 
 
 def limit_headers() -> Mapping[str, str]:
-    """What the current task's latest call was told of its provider's limits, by header."""
+    """The limits that the current task's latest call received from its provider, by header."""
     found = _latest.get()
     return {} if found is None else found.limit_headers
