@@ -52,7 +52,7 @@ class Failed(Contract):
 class Cancelled(Contract):
     kind: Literal["cancelled"] = "cancelled"
     account: Account
-    #: The party that cancelled: `caller`, `operator`, `shutdown`, or `reaper` for a caller's process that is gone.
+    #: The party that cancelled: `caller`, `operator`, `shutdown`, or `reaper` for a caller that is gone.
     by: str = "caller"
 
 
