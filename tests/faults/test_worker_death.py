@@ -52,8 +52,9 @@ def test_killed_between_the_answer_and_its_record(scene: Scene) -> None:
         first = scene.start_worker(url=proxy.redis_url)
         scene.callers.ask(1, "retried")
         scene.callers.ask(1, "failing", on_worker_loss="fail", may_end=frozenset({"failed"}))
-        scene.until(lambda: proxy.stalled == 2, "the worker to try to finish")
-        assert [one.completed for one in scene.provider.requests()] == [True, True]
+        scene.until(lambda: proxy.stalled, "the worker to try to finish")
+        both = [True, True]
+        scene.until(lambda: [one.completed for one in scene.provider.requests()] == both, "both answers")
         scene.kill(first)
         scene.start_worker()
         history = scene.history()

@@ -90,7 +90,8 @@ class Ledger:
         record += ["caller", caller] if caller else []
         head = [job.id, job.fingerprints, job.timeout_ms, self._ttl_ms, milliseconds(idempotency_ttl)]
         head += [keys.message_list(job.queue, job.priority), wakeup_message(job)]
-        verdict, job_id = await self._library.call("submit", names, [*head, *record])
+        # A submit that its caller gave up must not reach Redis after the cancel that follows.
+        verdict, job_id = await self._library.call("submit", names, [*head, *record], alone=True)
         return verdict, job_id
 
     async def detach(self, job_id: str) -> None:

@@ -69,18 +69,29 @@ class FunctionLibrary:
         self._redis = redis
         self._calls = GatheredCalls(redis)
 
-    async def call(self, function: str, names: Sequence[str], args: Sequence[Any]) -> Any:
+    async def call(
+        self, function: str, names: Sequence[str], args: Sequence[Any], *, alone: bool = False
+    ) -> Any:
         """Call a function on the keys `names`, and load the library first where it is missing.
+
+        Args:
+            alone: not together with other calls. A caller that gives up then takes its command along, which
+                otherwise may be sent once more after a lost connection.
 
         Raises redis-py's `ConnectionError`, `TimeoutError` and `ResponseError`, and `FunctionsMissing`.
         """
         command = ("FCALL", f"{library_name()}_{function}", len(names), *names, *args)
         try:
-            return await self._calls.call(command)
+            return await self._send(command, alone)
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
         await self.load()
+        return await self._send(command, alone)
+
+    async def _send(self, command: Sequence[Any], alone: bool) -> Any:
+        if alone:
+            return await self._redis.execute_command(*command)
         return await self._calls.call(command)
 
     async def load(self) -> None:
