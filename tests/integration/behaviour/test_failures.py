@@ -85,7 +85,7 @@ TROUBLES = [
 #: Refused before anything is queued.
 AT_ONCE = {K.LIMIT_EXCEEDED}
 #: What real parts do not report at will: a dead worker, a worker's bug, an altered record.
-BY_SCRIPT_ALONE = {K.WORKER_LOST, K.WORKER_FAULT, K.INVALID_RECORD}
+BY_SCRIPT_ALONE = {K.WORKER_LOST, K.WORKER_FAULT, K.INVALID_RECORD, K.ANSWER_TOO_LARGE}
 
 
 def test_every_kind_is_there() -> None:
