@@ -5,6 +5,9 @@ import copy
 import gc
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -124,3 +127,15 @@ async def test_a_parameter_the_model_does_not_know_is_left_out(bench: Bench) -> 
     (request,) = bench.stub.requests()
     assert request.body["temperature"] == 0.25
     assert "frequency_penalty" not in json.dumps(request.body)
+
+
+def test_its_prices_are_those_in_the_package_however_it_comes_to_be_imported() -> None:
+    script = (
+        "import rustic_ai.llm_queue.worker.celery_app.factory\n"
+        "from litellm.litellm_core_utils.get_model_cost_map import get_model_cost_map_source_info\n"
+        "print(get_model_cost_map_source_info())\n"
+    )
+    # The tests' own process has the variables from before.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("LITELLM_")}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert "'is_env_forced': True" in done.stdout, "nothing was fetched"
