@@ -187,7 +187,7 @@ def test_null_collections_and_blank_texts_are_none_at_all() -> None:
         ({"redis_url": "http://host"}, ["redis_url", "redis://"]),
         ({"redis_url": "redis://host:port"}, ["redis_url", "does not parse"]),
         ({"queue": "a b"}, ["queue", "'a b'"]),
-        ({"priority": 1}, ["priority", "1", "0, 3, 6 or 9"]),
+        ({"priority": 1}, ["priority", "1", "0, 3, 6 and 9"]),
         ({"on_worker_loss": "ignore"}, ["on_worker_loss", "'ignore'", "retry"]),
         ({"stream_ttl_s": -1}, ["stream_ttl_s", "-1"]),
         ({"messages": [{"role": "system"}]}, ["messages[0]"]),

@@ -27,8 +27,10 @@ class ConcurrentPipelineExecutor(PipelineExecutor):
     """
 
     def __init__(self, most_at_once: int = _MOST_AT_ONCE) -> None:
-        """Args:
-        most_at_once: chunks under way.
+        """Take up the next chunk while others wait for their vectors.
+
+        Args:
+            most_at_once: chunks under way.
         """
         self._most = most_at_once
         self._simple = SimplePipelineExecutor()

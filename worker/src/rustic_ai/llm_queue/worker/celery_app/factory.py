@@ -7,6 +7,7 @@ from ..pool.pool import CANCEL_TIMEOUT_CONF, DRAIN_TIMEOUT_CONF
 from ..provider.key_files import read_provider_keys
 from ..settings import WorkerSettings
 from ..telemetry.log_format import LogFormat
+from . import worker_check  # noqa: F401  # importing it makes Celery know doctor's command
 from .boot import add_steps
 from .broker_info import hide_broker_secrets
 from .bulk_pop import take_in_batches
