@@ -29,6 +29,7 @@ EXPECTED = {
     "FunctionDelta",
     "JobHandle",
     "JobState",
+    "JobWait",
     "ProgressBar",
     "Properties",
     "QueueChatCompletionRequest",
@@ -96,9 +97,12 @@ def test_public_members_are_documented() -> None:
 
 def test_hints_of_the_public_classes_resolve() -> None:
     for name in ("QueueLLM", "JobHandle", "QueueLLMResolver"):
-        for _, method in inspect.getmembers(getattr(resolver, name), inspect.isfunction):
+        kind = getattr(resolver, name)
+        # A method's text does not show Python the parameters of its class.
+        parameters = {one.__name__: one for one in kind.__type_params__}
+        for _, method in inspect.getmembers(kind, inspect.isfunction):
             if method.__module__.startswith("rustic_ai.llm_queue"):
-                typing.get_type_hints(method)
+                typing.get_type_hints(method, localns=parameters)
 
 
 def test_the_test_kit_is_a_module_of_its_own() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
 from rustic_ai.llm_queue.tasks.call import CallKind, CompletionCall, EmbeddingCall, Endpoint, ModelCall
 from rustic_ai.llm_queue.tasks.contract import Contract, ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -110,6 +111,7 @@ MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
         endpoint=ENDPOINT,
     ),
     ReuseOptions: st.builds(ReuseOptions),
+    CachedAnswer: st.builds(CachedAnswer, made_ms=COUNT, model=TEXT, response=OBJECT, usage=USAGE),
     AttemptRecord: ATTEMPT,
     ErrorEnvelope: ERROR,
     Account: ACCOUNT,
