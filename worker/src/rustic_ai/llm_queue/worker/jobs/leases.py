@@ -16,6 +16,8 @@ from .execution import Execution, StopReason
 logger = logging.getLogger(__name__)
 
 _RECONNECT_PAUSE_S = 0.5
+#: The event loop's timers may end some milliseconds early: beats that make up a lease then count as one.
+_TIMER_MS = 50
 
 
 class Leases:
@@ -40,9 +42,10 @@ class Leases:
     @property
     def steady_ms(self) -> int | None:
         """Redis' time of the latest renewal, if renewals have gone through for one whole lease."""
-        if self._renewed_ms is None or self._renewed_ms - self._steady_since_ms < _ms(self._lease):
+        if self._renewed_ms is None:
             return None
-        return self._renewed_ms
+        steady_for_ms = self._renewed_ms - self._steady_since_ms
+        return self._renewed_ms if steady_for_ms >= _ms(self._lease) - _TIMER_MS else None
 
     def hold(self, execution: Execution) -> None:
         """Renew the job's lease until `let_go`."""
