@@ -131,9 +131,7 @@ async def test_a_parameter_the_model_does_not_know_is_left_out(bench: Bench) -> 
 
 def test_its_prices_are_those_in_the_package_however_it_comes_to_be_imported() -> None:
     script = (
-        "from rustic_ai.llm_queue.worker.provider.litellm_api.setup import load_litellm\n"
-        "from rustic_ai.llm_queue.worker.settings import WorkerSettings\n"
-        "load_litellm(WorkerSettings())\n"
+        "import rustic_ai.llm_queue.worker.provider.provider\n"
         "from litellm.litellm_core_utils.get_model_cost_map import get_model_cost_map_source_info\n"
         "print(get_model_cost_map_source_info())\n"
     )

@@ -13,11 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .environment import prepare_environment
-
-# LiteLLM reads it when it is imported, which this file does first.
-prepare_environment()
-
 
 class UnsuitableLiteLLM(ImportError):
     """This release of LiteLLM lacks names that this worker needs; the message lists them all."""

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 from ...settings import WorkerSettings
-from .environment import prepare_environment
 
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
@@ -18,8 +17,7 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
 
     It retries nothing, calls nobody back, prints nothing and fetches nothing of its own.
     """
-    prepare_environment()
-    import litellm  # only after its environment stands
+    import litellm  # not with this module: it takes seconds
 
     from ..wire.clients import guard_clients
     from .corrections import correct_litellm
