@@ -40,6 +40,8 @@ class Stage:
         self.models = {name: LocalModelServer() for name in (PRIMARY, SPARE)} if local_model else {}
         port = _free_port()
         self.redis_url = f"redis://{_HOST}:{port}/0"
+        # One for all questions whether it answers: a Ctrl-C must not fall into clearing up many.
+        self._redis = redis.Redis.from_url(self.redis_url, socket_timeout=1.0)
         self.settings = self._settings()
         self._valkey = Child("Valkey", _valkey_command(port, self.directory), self.directory / "valkey.log")
         self._worker = Child(
@@ -91,6 +93,7 @@ class Stage:
         self._starting.shutdown()
         for server in self.models.values():
             server.stop()
+        self._redis.close()
         self._valkey.stop()
         if not self.keep_logs:
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -122,8 +125,7 @@ class Stage:
 
     def _valkey_answers(self) -> bool:
         try:
-            with redis.Redis.from_url(self.redis_url, socket_timeout=1.0) as client:
-                return bool(client.ping())
+            return bool(self._redis.ping())
         except redis.RedisError:
             return False
 
