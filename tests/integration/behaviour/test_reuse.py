@@ -70,3 +70,9 @@ def test_a_failure_that_may_pass_is_not_kept(backend: Backend) -> None:
     with pytest.raises(RateLimitError):
         llm.completion(ask("Now?"))
     assert llm.completion(ask("Now?")).choices[0].message.content == "now"
+
+
+def test_an_answer_that_was_cut_short_is_not_kept(backend: Backend) -> None:
+    backend.script(Step(text="cut", finish_reason="length"), Step(text="whole"))
+    llm = backend.llm(cache_ttl_s=60)
+    assert [llm.completion(ask("Well?")).cached for _ in range(3)] == [None, None, "hit"]

@@ -12,6 +12,9 @@ from .privacy.seal import Purpose, Sealer
 from .reuse import Cached, CacheScope
 from .usage import Usage
 
+#: Endings of answers that are whole.
+_WHOLE = frozenset({"stop", "tool_calls", "function_call"})
+
 
 class CachedAnswer(Contract):
     """A provider's answer, kept for equal calls; it is sealed for the scope that may share it."""
@@ -69,3 +72,12 @@ def _bound(name: str, scope: CacheScope, owner: Owner) -> dict[str, Any]:
         agent=owner.agent if scope == "agent" else "-",
     )
     return {"purpose": Purpose.CACHE, "job_id": f"{scope}:{name}", "owner": shared}
+
+
+def keepable(answered: Answered, asked_model: str) -> bool:
+    """Whether the answer is worth keeping: whole, and of the model that was asked, not of a fallback."""
+    choices = answered.response.get("choices") or ()
+    reasons = {choice.get("finish_reason") for choice in choices if isinstance(choice, dict)}
+    # A fallback's answer is of a later attempt than the first of its model; the account names the models.
+    models = {attempt.model for attempt in answered.account.attempts}
+    return bool(reasons) and reasons <= _WHOLE and models <= {asked_model}

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .contract import Contract
 from .duration import Duration
+from .error_kind import ErrorKind, Next
 
 #: Which calls may share an answer: one agent's, one guild's or one organisation's. Never wider.
 CacheScope = Literal["agent", "guild", "org"]
@@ -15,6 +16,10 @@ CacheScope = Literal["agent", "guild", "org"]
 CacheMode = Literal["default", "no-cache", "no-store", "off"]
 #: How an answer came without a provider's call of its own.
 Cached = Literal["hit", "flight"]
+
+#: A flight that failed for this many leaders fails for its followers, too: without a bound each of them
+#: would make all of its retries, one after the other.
+MOST_HANDOVERS = 2
 
 LONGEST_CACHE_TTL_S = timedelta(days=30).total_seconds()
 
@@ -60,3 +65,9 @@ class CachePolicy(BaseModel):
     scopes: tuple[CacheScope, ...] = ("agent", "guild", "org")
     #: Most answers kept for one scope; beyond them those go that were not asked for the longest.
     max_entries: int = Field(default=10_000, ge=1)
+
+
+def fails_for_all(kind: ErrorKind) -> bool:
+    """Whether every equal call would fail in the same way, so that none has to be made to see it."""
+    of_the_worker = kind in (ErrorKind.WORKER_LOST, ErrorKind.WORKER_FAULT)
+    return kind.follows is not Next.RETRY and not of_the_worker

@@ -3,17 +3,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
+from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer, keepable
 from rustic_ai.llm_queue.tasks.call import Call
-from rustic_ai.llm_queue.tasks.error_kind import Next
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
+from rustic_ai.llm_queue.tasks.reuse import MOST_HANDOVERS, fails_for_all
 from rustic_ai.llm_queue.tasks.reuse_name import reuse_name
 
 from .memory_job import MemoryJob
 
-#: As on the workers.
-_MOST_HANDOVERS = 2
 _NO_SEAL = Sealer(KeyRing({}))
 
 
@@ -59,14 +57,14 @@ class MemoryReuse:
     def _ended(self, name: str, call: Call, outcome: Outcome, handovers: int) -> None:
         options, answer = call.reuse, CachedAnswer.of(outcome) if isinstance(outcome, Answered) else None
         assert options is not None
-        if answer is not None and options.writes:
+        if isinstance(outcome, Answered) and answer and options.writes and keepable(outcome, call.model):
             self._kept[name] = time.monotonic() + options.cache_ttl_s, answer
         waiting = [(one, job) for one, job in self._followers.pop(name, []) if job.outcome is None]
         if answer is not None:
             for _, job in waiting:
                 job.end(answer.answered(Account(), how="flight"))
         elif isinstance(outcome, Failed) and (
-            outcome.error.kind.follows is not Next.RETRY or handovers >= _MOST_HANDOVERS
+            fails_for_all(outcome.error.kind) or handovers >= MOST_HANDOVERS
         ):
             for _, job in waiting:
                 job.end(Failed(account=Account(), error=outcome.error))

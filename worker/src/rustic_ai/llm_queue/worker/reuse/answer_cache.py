@@ -29,10 +29,8 @@ logger = logging.getLogger(__name__)
 #: them costs no second call.
 KEPT_FOR_FOLLOWERS = timedelta(seconds=60)
 #: Longer than any answer is kept.
-_LISTED_FOR = timedelta(days=31)
+LISTED_FOR = timedelta(days=31)
 _REDIS_FAILS: tuple[type[Exception], ...] = (*OUTAGE_ERRORS, RedisError)
-#: Endings of answers that are whole.
-_WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 
 
 class AnswerCache:
@@ -90,7 +88,7 @@ class AnswerCache:
         pipe = self._redis.pipeline(transaction=False)
         pipe.set(keys.cache_key(name), entry, px=max(ttl, timedelta(milliseconds=1)))
         pipe.zadd(used_key, {name: time.time()})
-        pipe.pexpire(used_key, _LISTED_FOR)
+        pipe.pexpire(used_key, LISTED_FOR)
         pipe.zcard(used_key)
         *_, known = await pipe.execute()
         if known == 1:
@@ -101,7 +99,7 @@ class AnswerCache:
     async def _list_scope(self, used_key: str) -> None:
         pipe = self._redis.pipeline(transaction=False)
         pipe.zadd(keys.CACHE_SCOPES, {used_key: time.time()})
-        pipe.pexpire(keys.CACHE_SCOPES, _LISTED_FOR)
+        pipe.pexpire(keys.CACHE_SCOPES, LISTED_FOR)
         await pipe.execute()
 
     async def _drop_oldest(self, used_key: str, number: int) -> None:
@@ -124,15 +122,6 @@ class AnswerCache:
             await self._redis.delete(keys.cache_key(name))
         except _REDIS_FAILS as error:
             logger.debug("An unreadable entry stays until its end: %s", type(error).__name__)
-
-
-def keepable(answered: Answered, asked_model: str) -> bool:
-    """Whether the answer is worth keeping: whole, and of the model that was asked, not of a fallback."""
-    choices = answered.response.get("choices") or ()
-    reasons = {choice.get("finish_reason") for choice in choices if isinstance(choice, dict)}
-    # A fallback's answer is of a later attempt than the first of its model; the account names the models.
-    models = {attempt.model for attempt in answered.account.attempts}
-    return bool(reasons) and reasons <= _WHOLE and models <= {asked_model}
 
 
 def _generation_keys(owner: Owner) -> tuple[str, str, str]:

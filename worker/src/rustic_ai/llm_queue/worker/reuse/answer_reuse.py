@@ -3,28 +3,24 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
-from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
+from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer, keepable
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.outcome import Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
+from rustic_ai.llm_queue.tasks.reuse import MOST_HANDOVERS, fails_for_all
 from rustic_ai.llm_queue.tasks.reuse_name import reuse_name, same_scope
 
 from ..jobs.execution import Execution, Stopped, StopReason
 from ..jobs.observers import Observers
 from ..jobs.reuse_port import ReuseTicket
 from ..jobs.settlement import account_without_answer
-from .answer_cache import KEPT_FOR_FOLLOWERS, AnswerCache, keepable
+from .answer_cache import KEPT_FOR_FOLLOWERS, AnswerCache
 from .counters import ReuseCounters
 
 logger = logging.getLogger(__name__)
-
-#: A flight that failed for this many leaders fails for its followers, too: without a bound each of them
-#: would make all of its retries, one after the other.
-MOST_HANDOVERS = 2
 
 
 class AnswerReuse:
@@ -145,10 +141,4 @@ class AnswerReuse:
 
 def _shared(failed: Failed, ticket: ReuseTicket) -> bool:
     """Whether the followers get this failure, instead of one of them trying again."""
-    return ticket.handovers >= MOST_HANDOVERS or _fails_for_all(failed.error.kind)
-
-
-def _fails_for_all(kind: ErrorKind) -> bool:
-    """Whether every equal call would fail in the same way, so that none has to be made to see it."""
-    of_the_worker = kind in (ErrorKind.WORKER_LOST, ErrorKind.WORKER_FAULT)
-    return kind.follows is not Next.RETRY and not of_the_worker
+    return ticket.handovers >= MOST_HANDOVERS or fails_for_all(failed.error.kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import batched
 from typing import cast
 
@@ -12,7 +11,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 
-from .answer_cache import generation_key
+from .answer_cache import LISTED_FOR, generation_key
 
 #: Answers looked at, and those in one command.
 _MOST_COUNTED, _AT_ONCE = 100_000, 1_000
@@ -30,7 +29,7 @@ class CacheStats:
 
 async def cache_stats(redis: Redis) -> CacheStats:
     """Count what is kept, up to a hundred thousand answers. Raises redis-py's `RedisError`."""
-    await redis.zremrangebyscore(keys.CACHE_SCOPES, "-inf", time.time() - timedelta(days=31).total_seconds())
+    await redis.zremrangebyscore(keys.CACHE_SCOPES, "-inf", time.time() - LISTED_FOR.total_seconds())
     scopes = cast("list[str]", await redis.zrange(keys.CACHE_SCOPES, 0, -1))
     names: list[str] = []
     for scope in scopes:
@@ -51,5 +50,4 @@ async def clear_cache(redis: Redis, *, org: str | None = None, guild: str | None
     An answer that guilds of an organisation share is cleared with the guild that kept it. Raises redis-py's
     `RedisError`.
     """
-    # Longer than any answer is kept.
-    await redis.set(generation_key(org, guild), time.time_ns(), px=timedelta(days=31))
+    await redis.set(generation_key(org, guild), time.time_ns(), px=LISTED_FOR)
