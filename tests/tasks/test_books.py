@@ -1,5 +1,7 @@
 """The books of what jobs cost: exact, once for each job, bounded, and there after a restart."""
 
+import json
+import math
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -114,6 +116,16 @@ async def test_a_job_is_booked_once_and_only_by_who_holds_it(redis: Redis) -> No
 async def test_an_answer_without_a_price_is_a_job_with_tokens(redis: Redis) -> None:
     ledger = Ledger(redis, result_ttl=TTL)
     await finish(ledger, await running_job(ledger), answered(None, (10, 20)))
+    (row,) = await todays(redis)
+    assert (row.jobs, row.unpriced, row.cost_usd, row.prompt_tokens) == (1, 1, Decimal(0), 10)
+
+
+@pytest.mark.parametrize("cost", [-0.01, math.nan, math.inf, -math.inf, 1e6, 10**320])
+async def test_a_cost_that_is_no_amount_is_unknown_and_in_no_sum(redis: Redis, cost: float) -> None:
+    ledger = Ledger(redis, result_ttl=TTL)
+    account = Account.model_validate_json(f'{{"cost_usd": {json.dumps(cost)}, "prompt_tokens": 10}}')
+    assert account.cost_usd is None
+    await finish(ledger, await running_job(ledger), Answered(account=account, model="gpt-4", response={}))
     (row,) = await todays(redis)
     assert (row.jobs, row.unpriced, row.cost_usd, row.prompt_tokens) == (1, 1, Decimal(0), 10)
 

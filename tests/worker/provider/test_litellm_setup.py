@@ -139,3 +139,19 @@ def test_its_prices_are_those_in_the_package_however_it_comes_to_be_imported() -
     env = {name: value for name, value in os.environ.items() if not name.startswith("LITELLM_")}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
     assert "'is_env_forced': True" in done.stdout, "nothing was fetched"
+
+
+def test_its_limits_stand_though_the_environment_was_changed_after_its_import() -> None:
+    script = (
+        "import os\n"
+        "import rustic_ai.llm_queue.worker.provider.provider\n"
+        "from rustic_ai.llm_queue.worker.provider.litellm_api.environment import MOST_CONNECTIONS\n"
+        "from rustic_ai.llm_queue.worker.provider.litellm_api.setup import load_litellm\n"
+        "from rustic_ai.llm_queue.worker.settings import WorkerSettings\n"
+        "for name in [name for name in os.environ if name.startswith('AIOHTTP_')]:\n"
+        "    del os.environ[name]\n"
+        "load_litellm(WorkerSettings())\n"
+        "from litellm.constants import AIOHTTP_CONNECTOR_LIMIT\n"
+        "assert AIOHTTP_CONNECTOR_LIMIT == MOST_CONNECTIONS\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

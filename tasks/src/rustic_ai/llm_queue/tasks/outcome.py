@@ -31,7 +31,7 @@ class Account(Usage):
     #: Seconds since the answer came from the provider.
     cache_age_s: float | None = None
     #: USD that the provider's call cost the job that made it, and did not cost this one.
-    saved_usd: UsDollars | None = None
+    saved_usd: UsDollars = None
 
 
 class Answered(Contract):

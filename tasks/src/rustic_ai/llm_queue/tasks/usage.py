@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -12,12 +13,19 @@ from .contract import LARGEST, Contract
 PICO = 12
 
 
-def _to_the_picodollar(cost_usd: float) -> float:
-    # The books hold whole picodollars: a response's cost has no more digits than they have.
+#: No call costs this much. A sum of a thousand such still fits Redis' whole numbers of picodollars.
+MOST_USD = 9_000.0
+
+
+def _to_the_picodollar(cost_usd: float | None) -> float | None:
+    # What is no amount is unknown, so that it reaches no sum. The books hold whole picodollars: a
+    # response's cost has no more digits than they have.
+    if cost_usd is None or not math.isfinite(cost_usd) or not 0 <= cost_usd <= MOST_USD:
+        return None
     return round(cost_usd, PICO)
 
 
-UsDollars = Annotated[float, AfterValidator(_to_the_picodollar)]
+UsDollars = Annotated[float | None, AfterValidator(_to_the_picodollar)]
 
 
 class Usage(Contract):
@@ -27,8 +35,9 @@ class Usage(Contract):
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
-    #: USD by LiteLLM's price map, to the picodollar; None when the model has no price there.
-    cost_usd: UsDollars | None = None
+    #: USD by LiteLLM's price map, to the picodollar; None when the model has no price there, or
+    #: the price is no amount: negative, not finite, above `MOST_USD`.
+    cost_usd: UsDollars = None
     #: The stream was cut off before the provider had counted: prompt and completion tokens, and so the
     #: cost, are reckoned from the length of the texts.
     usage_estimated: bool = False

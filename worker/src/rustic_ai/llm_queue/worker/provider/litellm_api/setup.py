@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from ...settings import WorkerSettings
+from .environment import prepare_environment
 
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 #: They log URLs with keys in them at INFO, and whole requests at DEBUG.
@@ -17,6 +18,8 @@ def load_litellm(settings: WorkerSettings) -> ModuleType:
 
     It retries nothing, calls nobody back, prints nothing and fetches nothing of its own.
     """
+    # Once more: a forked worker may have been given an environment of its own since the import.
+    prepare_environment()
     import litellm  # not with this module: it takes seconds
 
     from ..wire.clients import guard_clients
