@@ -97,18 +97,38 @@ def test_redis_out_of_memory(scene: Scene) -> None:
     assert_each_asked_once(assert_promises(scene.history()), 25)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["calls", "streams"])
+def test_a_flush_under_calls_at_the_provider(scene: Scene, stream: bool) -> None:
+    pace = Step(words=30, chunk_delay_s=0.4, times=None) if stream else Step(delay_s=12.0, times=None)
+    scene.provider.plan("*", pace)
+    # With production's lease and beat: worker and client notice the loss in any order.
+    scene.start_worker(quick=False)
+    scene.start_worker(quick=False)
+    scene.callers.ask(6, "running", stream=stream)
+    scene.wait_running(6)
+    scene.server.flush()
+    scene.callers.ask(2, "after", stream=stream)
+    assert_each_asked_once(assert_promises(scene.history()), 8)
+
+
+def test_calls_that_wait_when_redis_forgets_them(scene: Scene) -> None:
+    scene.callers.ask(20, "waiting")
+    scene.until(lambda: scene.waiting() == 20, "the jobs to wait")
+    scene.server.flush()
+    scene.start_worker()
+    assert_each_asked_once(assert_promises(scene.history()), 20)
+
+
 def test_a_redis_that_lost_everything(scene: Scene) -> None:
-    """A server without a file, restarted: callers submit again what it no longer knows."""
+    """A server without a file, restarted: worker and caller bring back what it no longer knows."""
     with ValkeyServer() as forgetful, Callers(forgetful.url) as callers:
         scene.callers.close()
         scene.server, scene.url, scene.callers = forgetful, forgetful.url, callers
-        scene.provider.plan("*", Step(delay_s=2.0, times=None))
+        scene.provider.plan("*", Step(delay_s=4.0, times=None))
         scene.start_worker()
         callers.ask(10, "q")
         scene.wait_running(10)
-        from_s = time.monotonic()
         forgetful.restart(after_s=0.5)
-        scene.note("forgotten", from_s, time.monotonic() + 2)
-        assert assert_promises(scene.history()).answered == 10
+        assert_each_asked_once(assert_promises(scene.history()), 10)
         for worker in scene.workers:
             worker.kill()

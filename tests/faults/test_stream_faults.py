@@ -167,12 +167,33 @@ def test_a_redis_that_is_full_costs_the_frames_and_not_the_answer(scene: Scene) 
     at_rest(scene)
 
 
-def test_a_redis_that_lost_everything_gets_the_job_again(scene: Scene) -> None:
-    scene.provider.plan("q", ENDLESS, Step(words=30, chunk_delay_s=0.02))
+def test_a_redis_that_lost_everything_costs_the_reader_nothing(scene: Scene) -> None:
+    scene.provider.plan("q", LONG)
+    scene.start_worker()
     scene.start_worker()
     reader = read(scene, "q")
     reader.wait_for_words(10)
     scene.server.flush()
+    response = reader.end()
+    (sent,) = scene.provider.requests("q")
+    assert reader.text == response.choices[0].message.content == sent.text
+    assert reader.restarts == []
+    assert not response.possible_duplicate_charge
+    at_rest(scene)
+
+
+def test_a_redis_that_lost_everything_and_a_worker_that_dies_next(scene: Scene) -> None:
+    scene.provider.plan("q", ENDLESS, Step(words=30, chunk_delay_s=0.02))
+    worker = scene.start_worker()
+    reader = read(scene, "q")
+    reader.wait_for_words(10)
+    scene.server.flush()
+    with scene.server.client() as client:
+        scene.until(lambda: list(client.scan_iter("llmq:job:*")), "the record to be back")
+        (key,) = client.scan_iter("llmq:job:*")
+        scene.until(lambda: client.hexists(key, "request"), "the request to be back")
+    worker.kill()
+    scene.start_worker()
     response = reader.end()
     _, second = scene.provider.requests("q")
     assert reader.text == response.choices[0].message.content == second.text

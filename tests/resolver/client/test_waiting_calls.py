@@ -174,6 +174,8 @@ def test_calls_that_a_flush_has_lost_are_submitted_again_by_the_poll(
     with own_valkey.client() as client:
         client.flushall()
     wait_until(lambda: all(queued(own_valkey, job) for job in jobs), 10, "all jobs to be there again")
+    with own_valkey.client() as client:
+        wait_until(lambda: client.zcard(keys.CALLERS) == 1, 10, "this process to be listed as a caller again")
     for job, thread in zip(jobs, threads, strict=True):
         answer_now(own_valkey.url, job.id, job.id)
         thread.__exit__(None)

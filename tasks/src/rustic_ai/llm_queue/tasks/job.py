@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from .attempt import AttemptRecord
 from .call import CALLS, Call, CallKind
 from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
+from .names import EPOCHS_OF_A_GENERATION, MOST_GENERATIONS
 from .owner import Owner
 from .privacy.seal import Purpose, Sealer
 
@@ -23,11 +24,6 @@ PRIORITIES: tuple[Priority, ...] = (0, 3, 6, 9)
 PRIORITY_NAMES: dict[str, Priority] = {"interactive": 0, "normal": 3, "low": 6, "batch": 9}
 #: Far more provider calls than any job's retries, fallbacks and reruns add up to.
 MAX_ATTEMPTS = 10_000
-#: Fields of somebody else's making may have names of any length.
-
-
-#: Far more claims than any job lives through.
-_EPOCHS_OF_A_GENERATION = 1_000
 
 
 class JobState(StrEnum):
@@ -67,7 +63,7 @@ class Job(Contract):
     text_count: Whole = 0
     #: How often it was submitted again because Redis had lost it: to a restart without its file, or
     #: to a failover. Some worker may have run it before.
-    generation: int = Field(default=0, ge=0, le=1_000)
+    generation: int = Field(default=0, ge=0, le=MOST_GENERATIONS)
     #: W3C trace context of the caller, empty when there is none.
     traceparent: str = ""
     #: A `Call` of this kind, sealed.
@@ -111,7 +107,7 @@ class Job(Contract):
         """What keeps a worker that still runs the lost job from being taken for its new holder."""
         if not self.generation:
             return {}
-        epochs = str(self.generation * _EPOCHS_OF_A_GENERATION)
+        epochs = str(self.generation * EPOCHS_OF_A_GENERATION)
         return {"generation": str(self.generation), "epoch": epochs, "handbacks": epochs}
 
 

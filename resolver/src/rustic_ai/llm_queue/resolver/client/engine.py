@@ -258,9 +258,14 @@ class Engine:
             ends_at=ends_at,
             reply_channel=self._waiter.reply_channel(job.id),
             caller=self._presence.caller_of,
+            on_lost=self._announce_again,
             redis=self._redis,
             ledger=self._ledger,
         )
+
+    def _announce_again(self) -> None:
+        if self._waiter.has_joined:
+            self._chores.begin(self._presence.announce())
 
     async def _bounded[T](self, step: Coroutine[Any, Any, T]) -> T:
         try:

@@ -2,18 +2,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 0.5
+#: The fields of a record by which `is_lost` judges.
+LOSS_FIELDS = ["state", "restored"]
+_UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
+
+
+def is_lost(fields: Sequence[object]) -> bool:
+    """Whether a job has to be submitted again: its record is gone, or lacks the request since it was.
+
+    The second is one that a worker has written anew because it still runs the job.
+    """
+    state, restored = fields
+    return state is None or (restored is not None and state in _UNFINISHED)
 
 
 class Resubmit:
@@ -26,6 +38,7 @@ class Resubmit:
         ends_at: float | None,
         reply_channel: str | None,
         caller: Callable[[str], str | None],
+        on_lost: Callable[[], None],
         redis: Redis,
         ledger: Ledger,
     ) -> None:
@@ -34,16 +47,17 @@ class Resubmit:
             ends_at: the caller's deadline in the time of the running loop.
             reply_channel: where its result is to be sent, if anywhere.
             caller: what the job of this id names as its caller, see `Ledger.submit`.
+            on_lost: called when the job is submitted again: Redis will have lost more than this job.
         """
         self._job = job
         self._ends_at, self._reply_channel, self._caller = ends_at, reply_channel, caller
-        self._redis, self._ledger = redis, ledger
+        self._on_lost, self._redis, self._ledger = on_lost, redis, ledger
 
     async def submit_if_lost(self) -> None:
         """Look for the job's record, for as long as Redis may be away, and write it anew if it is gone."""
         while True:
             try:
-                if await self._redis.hget(keys.job_key(self._job.id), "state") is None:
+                if is_lost(await self._redis.hmget(keys.job_key(self._job.id), LOSS_FIELDS)):
                     await self._submit_again()
             except OUTAGE_ERRORS:
                 await asyncio.sleep(_LOOK_AGAIN_S)
@@ -60,3 +74,4 @@ class Resubmit:
         logger.warning("Redis has lost job %s, which is submitted again", self._job.id)
         caller = self._caller(self._job.id)
         await self._ledger.submit(self._job, reply_channel=self._reply_channel, caller=caller)
+        self._on_lost()

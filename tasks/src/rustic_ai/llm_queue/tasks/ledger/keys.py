@@ -7,7 +7,9 @@ import hmac
 import json
 from collections.abc import Sequence
 
+from ..names import EPOCHS_OF_A_GENERATION as EPOCHS_OF_A_GENERATION
 from ..names import KEY_PREFIX
+from ..names import MOST_GENERATIONS as MOST_GENERATIONS
 
 #: Jobs that wait, by queue and priority: a sorted set of job id to the time (ms) its wake-up
 #: was last sent.

@@ -4,7 +4,9 @@
 |-----------|-------------------------------------------|-------------------------------------|
 | (none)    | submit                                    | queued                              |
 | queued    | claim                                     | running, epoch + 1                  |
+| queued    | take_back, once it was submitted again    | running, by the claim of before     |
 | queued    | cancel / conclude (deadline, no tries)    | cancelled / expired, failed         |
+| (none)    | take_back by a worker that still runs it  | running, by the claim of before     |
 | running   | renew                                     | running, the lease runs anew        |
 | running   | finish by the holder of the epoch         | answered, failed, cancelled, expired |
 | running   | hand_back by the holder                   | queued                              |
@@ -46,6 +48,8 @@ from .wire import attempts_json, charge_args, milliseconds, pairs, used_args, wh
 
 #: Fewer than the arguments that some hosted servers take in one call, at two a job.
 _MOST_RENEWED_AT_ONCE = 1_000
+#: What a worker has not kept of a record, or what is not its to write.
+_NOT_KEPT = frozenset({"request", "epoch", "handbacks", "generation"})
 
 
 class Ledger:
@@ -105,14 +109,27 @@ class Ledger:
         await self._redis.lpush(keys.message_list(job.queue, job.priority), wakeup_message(job))
 
     async def claim(
-        self, job_id: str, *, worker: str, token: str, lease: timedelta, most_losses: int
+        self,
+        job_id: str,
+        *,
+        worker: str,
+        token: str,
+        lease: timedelta,
+        most_losses: int,
+        reserve: timedelta = timedelta(0),
     ) -> Claim:
-        """Take the job for `lease`, unless it is another's, has ended or has no tries left."""
-        verdict, now_ms, *rest = await self._library.call(
-            "claim", [keys.job_key(job_id)], [job_id, worker, token, milliseconds(lease), most_losses]
-        )
+        """Take the job for `lease`, unless it is another's, has ended or has no tries left.
+
+        Args:
+            reserve: for so long a job that Redis has lost, and its client has submitted again, is left to a
+                worker that still runs it: see `take_back`.
+        """
+        args = [job_id, worker, token, milliseconds(lease), most_losses, milliseconds(reserve)]
+        verdict, now_ms, *rest = await self._library.call("claim", [keys.job_key(job_id)], args)
         if not rest:
             return Claim(verdict, now_ms)
+        if verdict == "reserved":
+            return Claim(verdict, now_ms, reserved_for=timedelta(milliseconds=rest[0]))
         fields, closed = pairs(rest[0]), rest[1:] == [1]
         epoch = whole(fields.get("epoch"))
         try:
@@ -120,6 +137,31 @@ class Ledger:
         except Exception as violation:
             # Raised, it would leave the job claimed, and nobody would know by which epoch.
             return Claim(verdict, now_ms, violation=violation, epoch=epoch)
+
+    async def take_back(
+        self, record: JobRecord, *, lease: timedelta, begun: int, ended: Iterable[AttemptRecord]
+    ) -> bool:
+        """Keep a claim whose record Redis has lost, if no other worker has the job now.
+
+        Args:
+            record: as it was claimed.
+            begun: provider calls that were in fact begun.
+        """
+        job = record.job
+        own = {
+            "worker": record.worker,
+            "handbacks": record.handbacks,
+            "started_ms": record.started_ms,
+            "attempts_begun": begun,
+            "attempts": attempts_json(ended),
+        }
+        submitted = {name: value for name, value in job.to_hash().items() if name not in _NOT_KEPT}
+        submitted["created_ms"] = str(record.created_ms)
+        progress = [part for pair in own.items() if pair[1] is not None for part in pair]
+        head = [job.id, record.epoch, job.fingerprints, milliseconds(lease), record.deadline_ms]
+        head += [self._ttl_ms, job.generation, len(progress)]
+        args = [*head, *progress, *(part for pair in submitted.items() for part in pair)]
+        return bool(await self._library.call("take_back", [keys.job_key(job.id)], args))
 
     async def begin_attempt(
         self, job_id: str, epoch: int, *, begun: int, ended: Iterable[AttemptRecord]

@@ -9,7 +9,9 @@ from typing import Literal
 from ..job import JobRecord
 
 SubmitVerdict = Literal["created", "exists", "conflict"]
-ClaimVerdict = Literal["granted", "missing", "final", "withdrawn", "leased", "expired", "exhausted"]
+ClaimVerdict = Literal[
+    "granted", "missing", "final", "withdrawn", "leased", "expired", "exhausted", "reserved"
+]
 FinishVerdict = Literal["done", "already", "stale"]
 CancelVerdict = Literal["cancelled", "cancelling", "running", "ended", "missing"]
 HandBackVerdict = Literal["queued", "cancelled", "lost", "stale"]
@@ -31,6 +33,8 @@ class Claim:
     violation: Exception | None = None
     #: Known even where the record does not validate.
     epoch: int = 0
+    #: For how much longer an earlier holder may take it back, of a job that is reserved for it.
+    reserved_for: timedelta = timedelta(0)
     #: Some provider's limit, or one that an operator paused, is closed to all workers.
     limits_closed: bool = False
 

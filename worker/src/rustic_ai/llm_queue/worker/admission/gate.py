@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from ..provider.targets.credentials import Target
 
-#: `parked`: the ledger has taken the job back, or its lease is lost; this worker holds nothing of it
-#: any more. `cancelled`: the caller asked for it meanwhile.
-Verdict = Literal["admitted", "parked", "cancelled"]
+#: `parked`: the ledger has taken the job back; this worker holds nothing of it any more. `lost`: its lease
+#: is lost. `cancelled`: the caller asked for it meanwhile.
+Verdict = Literal["admitted", "parked", "lost", "cancelled"]
 
 
 class Refused(Exception):

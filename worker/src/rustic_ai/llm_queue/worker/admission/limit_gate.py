@@ -71,6 +71,8 @@ class LimitGate:
                 return "admitted"
             case "cancelled":
                 return "cancelled"
+            case "stale":
+                return "lost"
             case "refused":
                 raise Refused(_no_room(admission, call))
             case "waits":

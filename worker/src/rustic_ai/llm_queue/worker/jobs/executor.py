@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from uuid import uuid4
 
 from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
@@ -11,7 +10,7 @@ from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.job import open_call
-from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
 from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
@@ -23,6 +22,7 @@ from ..attempts.attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePasse
 from ..provider.provider import Provider
 from ..provider.targets.policy import check_job
 from ..settings import WorkerSettings
+from . import take_back
 from .announcer import Announcer
 from .execution import Execution, Stopped, StopReason
 from .intake import Intake
@@ -85,13 +85,11 @@ class Executor:
 
     async def _claim(self, execution: Execution) -> bool:
         job_id = execution.job_id
-        claim = await self.ledger.claim(
-            job_id,
-            worker=execution.worker,
-            token=uuid4().hex,
-            lease=self.settings.lease,
-            most_losses=self.settings.most_losses,
-        )
+        try:
+            claim = await take_back.claim(self.ledger, execution, self.settings, self.leases.longest_gap)
+        except Stopped:
+            # Its wake-up goes with it: a reaper sends another.
+            return False
         if claim.verdict == "granted":
             execution.claimed(claim)
             self.intake.claimed(execution)
@@ -182,13 +180,14 @@ class Executor:
         return execution.answer
 
     def _attempts(self, execution: Execution, call: Call, sink: ChunkSink | None) -> Awaitable[Answer]:
+        gates, lease = self.call_gates, self.settings.lease
         return attempt_all(
             call,
             log=execution.attempts,
             deadline_s=execution.deadline_s,
             provider=self.provider,
             settings=self.settings,
-            journal=LedgerJournal(self.ledger, self.call_gates, self.cooldowns, self.intake, execution),
+            journal=LedgerJournal(self.ledger, gates, self.cooldowns, self.intake, execution, lease=lease),
             sink=sink,
             org=execution.owner.org,
         )
@@ -196,15 +195,9 @@ class Executor:
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:
         if execution.reused is not None and self.reuse is not None:
             await self._pass_on(self.reuse.keep, execution, outcome)
-        target = execution.attempts.target
-        verdict, outcome = await self.settlement.finish(
-            execution.job_id,
-            execution.owner,
-            execution.epoch,
-            outcome,
-            execution.attempts.records,
-            counts=target is None or not target.foreign,
-        )
+        verdict, outcome = await self._finish(execution, outcome)
+        if verdict == "stale" and await take_back.take_back(self.ledger, execution, self.settings.lease):
+            verdict, outcome = await self._finish(execution, outcome)
         if verdict == "stale":
             logger.warning("Job %s ended here after its lease was lost: nothing is written", execution.job_id)
             self.observers.avoided(verdict)
@@ -213,6 +206,17 @@ class Executor:
         if execution.reused is not None and self.reuse is not None:
             await self._pass_on(self.reuse.share, execution, outcome)
         return outcome
+
+    async def _finish(self, execution: Execution, outcome: Outcome) -> tuple[FinishVerdict, Outcome]:
+        target = execution.attempts.target
+        return await self.settlement.finish(
+            execution.job_id,
+            execution.owner,
+            execution.epoch,
+            outcome,
+            execution.attempts.records,
+            counts=target is None or not target.foreign,
+        )
 
     async def _pass_on(
         self, step: Callable[[Execution, Outcome], Awaitable[None]], execution: Execution, outcome: Outcome

@@ -11,16 +11,23 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..admission.cooldowns import Cooldowns
-from ..admission.gate import CallGate, NextCall, Refused
+from ..admission.gate import CallGate, NextCall, Refused, Verdict
 from ..provider.targets.credentials import Target
 from .execution import Execution, Stopped, StopReason
 from .intake import Intake
+from .take_back import take_back
+
+_STOPS: Mapping[Verdict, StopReason] = {
+    "parked": StopReason.PARKED,
+    "lost": StopReason.LOST,
+    "cancelled": StopReason.CANCELLED,
+}
 
 
 class LedgerJournal:
     """Admits every provider call, and puts it on record in the ledger before it is made."""
 
-    __slots__ = ("_cooldowns", "_execution", "_gates", "_intake", "_ledger")
+    __slots__ = ("_cooldowns", "_execution", "_gates", "_intake", "_lease", "_ledger")
 
     def __init__(
         self,
@@ -29,9 +36,11 @@ class LedgerJournal:
         cooldowns: Cooldowns,
         intake: Intake,
         execution: Execution,
+        *,
+        lease: timedelta,
     ) -> None:
         self._ledger, self._gates, self._cooldowns = ledger, gates, cooldowns
-        self._intake, self._execution = intake, execution
+        self._intake, self._execution, self._lease = intake, execution, lease
 
     async def admit(self, call: NextCall) -> ErrorEnvelope | None:
         """The error of a call that a gate refuses, None for one that may go.
@@ -42,10 +51,12 @@ class LedgerJournal:
         for gate in self._gates:
             try:
                 verdict = await gate.admit(self._execution, call)
+                if verdict == "lost" and await take_back(self._ledger, self._execution, self._lease):
+                    verdict = await gate.admit(self._execution, call)
             except Refused as refused:
                 return refused.envelope
             if verdict != "admitted":
-                self._stop(StopReason.PARKED if verdict == "parked" else StopReason.CANCELLED)
+                self._stop(_STOPS[verdict])
         self._intake.discard(self._execution)
         return None
 
@@ -73,9 +84,14 @@ class LedgerJournal:
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         """Raises `Stopped` when the lease was lost."""
+        if not await self._recorded(number, ended):
+            held = await take_back(self._ledger, self._execution, self._lease)
+            if not (held and await self._recorded(number, ended)):
+                self._stop(StopReason.LOST)
+
+    async def _recorded(self, number: int, ended: Sequence[AttemptRecord]) -> bool:
         execution = self._execution
-        if not await self._ledger.begin_attempt(execution.job_id, execution.epoch, begun=number, ended=ended):
-            self._stop(StopReason.LOST)
+        return await self._ledger.begin_attempt(execution.job_id, execution.epoch, begun=number, ended=ended)
 
     def _used(self) -> Usage | None:
         """What the latest call has used without an answer, as limits count it."""

@@ -12,6 +12,7 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 
 from .execution import Execution, StopReason
+from .take_back import take_back
 
 logger = logging.getLogger(__name__)
 
@@ -79,14 +80,20 @@ class Leases:
         held = {job_id: execution.epoch for job_id, execution in self._held.items()}
         renewal = await self._ledger.renew(held, lease=self._lease)
         self._note(renewal.now_ms)
+        lost = []
         for job_id, reason in renewal.stop.items():
             execution = self._held.get(job_id)
             if execution is None or execution.epoch != held[job_id]:
                 continue
             if reason == "lost":
-                self._lose(execution)
+                lost.append(execution)
             else:
                 execution.stop(StopReason(reason))
+        await asyncio.gather(*map(self._take_back_or_lose, lost))
+
+    async def _take_back_or_lose(self, execution: Execution) -> None:
+        if not await take_back(self._ledger, execution, self._lease):
+            self._lose(execution)
 
     def _lose(self, execution: Execution) -> None:
         self.lost += 1

@@ -1,14 +1,26 @@
 -- How a worker takes a job, keeps it and gives it back.
 
+-- The epoch that a job begins with which Redis has lost and its client has submitted again; 0 for any other.
+local function first_epoch(generation)
+  return math.min(number(generation, 0), MOST_GENERATIONS) * EPOCHS_OF_A_GENERATION
+end
+
+-- Whether it is such a job, which no worker has claimed since.
+local function submitted_again(epoch, generation, claimed_ms)
+  local first = first_epoch(generation)
+  return first > 0 and not claimed_ms and tonumber(epoch) == first
+end
+
 -- keys: job
 -- returns: {verdict, now ms, [record], [1 where some limit is closed to all, else 0]}; the verdicts: granted, missing, final, withdrawn (ended, and no
--- worker ran it to its end), leased, expired, exhausted. A worker that lost the reply asks again with the
--- same token and is granted again.
+-- worker ran it to its end), leased, expired, exhausted, and reserved (for an earlier holder; the third is
+-- for how many ms). A worker that lost the reply asks again with the same token and is granted again.
 local function claim(keys, args)
-  local id, worker, token, lease_ms, most_losses = unpack(args)
+  local id, worker, token, lease_ms, most_losses, reserved_ms = unpack(args)
   local now = now_ms()
-  local state, deadline, epoch, handbacks, holder, loss, queue, priority =
-    fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss', 'queue', 'priority')
+  local state, deadline, epoch, handbacks, holder, loss, queue, priority, generation, created, claimed =
+    fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss', 'queue', 'priority',
+      'generation', 'created_ms', 'claimed_ms')
   if not state then return {'missing', now} end
   -- Turns that cannot be kept do not keep a job from being run.
   pcall(take_turns, queue, priority, now, true)
@@ -20,9 +32,19 @@ local function claim(keys, args)
   end
   if number(deadline, 0) <= now then return {'expired', now, redis.call('HGETALL', keys[1])} end
   epoch = number(epoch, 0)
+  if submitted_again(epoch, generation, claimed) then
+    local left_ms = number(created, 0) + tonumber(reserved_ms) - now
+    if left_ms > 0 then return {'reserved', now, left_ms} end
+  end
   local losses = epoch - number(handbacks, 0)
   if losses > tonumber(most_losses) or (losses > 0 and loss == 'fail') then
     return {'exhausted', now, redis.call('HGETALL', keys[1])}
+  end
+  -- Its holder had it from before Redis lost it: no number of a claim of then may come again.
+  local first = first_epoch(generation)
+  if epoch < first then
+    epoch = first
+    redis.call('HSET', keys[1], 'handbacks', first - losses)
   end
   redis.call('HSET', keys[1], 'state', 'running', 'epoch', epoch + 1, 'worker', worker,
     'claim_token', token, 'claimed_ms', now)
@@ -69,6 +91,34 @@ local function renew(_, args)
   return stop
 end
 register('renew', renew)
+
+-- Redis has lost the record of a job that its holder still runs, whose call would be billed again: the holder
+-- writes it anew, or takes over the one that the client has submitted again and that nobody has claimed.
+-- The holder has not kept the request: until the client brings it again (`submit`) nobody else can run the job.
+-- keys: job; own: its progress, then what was submitted, each as fields
+-- returns: 1, or 0 when it is another's job, or has ended
+local function take_back(keys, args)
+  local id, epoch, fingerprints, lease_ms, deadline_ms, ttl_ms, generation, own = unpack(args, 1, 8)
+  local now = now_ms()
+  local state, current, known, cancel_by, again, claimed =
+    fields(id, 'state', 'epoch', 'fingerprints', 'cancel_by', 'generation', 'claimed_ms')
+  if state == 'running' then return current == epoch and 1 or 0 end
+  if redis.call('EXISTS', keys[1]) == 0 then
+    if tonumber(deadline_ms) <= now then return 0 end
+    redis.call('HSET', keys[1], 'restored', 1, unpack(args, 9 + own))
+    redis.call('HSET', keys[1], 'deadline_ms', deadline_ms, 'generation', generation + 1, 'on_worker_loss', 'fail')
+    redis.call('PEXPIRE', keys[1], deadline_ms - now + ttl_ms)
+    redis.call('ZADD', DEADLINES, deadline_ms, id)
+  elseif state ~= 'queued' or cancel_by or known ~= fingerprints
+    or not submitted_again(current, again, claimed) then
+    return 0
+  end
+  redis.call('HSET', keys[1], 'state', 'running', 'epoch', epoch, 'claimed_ms', now, unpack(args, 9, 8 + own))
+  redis.call('ZREM', queued_beside(id), id)
+  redis.call('ZADD', LEASES, now + lease_ms, id)
+  return 1
+end
+register('take_back', take_back)
 
 -- A worker that shuts down gives a job back. It counts as a loss only when a provider call was
 -- under way, because only then can running it again be billed twice.

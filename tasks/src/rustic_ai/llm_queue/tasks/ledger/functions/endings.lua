@@ -95,7 +95,11 @@ register('finish_follower', finish_follower)
 local function cancel(keys, args)
   local id, by, meta, result_ttl_ms, waiting_only = unpack(args)
   local state = redis.call('HGET', keys[1], 'state')
-  if not state then return 'missing' end
+  if not state then
+    -- Where Redis has lost the record, a worker may run the job all the same.
+    redis.call('PUBLISH', CANCEL_CHANNEL, id)
+    return 'missing'
+  end
   if FINAL[state] then return 'ended' end
   if state == 'running' and waiting_only == '1' then return 'running' end
   redis.call('HSETNX', keys[1], 'cancel_by', by)
