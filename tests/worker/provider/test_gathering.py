@@ -40,10 +40,16 @@ def a_call(bench: Bench, *texts: str, key: str = "sk-test", **params: Any) -> Em
     return EmbeddingCall(model=MODEL, texts=texts, params=params, endpoint=endpoint, max_retries=0)
 
 
-async def attempted(bench: Bench, call: EmbeddingCall, org: str = "org", timeout_s: float = 30) -> Answer:
+async def attempted(
+    bench: Bench,
+    call: EmbeddingCall,
+    org: str = "org",
+    timeout_s: float = 30,
+    log: AttemptLog | None = None,
+) -> Answer:
     return await attempt_all(
         call,
-        log=AttemptLog(epoch=1, begun=1),
+        log=log or AttemptLog(epoch=1, begun=1),
         deadline_s=asyncio.get_running_loop().time() + timeout_s,
         provider=bench.provider,
         settings=bench.settings,
@@ -94,7 +100,7 @@ async def test_a_job_that_is_alone_waits_for_nobody(
 async def test_a_job_waits_for_others_no_longer_than_it_may(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "MOST_S", 0.02)
+    monkeypatch.setattr(gathering, "MOST_S", 3_600)
     answer = await attempted(bench, a_call(bench, "the others never come"), timeout_s=20)
     assert statuses(answer.attempts) == [("ok", None)]
 
@@ -139,6 +145,36 @@ async def test_a_bad_text_among_good_ones_fails_alone(bench: Bench) -> None:
     assert len(requests) == 1 + 2 * 6, "halved six times, from 64 to 1"
     answered = [text for one in requests if one.status == 200 for text in one.body["input"]]
     assert len(answered) == len(set(answered)) == 63, "no good text is paid for twice"
+
+
+async def test_a_bad_text_of_one_job_is_named(bench: Bench) -> None:
+    bench.stub.plan("bad", Step(status=400, message="this text is bad", times=None))
+    texts = [f"good {at}" for at in range(64)]
+    texts[41] = "a #bad one"
+    log = AttemptLog(epoch=1, begun=1)
+    with pytest.raises(AttemptsFailed) as caught:
+        await attempted(bench, a_call(bench, *texts), log=log)
+    envelope = caught.value.envelope
+    assert envelope.kind is ErrorKind.BAD_REQUEST
+    assert envelope.param == "input[41]"
+    assert envelope.message.startswith("input[41]: ")
+    assert "this text is bad" in envelope.message
+    requests = bench.stub.requests()
+    assert len(requests) <= 1 + 2 * 6
+    answered = [text for one in requests if one.status == 200 for text in one.body["input"]]
+    assert answered == texts[:41], "what comes after it is not paid for"
+    used = log.unanswered_usage(estimated_prompt_tokens=0)
+    assert used.prompt_tokens == sum(len(text) // 4 + 1 for text in answered), "what was paid is on record"
+    assert used.cost_usd == pytest.approx(used.prompt_tokens * 0.02e-6)
+
+
+async def test_a_provider_that_takes_fewer_texts_than_known_answers_all_the_same(bench: Bench) -> None:
+    bench.stub.plan("*", Step(status=400, message="at most 32 inputs", times=1))
+    call = a_call(bench, *(f"text {at}" for at in range(64)))
+    answer = await attempted(bench, call)
+    assert vectors(answer, call) == [derived_vector(text) for text in call.texts]
+    assert answer.usage.prompt_tokens == sum(len(text) // 4 + 1 for text in call.texts)
+    assert [len(one.body["input"]) for one in bench.stub.requests()] == [64, 32, 32]
 
 
 async def test_a_failing_provider_fails_each_job_by_itself(bench: Bench) -> None:

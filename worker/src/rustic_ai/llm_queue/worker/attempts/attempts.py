@@ -15,6 +15,7 @@ from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..admission.gate import NextCall
+from ..provider.embeddings.refused_text import RefusedText
 from ..provider.failures.classify import PolicyViolation, ProviderFault
 from ..provider.failures.kinds import FirstTokenTimeout
 from ..provider.provider import Completion, Provider
@@ -196,7 +197,7 @@ class _Run:
         if started_s >= self._deadline_s:
             # Redis took so long to put it on record: a call may be sent before its timeout is looked at.
             raise DeadlinePassed
-        log.model, log.partial = model, None
+        log.model, log.partial, log.refused = model, None, None
         log.target = target if isinstance(target, Target) else None
         try:
             async with asyncio.timeout_at(self._deadline_s) as deadline:
@@ -207,6 +208,7 @@ class _Run:
                 except (_Foreign, DeadlinePassed, asyncio.CancelledError):
                     raise
                 except Exception as error:
+                    log.refused = error if isinstance(error, RefusedText) else None
                     failure = self._provider.failure(error, self._call, model, log.target)
                     if failure.kind is ErrorKind.WORKER_FAULT:
                         _log_fault(error)

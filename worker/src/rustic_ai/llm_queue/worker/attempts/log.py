@@ -12,6 +12,7 @@ from ..provider.cost import cost_usd
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 
+    from ..provider.embeddings.refused_text import RefusedText
     from ..provider.targets.credentials import Target
 
 _BYTES_PER_TOKEN = 4
@@ -28,6 +29,7 @@ class AttemptLog:
         "epoch",
         "model",
         "partial",
+        "refused",
         "target",
     )
 
@@ -43,6 +45,8 @@ class AttemptLog:
         self.target: Target | None = None
         #: What the latest attempt's stream has brought so far; None without a stream.
         self.partial: AnswerAssembler | None = None
+        #: What the latest attempt brought of embeddings before a text was refused; None where none was.
+        self.refused: RefusedText | None = None
         #: Unix time in nanoseconds at which attempts of this claim ended, by number.
         self.ended_ns: dict[int, int] = {}
         self._records = [record for record in ended if record.number < begun]
@@ -99,6 +103,8 @@ class AttemptLog:
         A provider bills for the text it has sent, but counts it only at a stream's end, which a
         stream that was cut off does not reach: its tokens are reckoned from the length of its text.
         """
+        if self.refused is not None:
+            return self.refused.usage
         if self.partial is None:
             return Usage()
         counted, streamed_bytes = Usage.of(self.partial.usage), self.partial.text_bytes

@@ -23,7 +23,8 @@ from .answers.stream_chunks import ChunkReader
 from .completion import Completion as Completion
 from .cost import cost_usd
 from .embeddings.embedder import Embedder
-from .embeddings.gathering import OnCall
+from .embeddings.refused_text import RefusedText
+from .embeddings.shared_call import OnCall
 from .failures.classify import (
     MalformedAnswer,
     ProviderFault,
@@ -102,6 +103,8 @@ class Provider:
         """The envelope of an exception of this provider's methods."""
         if self._router is not None and target is not None and "model_info" in target.options:
             self._router.rest(target, error)
+        if isinstance(error, RefusedText):
+            return error.named(self.failure(error.error, call, model, target))
         endpoint = call.endpoint
         secrets = [*endpoint.extra_headers.values(), *(target.secrets if target else ())]
         if endpoint.api_key:

@@ -20,9 +20,10 @@ from ..targets.credentials import Target
 from ..wire.exchange import ClientRules, exchange
 from .answer import Vectors, read_vectors
 from .checks import most_tokens
-from .gathering import Answer, Gathering, OnCall
+from .gathering import Gathering
 from .request import post_embeddings
-from .shares import Share
+from .shared_call import OnCall
+from .shares import Answer, Share
 from .text_length import fitting_texts
 
 #: Room for one vector as JSON, beyond what any answer may have: a call may ask for thousands.

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from rustic_ai.llm_queue.tasks.usage import PICO
 
+from ..failures.kinds import MalformedAnswer
 from .answer import Vectors
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a provider call brought, and what it cost."""
+
+    vectors: Vectors
+    #: None where the model has no price.
+    cost_usd: float | None
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,29 @@ class Share:
     #: How many jobs shared the call. A provider counts a call's tokens, not a text's: of several, each has
     #: its part by the length of its texts.
     jobs: int = 1
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """The answers to one job's texts in several calls, as if they were one. Raises `MalformedAnswer`."""
+    vectors = [answer.vectors for answer in answers]
+    if len({len(vector) for one in vectors for vector in one.vectors}) > 1:
+        raise MalformedAnswer("the provider's vectors are not all of one length")
+    counts = [one.prompt_tokens for one in vectors]
+    costs = [answer.cost_usd for answer in answers]
+    return Answer(
+        Vectors(
+            tuple(vector for one in vectors for vector in one.vectors),
+            vectors[0].model,
+            _sum(counts),
+        ),
+        _sum(costs),
+    )
+
+
+def _sum[N: (int, float)](numbers: Sequence[N | None]) -> N | None:
+    """None where one of them is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known[1:], known[0]) if len(known) == len(numbers) else None
 
 
 def shares_of(
