@@ -45,7 +45,7 @@ class PushFilter:
     def _copies(self, reply: bytes) -> int:
         if reply[:1] not in b"*>":
             return 1
-        words = _bulk_words(reply)
+        words = bulk_words(reply)
         position = _KINDS.get(words[0]) if words else None
         if position is None or len(words) < position + 2:
             return 1
@@ -82,7 +82,7 @@ def reply_end(data: bytes, start: int) -> int | None:
     return after
 
 
-def _bulk_words(reply: bytes) -> list[bytes]:
+def bulk_words(reply: bytes) -> list[bytes]:
     """The strings of a flat array; an empty list if something else is in it."""
     words: list[bytes] = []
     at = reply.find(b"\r\n") + 2
