@@ -89,13 +89,13 @@ class JobKit:
             fair_share=self.settings.fair_share,
         )  # fmt: skip
         self.ticker = Ticker(self.ledger.limits)
-        limits = LimitGate(
+        self.limits = LimitGate(
             self.ledger.limits, self.settings.limit_rules(), self.ticker,
             key=self.settings.key_ring().limit_key,
         )  # fmt: skip
-        self.cooldowns = Cooldowns(self.ledger.limits, limits.limits, longest=self.settings.max_cooldown)
+        self.cooldowns = Cooldowns(self.ledger.limits, self.limits.limits, longest=self.settings.max_cooldown)
         self.gates: Sequence[JobGate] = ()
-        self.call_gates: Sequence[CallGate] = (limits,)
+        self.call_gates: Sequence[CallGate] = (self.limits,)
 
     @property
     def executor(self) -> Executor:

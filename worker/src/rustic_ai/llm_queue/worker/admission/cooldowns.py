@@ -24,7 +24,8 @@ class Cooldowns:
     async def note(self, target: Target, failure: ErrorEnvelope) -> bool:
         """Close what the failure is about. False where it is about nothing but the call itself."""
         scope, pause = _scope(failure)
-        if scope is None:
+        if scope is None or (scope == "model" and target.foreign):
+            # A model's trouble at a tenant's own server is not that of the model everybody else calls.
             return False
         limit = self._limits.cooldowns(target)[scope]
         why = (

@@ -62,6 +62,9 @@ class LedgerJournal:
 
     async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
         """Let the gates learn from an answered call."""
+        if target.foreign:
+            # What a tenant's own server reports teaches nothing about calls of others.
+            return
         for gate in self._gates:
             await gate.note_answer(self._execution, target, usage, headers)
 
@@ -94,9 +97,14 @@ class LedgerJournal:
         return await self._ledger.begin_attempt(execution.job_id, execution.epoch, begun=number, ended=ended)
 
     def _used(self) -> Usage | None:
-        """What the latest call has used without an answer, as limits count it."""
-        record = self._execution.record
-        return self._execution.attempts.spent(record.job.estimated_tokens) if record else None
+        """What the latest call has used without an answer, as limits count it.
+
+        None for a tenant's own server, whose word gives no tokens back and takes none.
+        """
+        record, log = self._execution.record, self._execution.attempts
+        if record is None or (log.target is not None and log.target.foreign):
+            return None
+        return log.spent(record.job.estimated_tokens)
 
     def _stop(self, reason: StopReason) -> NoReturn:
         self._execution.stop(reason)

@@ -15,7 +15,7 @@ from ..failures.reported import check_answer
 
 #: The cause stands at the beginning of an error's body.
 _ERROR_BYTES = 64 * 1024
-_ERROR_TEXT_BYTES = 8 * 1024
+_ERROR_TEXT_BYTES = 2 * 1024
 _LONG_TEXT = 500
 _MOST_PARTS = 50
 _BLANKS, _LONG_BLANKS = re.compile(rb"\s+"), re.compile(r"\s+")
