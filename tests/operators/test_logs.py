@@ -54,6 +54,7 @@ def test_an_answered_job_is_one_line_with_all_that_operators_ask_for(
         "completion_tokens": 500,
         "cost_usd": response.cost_usd,
         "cached": None,
+        "cached_texts": 0,
     }
     assert facts["cost_usd"] == pytest.approx(0.00045)
     assert "canary" not in worker.logs()

@@ -13,6 +13,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
+from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
 from rustic_ai.llm_queue.tasks.call import CallKind, CompletionCall, EmbeddingCall, Endpoint, ModelCall
 from rustic_ai.llm_queue.tasks.contract import Contract, ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -114,6 +115,14 @@ MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
     CachedAnswer: st.builds(CachedAnswer, made_ms=COUNT, model=TEXT, response=OBJECT, usage=USAGE),
     AttemptRecord: ATTEMPT,
     ErrorEnvelope: ERROR,
+    CachedVector: st.builds(
+        CachedVector,
+        made_ms=COUNT,
+        model=TEXT,
+        vector=TEXT,
+        prompt_tokens=st.none() | COUNT,
+        cost_usd=st.none() | SECONDS,
+    ),
     Account: ACCOUNT,
     Answered: st.builds(Answered, account=ACCOUNT, model=TEXT, response=OBJECT),
     Failed: st.builds(Failed, account=ACCOUNT, error=ERROR),

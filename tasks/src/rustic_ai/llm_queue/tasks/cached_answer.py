@@ -51,12 +51,12 @@ class CachedAnswer(Contract):
 
     def seal(self, sealer: Sealer, *, name: str, scope: CacheScope, owner: Owner) -> str:
         """The answer as text that opens under this name and in this scope alone."""
-        return sealer.seal(self.model_dump_json(), **_bound(name, scope, owner))
+        return sealer.seal(self.model_dump_json(), **bound_to(name, scope, owner))
 
     @classmethod
     def open(cls, text: str, sealer: Sealer, *, name: str, scope: CacheScope, owner: Owner) -> CachedAnswer:
         """Raises `ContractViolation` when it does not open here, or is not an answer of this contract."""
-        body = sealer.open(text, **_bound(name, scope, owner))
+        body = sealer.open(text, **bound_to(name, scope, owner))
         try:
             answer = cls.model_validate_json(body)
         except ValidationError:
@@ -65,7 +65,8 @@ class CachedAnswer(Contract):
         return answer
 
 
-def _bound(name: str, scope: CacheScope, owner: Owner) -> dict[str, Any]:
+def bound_to(name: str, scope: CacheScope, owner: Owner) -> dict[str, Any]:
+    """What an entry of the cache is sealed for: it opens under this name and in this scope alone."""
     shared = Owner(
         org=owner.org,
         guild=owner.guild if scope != "org" else "-",

@@ -28,6 +28,8 @@ class Account(Usage):
     #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it;
     #: this job then cost nothing.
     cached: Cached | None = None
+    #: Of a job for embeddings, the texts whose vectors were kept from earlier calls.
+    cached_texts: int = 0
     #: Seconds since the answer came from the provider.
     cache_age_s: float | None = None
     #: USD that the provider's call cost the job that made it, and did not cost this one.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from .call import ModelCall
+from .call import EmbeddingCall, ModelCall
 from .owner import Owner
 from .privacy.seal import Sealer
 from .reuse import CacheScope
@@ -25,6 +25,12 @@ def reuse_name(call: ModelCall, owner: Owner, sealer: Sealer) -> str:
         call.reuse.cache_key_extra,
     ]
     return sealer.reuse_digest(json.dumps([parts, asked], sort_keys=True, separators=(",", ":")))
+
+
+def text_names(call: EmbeddingCall, owner: Owner, sealer: Sealer) -> list[str]:
+    """The name of each of the call's texts: whatever calls it comes in, if they ask alike for it."""
+    alike = reuse_name(call.model_copy(update={"texts": ()}), owner, sealer)
+    return [sealer.reuse_digest(json.dumps(["text", alike, text])) for text in call.texts]
 
 
 def same_scope(scope: CacheScope, one: Owner, other: Owner) -> bool:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .contract import ContractViolation
@@ -47,6 +47,28 @@ def unpack_vectors(fields: dict[str, Any], *, count: int) -> list[list[float]]:
 
     Raises `ContractViolation` when the fields do not hold so many.
     """
+    data, dimensions = _bytes_of(fields, count)
+    floats = _swapped(array("f", data)).tolist()
+    return [floats[at : at + dimensions] for at in range(0, len(floats), dimensions)]
+
+
+def packed_vectors(fields: Mapping[str, Any], *, count: int) -> list[bytes]:
+    """Each packed vector by itself, as float32. Raises `ContractViolation` as `unpack_vectors` does."""
+    data, dimensions = _bytes_of(fields, count)
+    size = dimensions * _FLOAT32_BYTES
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def pack_bytes(vectors: Sequence[bytes]) -> dict[str, Any]:
+    """Packed vectors of one length as the fields that travel."""
+    return {
+        "object": OBJECT,
+        "dimensions": len(vectors[0]) // _FLOAT32_BYTES,
+        "vectors": base64.b64encode(b"".join(vectors)).decode(),
+    }
+
+
+def _bytes_of(fields: Mapping[str, Any], count: int) -> tuple[bytes, int]:
     dimensions, packed = fields.get("dimensions"), fields.get("vectors")
     if type(dimensions) is not int or not 0 < dimensions <= _MOST_DIMENSIONS or not isinstance(packed, str):
         raise ContractViolation("the answer holds no vectors")
@@ -58,8 +80,7 @@ def unpack_vectors(fields: dict[str, Any], *, count: int) -> list[list[float]]:
         raise ContractViolation(
             f"the answer holds {len(data)} bytes, where {count} vectors of {dimensions} numbers belong"
         )
-    floats = _swapped(array("f", data)).tolist()
-    return [floats[at : at + dimensions] for at in range(0, len(floats), dimensions)]
+    return data, dimensions
 
 
 def floats_of(numbers: Iterable[float]) -> array[float]:

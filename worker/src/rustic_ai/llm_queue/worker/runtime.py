@@ -32,7 +32,10 @@ from .provider.model_check import check_models
 from .provider.provider import Provider
 from .reuse.answer_cache import AnswerCache
 from .reuse.answer_reuse import AnswerReuse
+from .reuse.call_reuse import CallReuse
 from .reuse.counters import ReuseCounters
+from .reuse.vector_cache import VectorCache
+from .reuse.vector_reuse import VectorReuse
 from .settings import WorkerSettings
 from .telemetry.job_log import JobLog
 from .telemetry.metrics import Metrics
@@ -82,6 +85,7 @@ class Runtime:
         )
         self._reuse_counters = ReuseCounters()
         answers = AnswerCache(self._cache, self._sealer, settings.cache, self._reuse_counters)
+        vectors = VectorCache(self._cache, self._sealer, settings.cache, self._reuse_counters)
         settlement = Settlement(self.ledger, self._sealer, self._observers)
         announcer = Announcer(self.ledger)
         self.reaper = Reaper(
@@ -115,8 +119,11 @@ class Runtime:
             intake=self._intake,
             cooldowns=Cooldowns(self.ledger.limits, gate.limits, longest=settings.max_cooldown),
             call_gates=[gate],
-            reuse=AnswerReuse(
-                self.ledger.flights, answers, self._sealer, self._observers, self._reuse_counters
+            reuse=CallReuse(
+                AnswerReuse(
+                    self.ledger.flights, answers, self._sealer, self._observers, self._reuse_counters
+                ),
+                VectorReuse(vectors, self._sealer, self._reuse_counters),
             ),
         )
 

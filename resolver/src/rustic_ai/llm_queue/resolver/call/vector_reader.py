@@ -24,6 +24,11 @@ class EmbeddingAnswer:
     account: Account
 
     @property
+    def cached_texts(self) -> int:
+        """Of how many texts the vectors were kept from earlier calls."""
+        return self.account.cached_texts
+
+    @property
     def cost_usd(self) -> float | None:
         """USD by LiteLLM's price map; None when the model has no price there."""
         return self.account.cost_usd

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope, ReuseOptions
+
 from ..configuration_error import ConfigurationError
 from ..property_errors import show
-from ..queue_properties import ModelName, QueueProperties, Text, Whole
+from ..queue_properties import ModelName, Number, QueueProperties, Text, Whole
 
 #: The default model of upstream's resolvers.
 DEFAULT_MODEL = "text-embedding-ada-002"
@@ -70,9 +72,28 @@ class EmbeddingProperties(QueueProperties):
     max_batch_size: Annotated[Whole, Field(ge=1, le=2_048)] | None = Field(
         None, description="a whole number from 1 to 2048: the most texts of a call"
     )
+    #: Seconds for which each text's vector is kept; 0 keeps none.
+    cache_ttl_s: Annotated[Number, Field(ge=0, le=LONGEST_CACHE_TTL_S)] = Field(
+        0.0, description="seconds from 0 to 2592000 (30 days) for which a text's vector is kept; 0 keeps none"
+    )
+    #: Which calls may share a vector.
+    cache_scope: CacheScope = Field(
+        "guild", description='"agent", "guild" or "org": no vector is ever shared between organisations'
+    )
+    #: `no-cache` asks again, `no-store` keeps nothing, `off` does neither.
+    cache: CacheMode = Field(
+        "default",
+        description='"default", "no-cache" (ask anew), "no-store" (keep nothing) or "off" (neither)',
+    )
     encoding_format: Literal["float", "base64"] | None = Field(
         None, exclude=True, description='"float" or "base64"; without effect'
     )
+
+    @property
+    def reuse(self) -> ReuseOptions | None:
+        """What calls ask of vectors that are there already; None for nothing."""
+        options = ReuseOptions(cache_ttl_s=self.cache_ttl_s, cache_scope=self.cache_scope, cache=self.cache)
+        return options if options.asked else None
 
     @classmethod
     def load(cls, given: Mapping[str, Any]) -> Self:

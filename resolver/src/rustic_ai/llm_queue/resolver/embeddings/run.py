@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 
@@ -14,13 +15,16 @@ from ..call.submission import Submission
 from ..call.texts import checked_texts
 from ..call.vector_reader import EmbeddingAnswer, VectorReader
 from ..client.port import EnginePort
-from ..exceptions import JobTimeout, ResponseProcessingError
+from ..exceptions import JobTimeout, QueueError, ResponseProcessingError
 from ..queue_properties import DEFAULT_MAX_RETRIES
 from .properties import EmbeddingProperties
 from .splitting import split
 
 #: Jobs of one call that are under way at once.
 _MOST_IN_FLIGHT = 16
+
+#: How a worker's error names a text of its job.
+_PLACE = re.compile(r"input\[(\d{1,9})\]")
 
 Vectors = list[list[float]]
 
@@ -87,7 +91,20 @@ class EmbeddingRun:
                 priority=self._properties.priority,
                 on_worker_loss=self._properties.on_worker_loss,
             )
-            return await submission.answer(engine)
+            try:
+                return await submission.answer(engine)
+            except QueueError as error:
+                self._name_text(error, call)
+                raise
+
+    def _name_text(self, error: QueueError, call: EmbeddingCall) -> None:
+        """A worker names a text by its place in the job: here it is the place in the caller's list."""
+        named = _PLACE.match(error.message)
+        if named is not None and int(named[1]) < len(call.texts):
+            place = f"text[{self._texts.index(call.texts[int(named[1])])}]"
+            error.message = place + error.message[named.end() :]
+            error.args = (error.message,)
+            error.param = place
 
     def _call(self, texts: Sequence[str]) -> EmbeddingCall:
         properties = self._properties
@@ -104,6 +121,7 @@ class EmbeddingRun:
             params={name: value for name, value in asked.items() if value is not None},
             endpoint=endpoint_of(properties),
             max_retries=DEFAULT_MAX_RETRIES if retries is None else retries,
+            reuse=properties.reuse,
         )
 
 

@@ -41,6 +41,8 @@ class PolicyViolation(Exception):
 def check_limits(call: Call, settings: QueueSettings) -> None:
     """Raise `PolicyViolation`, naming the rule, unless the call keeps within the settings' limits."""
     _check_nesting(call.params, settings.max_nesting)
+    if call.reuse is not None:
+        _check_reuse(call.reuse, settings.cache)
     match call:
         case CompletionCall():
             _check_completion(call, settings)
@@ -58,8 +60,6 @@ def _check_completion(call: CompletionCall, settings: QueueSettings) -> None:
         _check_tokens(thinking.get("budget_tokens"), "thinking.budget_tokens", settings)
     check_message_urls(params.get("messages"), settings)
     _check_schemas(params)
-    if call.reuse is not None:
-        _check_reuse(call.reuse, settings.cache)
 
 
 def _check_embedding(call: EmbeddingCall) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.outcome import Outcome
 
     from ..attempts.attempts import Answer
-    from .reuse_port import ReuseTicket
+    from .reuse_port import ReuseTicket, VectorTicket
 
 
 class StopReason(StrEnum):
@@ -98,7 +98,7 @@ class Execution:
         #: The request, once it is opened.
         self.call: Call | None = None
         #: Where the call asks for an answer that is there, or on its way.
-        self.reused: ReuseTicket | None = None
+        self.reused: ReuseTicket | VectorTicket | None = None
         #: The provider's whole answer, from the moment it is there.
         self.answer: Answer | None = None
         #: Seconds between submit and the first chunk with content, None before or without one.

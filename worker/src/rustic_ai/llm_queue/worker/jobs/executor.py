@@ -194,7 +194,7 @@ class Executor:
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:
         if execution.reused is not None and self.reuse is not None:
-            await self._pass_on(self.reuse.keep, execution, outcome)
+            outcome = await self._pass_on(self.reuse.keep, execution, outcome) or outcome
         verdict, outcome = await self._finish(execution, outcome)
         if verdict == "stale" and await take_back.take_back(self.ledger, execution, self.settings.lease):
             verdict, outcome = await self._finish(execution, outcome)
@@ -218,14 +218,15 @@ class Executor:
             counts=target is None or not target.foreign,
         )
 
-    async def _pass_on(
-        self, step: Callable[[Execution, Outcome], Awaitable[None]], execution: Execution, outcome: Outcome
-    ) -> None:
+    async def _pass_on[T](
+        self, step: Callable[[Execution, Outcome], Awaitable[T]], execution: Execution, outcome: Outcome
+    ) -> T | None:
         try:
-            await step(execution, outcome)
+            return await step(execution, outcome)
         except Exception:
             # This job ends all the same. Those that follow it are found by the reaper, and ask anew.
             logger.exception("Job %s could not pass its answer on to equal calls", execution.job_id)
+            return None
 
     async def _stop(self, execution: Execution, reason: StopReason) -> Outcome | None:
         """How the job ends; None when it does not end here."""

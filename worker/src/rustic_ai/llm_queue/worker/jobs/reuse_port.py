@@ -1,10 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
+    from rustic_ai.llm_queue.tasks.call import EmbeddingCall
     from rustic_ai.llm_queue.tasks.outcome import Outcome
+    from rustic_ai.llm_queue.tasks.text_parts import TextParts
 
     from .execution import Execution
 
@@ -22,17 +26,33 @@ class ReuseTicket:
     handovers: int = 0
 
 
+@dataclass(slots=True)
+class VectorTicket:
+    """What each text of a call for embeddings is known by, and which vectors are there already."""
+
+    names: Sequence[str]
+    #: With all of its texts.
+    call: EmbeddingCall
+    parts: TextParts
+    #: By the place of their text.
+    kept: Mapping[int, CachedVector] = field(default_factory=dict)
+    #: Of the cache, when it was asked.
+    generation: str | None = None
+
+
 class Reuse(Protocol):
-    """Finds answers that equal calls have brought, and passes this job's on: `AnswerReuse`."""
+    """Finds answers that equal calls have brought, and passes this job's on: `CallReuse`."""
 
     async def find(self, execution: Execution) -> Outcome | None:
         """The outcome of a job that needs no call of its own; None when it has to make it.
 
+        Of a job for embeddings the texts whose vectors are there are taken out of its call.
+
         Raises `Stopped` when the job waits for an equal one, and so is parked, or its lease is lost.
         """
 
-    async def keep(self, execution: Execution, outcome: Outcome) -> None:
-        """Called before the job ends: what is kept then survives this worker."""
+    async def keep(self, execution: Execution, outcome: Outcome) -> Outcome:
+        """Called before the job ends: what is kept then survives this worker. The job's whole outcome."""
 
     async def share(self, execution: Execution, outcome: Outcome) -> None:
         """Called after the job has ended: answer the jobs that follow it."""

@@ -62,7 +62,7 @@ class AnswerReuse:
     async def keep(self, execution: Execution, outcome: Outcome) -> None:
         """Before the job ends: keep its answer, or have its followers share its failure."""
         call, ticket = execution.call, execution.reused
-        if call is None or call.reuse is None or ticket is None:
+        if call is None or call.reuse is None or not isinstance(ticket, ReuseTicket):
             return
         options = call.reuse
         if isinstance(outcome, Failed) and ticket.leads:
@@ -82,7 +82,11 @@ class AnswerReuse:
     async def share(self, execution: Execution, outcome: Outcome) -> None:
         """After the job has ended: answer those that follow it. What is missed is found by the reaper."""
         ticket = execution.reused
-        if ticket is None or not ticket.leads or not isinstance(outcome, Answered | Failed):
+        if (
+            not isinstance(ticket, ReuseTicket)
+            or not ticket.leads
+            or not isinstance(outcome, Answered | Failed)
+        ):
             return
         if isinstance(outcome, Failed) and not _shared(outcome, ticket):
             return

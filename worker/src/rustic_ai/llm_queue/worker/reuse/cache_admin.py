@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 
-from .answer_cache import LISTED_FOR, generation_key
+from .entries import LISTED_FOR, generation_key
 
 #: Answers looked at, and those in one command.
 _MOST_COUNTED, _AT_ONCE = 100_000, 1_000

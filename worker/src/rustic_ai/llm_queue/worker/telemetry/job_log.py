@@ -56,6 +56,7 @@ def facts(job_id: str, record: JobRecord | None, outcome: Outcome) -> dict[str, 
         "completion_tokens": account.completion_tokens,
         "cost_usd": account.cost_usd,
         "cached": account.cached,
+        "cached_texts": account.cached_texts,
     }
 
 
@@ -74,6 +75,7 @@ def _sentence(told: dict[str, Any]) -> str:
         f"Job {told['id']} of {owner} {ending}: {told['model']}, {times}, "
         f"attempts {told['attempts']}, {tokens}, {_price(told['cost_usd'])}"
         f"{f', cached ({told["cached"]})' if told['cached'] else ''}"
+        f"{f', {told["cached_texts"]} texts cached' if told['cached_texts'] else ''}"
     )
     # Ids are the tenants' own words: one that holds a line end must not forge a line.
     return line.encode("unicode_escape").decode() if not line.isprintable() else line

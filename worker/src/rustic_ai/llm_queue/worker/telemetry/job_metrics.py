@@ -141,6 +141,8 @@ class JobMetrics(Observer):
             self._reused.labels(account.cached, org).inc()
             self._saved_usd.labels(org).inc(account.saved_usd or 0)
             return
+        if account.saved_usd:
+            self._saved_usd.labels(payer[0]).inc(account.saved_usd)
         for kind, tokens in (
             ("prompt", account.prompt_tokens),
             ("completion", account.completion_tokens),

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
+from rustic_ai.llm_queue.tasks.contract import ContractViolation
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
+from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope
+
+from .counters import ReuseCounters
+from .entries import REDIS_FAILS, CacheEntries
+
+logger = logging.getLogger(__name__)
+
+
+class VectorCache:
+    """Vectors kept for equal texts. A Redis that is away or full is a miss, and nothing is kept."""
+
+    def __init__(self, redis: Redis, sealer: Sealer, policy: CachePolicy, counters: ReuseCounters) -> None:
+        self._entries = CacheEntries(redis, policy.max_entries)
+        self._sealer, self._policy, self._counters = sealer, policy, counters
+
+    async def get(
+        self, names: Sequence[str], scope: CacheScope, owner: Owner
+    ) -> tuple[str | None, dict[str, CachedVector]]:
+        """The cache's generation, None where it cannot be asked, and the vectors there are, by name."""
+        try:
+            generation, kept = await self._entries.get(list(dict.fromkeys(names)), owner)
+        except REDIS_FAILS as error:
+            logger.warning("No vector is looked for in the cache: %s", type(error).__name__)
+            return None, {}
+        found, unreadable = {}, []
+        for name, sealed in kept.items():
+            try:
+                found[name] = CachedVector.open(sealed, self._sealer, name=name, scope=scope, owner=owner)
+            except ContractViolation:
+                # A rotated key, or an entry that was tampered with.
+                unreadable.append(name)
+        self._counters.unreadable += len(unreadable)
+        await self.forget(unreadable)
+        await self._note_use(list(found), scope, owner)
+        return generation, found
+
+    async def put(
+        self,
+        vectors: Mapping[str, CachedVector],
+        generation: str | None,
+        scope: CacheScope,
+        owner: Owner,
+        ttl: timedelta,
+    ) -> None:
+        """Keep the vectors for `ttl`, by name; none that is too large.
+
+        Args:
+            generation: the cache's when it was asked: one that was cleared since keeps nothing of it.
+        """
+        sealed = {
+            name: vector.seal(self._sealer, name=name, scope=scope, owner=owner)
+            for name, vector in vectors.items()
+            if len(vector.vector) <= self._policy.max_bytes
+        }
+        try:
+            if generation is None:
+                generation = await self._entries.generation(owner)
+            await self._entries.put(sealed, generation, scope, owner, ttl)
+        except REDIS_FAILS as error:
+            logger.warning("Vectors are not kept in the cache: %s", type(error).__name__)
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Delete the vectors of these names."""
+        if not names:
+            return
+        try:
+            await self._entries.delete(names)
+        except REDIS_FAILS as error:
+            logger.debug("Entries of the cache stay until their end: %s", type(error).__name__)
+
+    async def _note_use(self, names: Sequence[str], scope: CacheScope, owner: Owner) -> None:
+        if not names:
+            return
+        try:
+            await self._entries.note_use(names, scope, owner, time.time())
+        except REDIS_FAILS as error:
+            logger.debug("A use of the cache is not noted: %s", type(error).__name__)
