@@ -40,6 +40,7 @@ class LocalModelServer:
         port: port on 127.0.0.1; by default a free one.
         parallel: how many answers are written side by side.
         context_tokens: room for prompt and answer, shared by the parallel ones.
+        embeddings: serve the texts' embeddings instead of completions.
         log_path: where llama.cpp's log goes; by default nowhere.
     """
 
@@ -49,10 +50,13 @@ class LocalModelServer:
         port: int | None = None,
         parallel: int = 2,
         context_tokens: int = 8192,
+        embeddings: bool = False,
         log_path: Path | None = None,
     ) -> None:
         self.port = port or _free_port()
         self._options = ["--parallel", str(parallel), "--context-tokens", str(context_tokens)]
+        if embeddings:
+            self._options.append("--embeddings")
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -174,6 +178,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--context-tokens", type=int, default=8192)
+    parser.add_argument("--embeddings", action="store_true")
     options = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = str(find_weights())
@@ -185,6 +190,10 @@ def main() -> None:
     params.n_parallel = options.parallel
     params.n_ctx = options.context_tokens
     params.ui = False
+    if options.embeddings:
+        params.embedding = True
+        # The mean of what the model makes of each token: it was made for completions, and has none of its own.
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     threading.Event().wait()
