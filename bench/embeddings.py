@@ -5,6 +5,8 @@
 - `shared`: 1,000 texts, one a call, by 50 agents at once, and how many provider calls they were;
 - `bulk`: one caller's texts, in texts a second, beside LiteLLM's and OpenAI's SDK (2,048 a call; LiteLLM's
   takes 4 ms of CPU a text, so that many texts take minutes);
+- `chunks`: a knowledge base's pipeline of 1,000 chunks, by core's executor, which embeds one chunk after the
+  other, and by ours; both with our embedder;
 - `lone`: the time of a single text's vector, beside LiteLLM's SDK.
 
 One worker, a Redis of its own, and a provider that costs next to nothing. The contenders take turns, so
@@ -14,23 +16,38 @@ that a neighbour's load falls on all of them; the figures are medians of the rou
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+from rustic_ai.core.knowledgebase.chunks import ChunkBase, TextChunk
+from rustic_ai.core.knowledgebase.model import Knol
+from rustic_ai.core.knowledgebase.pipeline_executor import (
+    PipelineExecutor,
+    ResolvedPipeline,
+    SimplePipelineExecutor,
+)
+from rustic_ai.core.knowledgebase.plugins import ChunkerPlugin
+
 from bench import ROOT
 from bench.lab import Stub
-from rustic_ai.llm_queue.resolver import QueueEmbeddings, QueueEmbeddingsResolver
+from rustic_ai.llm_queue.resolver import (
+    ConcurrentPipelineExecutor,
+    QueueEmbedder,
+    QueueEmbeddings,
+    QueueEmbeddingsResolver,
+)
 from rustic_ai.llm_queue.resolver.client.engine import Engine
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import WorkerProcess
 
 MODEL = "text-embedding-3-small"
-AGENTS, TEXTS_OF_AN_AGENT, LONE = 50, 20, 100
+AGENTS, TEXTS_OF_AN_AGENT, LONE, CHUNKS = 50, 20, 100, 1_000
 _AT_ONCE = 2_048
 _KEY = "sk-bench"
 
@@ -103,6 +120,48 @@ def rates(contenders: dict[str, Embed], dimensions: int, count: int, rounds: int
     return {name: count / statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 
+class _Lines(ChunkerPlugin):
+    async def split(self, knol: Knol, *, fs: Any, library_path: str = "library") -> AsyncIterator[ChunkBase]:
+        for index in range(CHUNKS):
+            yield TextChunk(
+                id=f"c{index}",
+                knol_id=knol.id,
+                producer_id="lines",
+                index=index,
+                content_bytes=f"chunk {index} of {knol.name}".encode(),
+                mimetype="text/plain",
+            )
+
+
+def chunks(redis_url: str, rounds: int) -> dict[str, float]:
+    """Seconds that a knowledge base's pipeline takes for its chunks, by executor."""
+    executors: dict[str, PipelineExecutor] = {
+        "core's": SimplePipelineExecutor(),
+        "ours": ConcurrentPipelineExecutor(),
+    }
+    pipeline = ResolvedPipeline(
+        id="p",
+        chunker_id="c",
+        policy_version="1",
+        vector_space_id="v",
+        chunker=_Lines(id="c"),
+        embedder=QueueEmbedder(id="e", properties={"model": MODEL, "redis_url": redis_url}),
+    )
+
+    async def run(executor: PipelineExecutor, name: str) -> float:
+        knol = Knol(id=name, name=name, mimetype="text/plain")
+        began = time.monotonic()
+        rows = executor.rows_for_knol(knol=knol, fs=None, library_path="library", pipelines=[pipeline])
+        assert len([row async for row in rows]) == CHUNKS
+        return time.monotonic() - began
+
+    taken: dict[str, list[float]] = {name: [] for name in executors}
+    for at in range(rounds):
+        for name, executor in executors.items():
+            taken[name].append(asyncio.run(run(executor, f"{name} {at}")))
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
 def lone(stub: Stub, queue: QueueEmbeddings) -> dict[str, float]:
     """Milliseconds of one text's vector."""
     import litellm
@@ -126,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dimensions", type=int, default=1_536)
     parser.add_argument("--texts", type=int, default=500, help="of the bulk")
-    parser.add_argument("--only", default="shared,bulk,lone", help="which, with commas")
+    parser.add_argument("--only", default="shared,bulk,chunks,lone", help="which, with commas")
     options = parser.parse_args(arguments)
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     with ExitStack() as stack:
@@ -162,6 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(
                     f"bulk      {options.texts:,} texts of {options.dimensions} numbers: {name:14} "
                     f"{rate:8,.0f} texts/s   queue x{found['queue'] / rate:.2f}"
+                )
+        if "chunks" in chosen:
+            by_executor = chunks(valkey.url, options.rounds)
+            for name, seconds in by_executor.items():
+                print(
+                    f"chunks    {CHUNKS:,} chunks of a knowledge base: {name:7} executor {seconds:6.2f} s   "
+                    f"ours x{seconds / by_executor['ours']:.1f}"
                 )
         if "lone" in chosen:
             for name, ms in lone(stub, callers[0]).items():

@@ -192,7 +192,7 @@ def main() -> None:
     params.ui = False
     if options.embeddings:
         params.embedding = True
-        # The mean of what the model makes of each token: it was made for completions, and has none of its own.
+        # The mean over a text's tokens: the model was made for completions, and says nothing of its own.
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
