@@ -193,3 +193,9 @@ def test_documents_go_on_where_ctrl_c_stopped_them(
     again = run("fan_out.py", *arguments, env=real_env)
     assert again.stdout.startswith("4 answered, 0 failed")
     assert [len(provider.requests(f"n{number}")) for number in range(4)] == [1, 1, 1, 1]
+
+
+def test_a_guild_with_a_vector_store_finds_a_passage(env: dict[str, str]) -> None:
+    passages = ["Taxes are due in April.", "Where do cats sleep?", "It rains."]
+    found = run("library.py", "Where do cats sleep?", *passages, env=env)
+    assert found.stdout == "Where do cats sleep?\n", found.stderr
