@@ -49,6 +49,13 @@ def test_every_service_is_confined(name: str) -> None:
     assert "privileged" not in service
 
 
+def test_no_python_is_the_first_process() -> None:
+    """A SIGTERM before it handles signals would be lost."""
+    ours = [service for service in SERVICES.values() if "build" in service]
+    assert len(ours) >= 3
+    assert all(service["init"] is True for service in ours)
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_this_machines_own(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))

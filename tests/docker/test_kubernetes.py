@@ -62,6 +62,17 @@ def test_every_pod_is_confined(name: str, template: dict[str, Any]) -> None:
         assert {"readinessProbe", "livenessProbe"} <= set(container)
 
 
+def test_no_python_is_the_first_process() -> None:
+    """A SIGTERM before it handles signals would be lost."""
+    ours = [
+        template["spec"]
+        for _, template in _pods()
+        if "rusticai-llm-queue" in template["spec"]["containers"][0]["image"]
+    ]
+    assert len(ours) == 2
+    assert all(spec["shareProcessNamespace"] is True for spec in ours)
+
+
 def _environment(name: str) -> dict[str, str]:
     (container,) = manifest("Deployment", name)["spec"]["template"]["spec"]["containers"]
     return {entry["name"]: entry["value"] for entry in container["env"]}

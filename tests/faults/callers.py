@@ -49,6 +49,7 @@ class Callers:
         max_retries: int = 2,
         may_end: frozenset[Ending] = ANSWERED,
         stream: bool = False,
+        raw_text: str | None = None,
         **properties: Any,
     ) -> list[Call]:
         """Start calls with the prompts ``#PREFIX-0``, ``#PREFIX-1``, ...; returns their records."""
@@ -61,6 +62,7 @@ class Callers:
                 submitted_at=time.monotonic(),
                 max_retries=max_retries,
                 may_end=may_end,
+                raw_text=raw_text,
             )
             started.append(call)
             self._running.append(self._run(self._call(llm, call, stream=stream)))

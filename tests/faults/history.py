@@ -29,6 +29,8 @@ class Call:
     max_retries: int = 2
     #: How it may end, with the faults that the test makes.
     may_end: frozenset[Ending] = ANSWERED
+    #: What it is to be answered, where the provider's answer is given byte by byte and bears no request's id.
+    raw_text: str | None = None
 
     job_id: str | None = None
     ended_at: float | None = None
@@ -75,6 +77,8 @@ class History:
     faults: list[WorkerFault] = field(default_factory=list)
     #: When Redis took no records: an answer that came then was on its way for longer.
     outages: list[tuple[float, float]] = field(default_factory=list)
+    #: When Redis lost all it had: of what had ended before, nothing is on record any more.
+    flushes: list[float] = field(default_factory=list)
     jobs: dict[str, JobEnd] = field(default_factory=dict)
     #: What is left of the work, in words.
     leftovers: list[str] = field(default_factory=list)

@@ -46,6 +46,8 @@ class Scene:
     workers: list[NurseryWorker] = field(default_factory=list)
     faults: list[WorkerFault] = field(default_factory=list)
     outages: list[tuple[float, float]] = field(default_factory=list)
+    #: When Redis lost all it had.
+    flushes: list[float] = field(default_factory=list)
 
     def start_worker(
         self,
@@ -151,6 +153,7 @@ class Scene:
             requests=[one for one in self.provider.requests() if one.provider != "unknown"],
             faults=list(self.faults),
             outages=list(self.outages),
+            flushes=list(self.flushes),
             jobs=self.jobs(),
             leftovers=leftovers,
         )

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from faults.checker import OF_DEAD_CALLERS
 from faults.nursery import NurseryWorker
 from faults.scene import Scene
 from support.callers.malformed import malformed_messages
+from support.callers.waiting_process import waiting_process
+from support.providers.provider import Step
 from support.servers.proxy import TcpProxy
 
 WORKERS = 3
@@ -120,6 +123,10 @@ class RedisFaults:
             self.cut_off_one_worker,
             self.slow_network,
             self.malformed_messages,
+            self.refuse_writes,
+            self.keep_busy,
+            self.forget_everything,
+            self.kill_caller,
         ]
 
     def cut_connections(self) -> None:
@@ -163,6 +170,34 @@ class RedisFaults:
         with self.scene.server.client() as client:
             for raw in messages:
                 client.rpush("llm", raw)
+
+    def refuse_writes(self) -> None:
+        with self._outage(longer_s=2.0), self.scene.server.client() as client:
+            client.config_set("min-replicas-to-write", 1)
+            time.sleep(self.random.uniform(0.5, 2.5))
+            client.config_set("min-replicas-to-write", 0)
+
+    def keep_busy(self) -> None:
+        with self._outage(longer_s=2.0), self.scene.server.client() as client:
+            client.config_set("busy-reply-threshold", 50)
+            spinning = self.scene.server.client(socket_timeout=None).connection_pool.get_connection()
+            spinning.send_command("EVAL", "while true do end", 0)
+            time.sleep(self.random.uniform(0.5, 2.5))
+            client.execute_command("SCRIPT KILL")
+            spinning.disconnect()
+
+    def forget_everything(self) -> None:
+        with self.scene.server.client() as client:
+            client.flushall()
+        self.scene.flushes.append(time.monotonic())
+
+    def kill_caller(self) -> None:
+        """Of another process, whose jobs end without it."""
+        tag = f"{OF_DEAD_CALLERS}-{self.done.total()}"
+        self.scene.provider.plan(tag, Step(delay_s=2.0, words=20, chunk_delay_s=0.1, times=None))
+        with waiting_process(self.scene.server.url, f"#{tag}") as (process, _):
+            time.sleep(self.random.uniform(0.0, 0.5))
+            process.kill()
 
     def _outage(self, longer_s: float = 1.0) -> "_Outage":
         return _Outage(self.scene, longer_s)

@@ -19,6 +19,7 @@ from faults.history import Ending, History, WorkerFault
 from faults.nursery import Nursery
 from faults.scene import Scene
 from faults.soak.faults import RedisFaults, WorkerFaults
+from faults.soak.odd_answers import hostile_error, odd_answer
 from support.providers.provider import ProviderStub, Step
 from support.servers.proxy import TcpProxy
 from support.servers.valkey import ValkeyServer
@@ -28,6 +29,7 @@ ROUND_S = 45.0
 _CALLS_UNDER_WAY = 60
 #: A submit whose Redis is away is refused with a clear error.
 _ORDINARY: frozenset[Ending] = frozenset({"answered", "refused"})
+_FAILED: frozenset[Ending] = frozenset({"failed", "refused"})
 #: With no time left for another try, the provider's error is the end.
 _SHORT: frozenset[Ending] = frozenset({"answered", "refused", "timeout", "failed"})
 
@@ -179,6 +181,10 @@ def _keep_asking(scene: Scene, dice: random.Random, ends_at: float) -> None:
 
 def _ask(scene: Scene, prefix: str, dice: random.Random) -> None:
     """One call with a provider of one mood or another."""
+    odd = dice.random()
+    if odd < 0.15:
+        _ask_oddly(scene, prefix, dice, hostile=odd < 0.05)
+        return
     pace = Step(delay_s=dice.choice([0.0, 0.2, 1.0, 3.0]))
     failures = dice.choice([(), (), (), (Step(status=500),), (Step(fault="cut"),), _rate_limited()])
     stream = dice.random() < 0.3
@@ -193,6 +199,18 @@ def _ask(scene: Scene, prefix: str, dice: random.Random) -> None:
         may_end=_SHORT if short else _ORDINARY,
         stream=stream,
     )
+
+
+def _ask_oddly(scene: Scene, prefix: str, dice: random.Random, *, hostile: bool) -> None:
+    """One call whose answer, or error, is of no form that a provider should send."""
+    stream = dice.random() < 0.3
+    if hostile:
+        scene.provider.plan(f"{prefix}-0", hostile_error(dice))
+        scene.callers.ask(1, prefix, may_end=_FAILED, stream=stream)
+        return
+    step, text = odd_answer(dice, stream=stream)
+    scene.provider.plan(f"{prefix}-0", step)
+    scene.callers.ask(1, prefix, may_end=_ORDINARY, stream=stream, raw_text=text)
 
 
 def _rate_limited() -> tuple[Step, ...]:
