@@ -89,7 +89,7 @@ class History:
 
     def outage_end(self, at: float) -> float:
         """When records could be made again that could not at this moment; the moment itself if they could."""
-        return max([at, *(until_s for from_s, until_s in self.outages if from_s - 0.2 <= at <= until_s)])
+        return max([at, *(until_s for from_s, until_s in self.outages if from_s - 0.5 <= at <= until_s)])
 
     def hit(self, kinds: Iterable[Hit], from_s: float, until_s: float) -> bool:
         """Whether a worker was hit in one of these ways within a span of time."""

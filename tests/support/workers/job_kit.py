@@ -81,7 +81,7 @@ class JobKit:
         self._observers = Observers([self.ends])
         self.settlement = Settlement(self.ledger, self.sealer, self._observers)
         self.announcer = Announcer(self.ledger)
-        self.leases = Leases(self.ledger, lease=self.settings.lease, beat=self.settings.beat)
+        self.leases = Leases(self.ledger, sealer, lease=self.settings.lease, beat=self.settings.beat)
         self.provider = Provider(self.settings, dict(os.environ))
         self.reaper = Reaper(
             self.ledger, self.settlement, self.announcer, self.leases,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rustic_ai.llm_queue.tasks.frames import START
-from rustic_ai.llm_queue.tasks.job import Job, JobState
+from rustic_ai.llm_queue.tasks.job import Job, JobState, open_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.verdicts import SubmitVerdict
@@ -90,8 +90,10 @@ async def test_worker_and_client_bring_a_job_back_together(
         assert await job.submit_again() == "created"
         assert await job.claim("another", reserve=own_kit.leases.longest_gap) == ("reserved", 0)
         await own_kit.leases._renew()
-    assert (await job.field("state"), await job.field("restored")) == ("running", None)
-    assert await job.field("request") == job.job.request
+    assert await job.field("state") == "running"
+    record = await own_kit.ledger.record(job.job.id)
+    assert record is not None
+    assert open_call(record.job, own_kit.sealer) == job.execution.call, "any worker could run it"
     assert await job.claim("another") == ("leased", 0)
     await job.answered(provider)
 
@@ -113,16 +115,19 @@ async def test_its_worker_dies_in_the_end(own_kit: JobKit, provider: ProviderStu
     assert await asyncio.wait_for(job.task, 20) is None
 
 
-async def test_its_worker_dies_before_its_client_is_back(own_kit: JobKit, provider: ProviderStub) -> None:
+async def test_its_worker_dies_before_its_client_is_back(
+    make_kit: MakeKit, own_valkey: ValkeyServer, own_kit: JobKit, provider: ProviderStub
+) -> None:
     job = await lost(own_kit, provider, HELD)
     await own_kit.leases._renew()
     await own_kit.redis.zadd(keys.LEASES, {job.job.id: 1})
-    reaped = await own_kit.ledger.reap(
-        renewed_ms=await own_kit.ledger.now_ms(), within=own_kit.leases.longest_gap
-    )
-    assert reaped == [("lost", job.job.id)], "nobody else can run it"
+    await own_kit.ledger.reap(renewed_ms=await own_kit.ledger.now_ms(), within=own_kit.leases.longest_gap)
+    provider.plan("q", Step(text="again"))
+    outcome = await asyncio.wait_for(make_kit(own_valkey).run(job.job), 20)
+    assert isinstance(outcome, Answered)
+    assert outcome.account.possible_duplicate_charge
     provider.release()
-    await asyncio.wait_for(job.task, 20)
+    assert await asyncio.wait_for(job.task, 20) is None
 
 
 async def test_a_job_that_another_has_claimed_stays_with_it(own_kit: JobKit, provider: ProviderStub) -> None:
@@ -167,6 +172,18 @@ async def test_a_retry_is_put_on_record(own_kit: JobKit, provider: ProviderStub)
     provider.release()
     assert isinstance(await asyncio.wait_for(job.task, 20), Answered)
     assert len(provider.requests("q")) == 2
+
+
+async def test_a_job_that_is_parked_next_can_be_run_by_any_worker(
+    own_kit: JobKit, provider: ProviderStub
+) -> None:
+    job = await lost(own_kit, provider, Step(hold=True, status=429, retry_after_s=2.0))
+    provider.release()
+    assert await asyncio.wait_for(job.task, 20) is None, "it waits for the provider's limit"
+    record = await own_kit.ledger.record(job.job.id)
+    assert record is not None
+    assert record.state is JobState.QUEUED
+    assert open_call(record.job, own_kit.sealer) == job.execution.call
 
 
 async def test_a_worker_is_told_of_a_cancel(own_kit: JobKit, provider: ProviderStub) -> None:

@@ -66,7 +66,7 @@ class Runtime:
         )
         self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
         keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
-        self.leases = Leases(keeper, lease=settings.lease, beat=settings.beat)
+        self.leases = Leases(keeper, self._sealer, lease=settings.lease, beat=settings.beat)
         self._metrics = Metrics(settings) if settings.metrics_port else None
         self._tracing = Tracing.of_environment(worker)
         self._observers = Observers(

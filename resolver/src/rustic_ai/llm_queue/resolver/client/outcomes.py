@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import cast
 
 from redis.asyncio import Redis
@@ -15,13 +16,15 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
-from rustic_ai.llm_queue.tasks.result import decode_result
+from rustic_ai.llm_queue.tasks.result import StoredResult, decode_result
 
 from .resubmit import Resubmit
 from .waiter import Watch
 
 logger = logging.getLogger(__name__)
 
+#: A result that is opened in a thread.
+_LARGE = 512 * 1024
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -38,7 +41,7 @@ class Outcomes:
             pipe.hget(keys.job_key(job_id), "state")
             raw, state = cast("list[str | None]", await pipe.execute())
         # Of a job that waits or runs, a result can only be an old one, written again.
-        return None if raw is None or state in _UNFINISHED else self._open(raw, job_id, owner)
+        return None if raw is None or state in _UNFINISHED else await self._open(raw, job_id, owner)
 
     async def follow(
         self, watch: Watch, job_id: str, owner: Owner, resubmit: Resubmit | None, *, epoch: int = 0
@@ -72,7 +75,7 @@ class Outcomes:
     async def _heard(self, news: str, job_id: str, owner: Owner, epoch: int) -> Outcome | None:
         try:
             if news != keys.STORED:
-                result = decode_result(news, job_id=job_id, owner=owner, sealer=self._sealer)
+                result = await self._decode(news, job_id, owner)
                 if result.epoch >= epoch:
                     return result.outcome
         except ContractViolation as violation:
@@ -83,9 +86,14 @@ class Outcomes:
         except OUTAGE_ERRORS:
             return None
 
-    def _open(self, raw: str, job_id: str, owner: Owner) -> Outcome:
+    async def _decode(self, raw: str, job_id: str, owner: Owner) -> StoredResult:
+        decode = partial(decode_result, raw, job_id=job_id, owner=owner, sealer=self._sealer)
+        # All calls of the process wait for what is done on its loop.
+        return await asyncio.to_thread(decode) if len(raw) > _LARGE else decode()
+
+    async def _open(self, raw: str, job_id: str, owner: Owner) -> Outcome:
         try:
-            return decode_result(raw, job_id=job_id, owner=owner, sealer=self._sealer).outcome
+            return (await self._decode(raw, job_id, owner)).outcome
         except ContractViolation as violation:
             error = ErrorEnvelope(kind=ErrorKind.INVALID_RECORD, message=f"The stored result: {violation}")
             return Failed(account=Account(), error=error)

@@ -2,30 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
-from rustic_ai.llm_queue.tasks.job import Job, JobState
+from rustic_ai.llm_queue.tasks.job import Job
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 0.5
-#: The fields of a record by which `is_lost` judges.
-LOSS_FIELDS = ["state", "restored"]
-_UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
-
-
-def is_lost(fields: Sequence[object]) -> bool:
-    """Whether a job has to be submitted again: its record is gone, or lacks the request since it was.
-
-    The second is one that a worker has written anew because it still runs the job.
-    """
-    state, restored = fields
-    return state is None or (restored is not None and state in _UNFINISHED)
 
 
 class Resubmit:
@@ -57,7 +45,7 @@ class Resubmit:
         """Look for the job's record, for as long as Redis may be away, and write it anew if it is gone."""
         while True:
             try:
-                if is_lost(await self._redis.hmget(keys.job_key(self._job.id), LOSS_FIELDS)):
+                if await self._redis.hget(keys.job_key(self._job.id), "state") is None:
                     await self._submit_again()
             except OUTAGE_ERRORS:
                 await asyncio.sleep(_LOOK_AGAIN_S)

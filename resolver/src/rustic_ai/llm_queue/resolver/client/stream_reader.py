@@ -26,8 +26,6 @@ logger = get_logger(__name__)
 
 #: A reader that has received nothing for this long asks the ledger whether it missed something.
 _QUIET_S = 3.0
-#: A reader of its own job asks as often, though frames come, whether Redis still knows the request.
-_LOOK_S = 5.0
 #: The most that waits for a slow reader; live frames beyond it are dropped and read from the log later.
 _MOST_WAITING_BYTES = 512 * 1024
 _MESSAGE_BYTES = 128
@@ -117,7 +115,6 @@ class StreamReader:
         self._events: list[StreamEvent] = []
         self._batch: tuple[StreamEvent, ...] = ()
         self._number = 0
-        self._looked_at: float | None = None
 
     async def join(self, timeout_s: float) -> bool:
         """Subscribe, and wait for the acknowledgement: no frame of a job submitted afterwards is missed.
@@ -160,7 +157,6 @@ class StreamReader:
             elif await self._heard_something():
                 for message in self._inbox.take():
                     self._add(self._order.hear(message))
-                await self._look()
             else:
                 await self._ask()
         except OUTAGE_ERRORS as error:
@@ -214,15 +210,6 @@ class StreamReader:
             await self._resubmit.submit_if_lost()
         elif not await self._known():
             self._events.append(Gone())
-
-    async def _look(self) -> None:
-        """A worker goes on with a job that Redis has lost; should it die, too, the request must be there."""
-        now = asyncio.get_running_loop().time()
-        if self._looked_at is None:
-            self._looked_at = now
-        if self._resubmit is not None and now - self._looked_at > _LOOK_S:
-            self._looked_at = now
-            await self._resubmit.submit_if_lost()
 
     async def _known(self) -> bool:
         try:

@@ -13,7 +13,6 @@ from rustic_ai.llm_queue.tasks.ledger.keys import job_key, result_key
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
 from .background.supervised import supervised
-from .resubmit import LOSS_FIELDS, is_lost
 from .subscriptions import Subscriptions
 
 logger = get_logger(__name__)
@@ -192,9 +191,9 @@ class ResultWaiter:
         own = [job_id for job_id in job_ids if job_id in self._expected]
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in own:
-                pipe.hmget(job_key(job_id), LOSS_FIELDS)
-            found = await pipe.execute()
-        return {job_id for job_id, fields in zip(own, found, strict=True) if is_lost(fields)}
+                pipe.hget(job_key(job_id), "state")
+            states = await pipe.execute()
+        return {job_id for job_id, state in zip(own, states, strict=True) if state is None}
 
     def _following(self, job_id: str) -> list[Watch]:
         expected = self._expected.get(job_id)

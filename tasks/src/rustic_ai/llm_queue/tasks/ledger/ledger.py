@@ -48,8 +48,8 @@ from .wire import attempts_json, charge_args, milliseconds, pairs, used_args, wh
 
 #: Fewer than the arguments that some hosted servers take in one call, at two a job.
 _MOST_RENEWED_AT_ONCE = 1_000
-#: What a worker has not kept of a record, or what is not its to write.
-_NOT_KEPT = frozenset({"request", "epoch", "handbacks", "generation"})
+#: What a record submitted again says of the claims before it.
+_PROGRESS = frozenset({"epoch", "handbacks", "generation"})
 
 
 class Ledger:
@@ -139,12 +139,19 @@ class Ledger:
             return Claim(verdict, now_ms, violation=violation, epoch=epoch)
 
     async def take_back(
-        self, record: JobRecord, *, lease: timedelta, begun: int, ended: Iterable[AttemptRecord]
+        self,
+        record: JobRecord,
+        request: str,
+        *,
+        lease: timedelta,
+        begun: int,
+        ended: Iterable[AttemptRecord],
     ) -> bool:
         """Keep a claim whose record Redis has lost, if no other worker has the job now.
 
         Args:
             record: as it was claimed.
+            request: sealed, as the record had it.
             begun: provider calls that were in fact begun.
         """
         job = record.job
@@ -155,8 +162,8 @@ class Ledger:
             "attempts_begun": begun,
             "attempts": attempts_json(ended),
         }
-        submitted = {name: value for name, value in job.to_hash().items() if name not in _NOT_KEPT}
-        submitted["created_ms"] = str(record.created_ms)
+        submitted = {name: value for name, value in job.to_hash().items() if name not in _PROGRESS}
+        submitted |= {"request": request, "created_ms": str(record.created_ms)}
         progress = [part for pair in own.items() if pair[1] is not None for part in pair]
         head = [job.id, record.epoch, job.fingerprints, milliseconds(lease), record.deadline_ms]
         head += [self._ttl_ms, job.generation, len(progress)]

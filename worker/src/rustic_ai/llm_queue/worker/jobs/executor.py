@@ -22,7 +22,6 @@ from ..attempts.attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePasse
 from ..provider.provider import Provider
 from ..provider.targets.policy import check_job
 from ..settings import WorkerSettings
-from . import take_back
 from .announcer import Announcer
 from .execution import Execution, Stopped, StopReason
 from .intake import Intake
@@ -32,6 +31,7 @@ from .observers import Observers
 from .reuse_port import Reuse
 from .settlement import Settlement, expired, gave_up, worker_fault, worker_lost
 from .streaming.publisher import StreamPublisher
+from .take_back import TakeBack, claim_when_free
 
 logger = get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Executor:
     async def _claim(self, execution: Execution) -> bool:
         job_id = execution.job_id
         try:
-            claim = await take_back.claim(self.ledger, execution, self.settings, self.leases.longest_gap)
+            claim = await claim_when_free(self.ledger, execution, self.settings, self.leases.longest_gap)
         except Stopped:
             # Its wake-up goes with it: a reaper sends another.
             return False
@@ -180,14 +180,16 @@ class Executor:
         return execution.answer
 
     def _attempts(self, execution: Execution, call: Call, sink: ChunkSink | None) -> Awaitable[Answer]:
-        gates, lease = self.call_gates, self.settings.lease
+        journal = LedgerJournal(
+            self.ledger, self.call_gates, self.cooldowns, self.intake, execution, self._take_back
+        )
         return attempt_all(
             call,
             log=execution.attempts,
             deadline_s=execution.deadline_s,
             provider=self.provider,
             settings=self.settings,
-            journal=LedgerJournal(self.ledger, gates, self.cooldowns, self.intake, execution, lease=lease),
+            journal=journal,
             sink=sink,
             org=execution.owner.org,
         )
@@ -196,7 +198,7 @@ class Executor:
         if execution.reused is not None and self.reuse is not None:
             outcome = await self._pass_on(self.reuse.keep, execution, outcome) or outcome
         verdict, outcome = await self._finish(execution, outcome)
-        if verdict == "stale" and await take_back.take_back(self.ledger, execution, self.settings.lease):
+        if verdict == "stale" and await self._take_back(execution):
             verdict, outcome = await self._finish(execution, outcome)
         if verdict == "stale":
             logger.warning("Job %s ended here after its lease was lost: nothing is written", execution.job_id)
@@ -206,6 +208,10 @@ class Executor:
         if execution.reused is not None and self.reuse is not None:
             await self._pass_on(self.reuse.share, execution, outcome)
         return outcome
+
+    @property
+    def _take_back(self) -> TakeBack:
+        return TakeBack(self.ledger, self.sealer, self.settings.lease)
 
     async def _finish(self, execution: Execution, outcome: Outcome) -> tuple[FinishVerdict, Outcome]:
         target = execution.attempts.target

@@ -15,7 +15,7 @@ from ..admission.gate import CallGate, NextCall, Refused, Verdict
 from ..provider.targets.credentials import Target
 from .execution import Execution, Stopped, StopReason
 from .intake import Intake
-from .take_back import take_back
+from .take_back import TakeBack
 
 _STOPS: Mapping[Verdict, StopReason] = {
     "parked": StopReason.PARKED,
@@ -27,7 +27,7 @@ _STOPS: Mapping[Verdict, StopReason] = {
 class LedgerJournal:
     """Admits every provider call, and puts it on record in the ledger before it is made."""
 
-    __slots__ = ("_cooldowns", "_execution", "_gates", "_intake", "_lease", "_ledger")
+    __slots__ = ("_cooldowns", "_execution", "_gates", "_intake", "_ledger", "_take_back")
 
     def __init__(
         self,
@@ -36,11 +36,10 @@ class LedgerJournal:
         cooldowns: Cooldowns,
         intake: Intake,
         execution: Execution,
-        *,
-        lease: timedelta,
+        take_back: TakeBack,
     ) -> None:
         self._ledger, self._gates, self._cooldowns = ledger, gates, cooldowns
-        self._intake, self._execution, self._lease = intake, execution, lease
+        self._intake, self._execution, self._take_back = intake, execution, take_back
 
     async def admit(self, call: NextCall) -> ErrorEnvelope | None:
         """The error of a call that a gate refuses, None for one that may go.
@@ -51,7 +50,7 @@ class LedgerJournal:
         for gate in self._gates:
             try:
                 verdict = await gate.admit(self._execution, call)
-                if verdict == "lost" and await take_back(self._ledger, self._execution, self._lease):
+                if verdict == "lost" and await self._take_back(self._execution):
                     verdict = await gate.admit(self._execution, call)
             except Refused as refused:
                 return refused.envelope
@@ -88,7 +87,7 @@ class LedgerJournal:
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
         """Raises `Stopped` when the lease was lost."""
         if not await self._recorded(number, ended):
-            held = await take_back(self._ledger, self._execution, self._lease)
+            held = await self._take_back(self._execution)
             if not (held and await self._recorded(number, ended)):
                 self._stop(StopReason.LOST)
 

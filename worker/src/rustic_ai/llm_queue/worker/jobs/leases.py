@@ -10,9 +10,10 @@ from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger.keys import CANCEL_CHANNEL
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from .execution import Execution, StopReason
-from .take_back import take_back
+from .take_back import TakeBack
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ _TIMER_MS = 50
 class Leases:
     """The jobs this process holds, kept alive by one renewal a beat for all of them."""
 
-    def __init__(self, ledger: Ledger, *, lease: timedelta, beat: timedelta) -> None:
+    def __init__(self, ledger: Ledger, sealer: Sealer, *, lease: timedelta, beat: timedelta) -> None:
         self._ledger = ledger
+        self._take_back = TakeBack(ledger, sealer, lease)
         self._lease, self._beat_s = lease, beat.total_seconds()
         self._held: dict[str, Execution] = {}
         self.lost = 0
@@ -92,7 +94,7 @@ class Leases:
         await asyncio.gather(*map(self._take_back_or_lose, lost))
 
     async def _take_back_or_lose(self, execution: Execution) -> None:
-        if not await take_back(self._ledger, execution, self._lease):
+        if not await self._take_back(execution):
             self._lose(execution)
 
     def _lose(self, execution: Execution) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.job import JobRecord
+from rustic_ai.llm_queue.tasks.json_weight import weighs_more
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import FinishVerdict, Ledger
-from rustic_ai.llm_queue.tasks.outcome import Account, Cancelled, Expired, Failed, Outcome
+from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled, Expired, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
@@ -22,6 +25,10 @@ logger = get_logger(__name__)
 UNKNOWN_OWNER = Owner(org="unknown", guild="unknown", agent="unknown")
 #: A caller's clock starts before the ledger's: it gives up so much earlier, or by this part of its timeout.
 _LEAD_MS, _LEAD_PART = 1_000, 10
+
+
+#: Characters and values of an answer that is written down, and sealed, in a thread.
+_LARGE = 256 * 1024
 
 
 class Settlement:
@@ -47,12 +54,14 @@ class Settlement:
 
         Returns the outcome that was written: a worker's fault where the given one has no written form.
         """
+        encode = partial(encode_result, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
         try:
-            meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
+            large = isinstance(outcome, Answered) and weighs_more(outcome.response, _LARGE)
+            meta = await asyncio.to_thread(encode, outcome) if large else encode(outcome)
         except Exception as error:
             logger.exception("How job %s ended cannot be written down", job_id)
             outcome = Failed(account=_plain_account(outcome), error=worker_fault(error))
-            meta = encode_result(outcome, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
+            meta = encode(outcome)
         dead = isinstance(outcome, Failed)
         verdict = await self._ledger.finish(
             job_id,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
+from rustic_ai.llm_queue.tasks.job import seal_call
 from rustic_ai.llm_queue.tasks.ledger.ledger import Claim, Ledger
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
+from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from ..settings import WorkerSettings
 from .execution import Execution
@@ -15,7 +18,9 @@ from .execution import Execution
 logger = get_logger(__name__)
 
 
-async def claim(ledger: Ledger, execution: Execution, settings: WorkerSettings, reserve: timedelta) -> Claim:
+async def claim_when_free(
+    ledger: Ledger, execution: Execution, settings: WorkerSettings, reserve: timedelta
+) -> Claim:
     """Claim the job. One that its client has submitted again is left to an earlier holder for a while.
 
     Args:
@@ -38,15 +43,31 @@ async def claim(ledger: Ledger, execution: Execution, settings: WorkerSettings, 
         await execution.work(asyncio.sleep(found.reserved_for.total_seconds()))
 
 
-async def take_back(ledger: Ledger, execution: Execution, lease: timedelta) -> bool:
-    """Whether a job whose lease seems lost is this claim's after all, because it was Redis that lost the job.
+@dataclass(frozen=True)
+class TakeBack:
+    """Keeps jobs that Redis has lost with the worker that runs them."""
 
-    To be asked before work is given up or an answer thrown away. Raises redis-py's errors.
-    """
-    if execution.record is None:
-        return False
-    log = execution.attempts
-    held = await ledger.take_back(execution.record, lease=lease, begun=log.begun, ended=log.records)
-    if held:
-        logger.warning("Redis has lost job %s, which its worker goes on with", execution.job_id)
-    return held
+    ledger: Ledger
+    sealer: Sealer
+    lease: timedelta
+
+    async def __call__(self, execution: Execution) -> bool:
+        """Whether a job whose lease seems lost is this claim's after all, because Redis lost the job.
+
+        To be asked before work is given up or an answer thrown away. Raises redis-py's errors.
+        """
+        record, log = execution.record, execution.attempts
+        if record is None:
+            return False
+        request = record.job.request
+        if not request:
+            if execution.call is None:
+                return False
+            # Its text was dropped once it was opened.
+            request, _ = seal_call(execution.call, self.sealer, job_id=record.job.id, owner=record.job.owner)
+        held = await self.ledger.take_back(
+            record, request, lease=self.lease, begun=log.begun, ended=log.records
+        )
+        if held:
+            logger.warning("Redis has lost job %s, which its worker goes on with", execution.job_id)
+        return held

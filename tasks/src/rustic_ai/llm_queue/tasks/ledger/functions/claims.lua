@@ -94,7 +94,6 @@ register('renew', renew)
 
 -- Redis has lost the record of a job that its holder still runs, whose call would be billed again: the holder
 -- writes it anew, or takes over the one that the client has submitted again and that nobody has claimed.
--- The holder has not kept the request: until the client brings it again (`submit`) nobody else can run the job.
 -- keys: job; own: its progress, then what was submitted, each as fields
 -- returns: 1, or 0 when it is another's job, or has ended
 local function take_back(keys, args)
@@ -105,8 +104,7 @@ local function take_back(keys, args)
   if state == 'running' then return current == epoch and 1 or 0 end
   if redis.call('EXISTS', keys[1]) == 0 then
     if tonumber(deadline_ms) <= now then return 0 end
-    redis.call('HSET', keys[1], 'restored', 1, unpack(args, 9 + own))
-    redis.call('HSET', keys[1], 'deadline_ms', deadline_ms, 'generation', generation + 1, 'on_worker_loss', 'fail')
+    redis.call('HSET', keys[1], 'deadline_ms', deadline_ms, 'generation', generation + 1, unpack(args, 9 + own))
     redis.call('PEXPIRE', keys[1], deadline_ms - now + ttl_ms)
     redis.call('ZADD', DEADLINES, deadline_ms, id)
   elseif state ~= 'queued' or cancel_by or known ~= fingerprints

@@ -19,27 +19,13 @@ local function waits_its_turn(id, queue, list)
   return true
 end
 
--- The worker that runs a job has written its record anew, without what it did not keep.
-local function bring_request(job, args)
-  for i = 8, #args, 2 do
-    local name = args[i]
-    if name ~= 'epoch' and name ~= 'handbacks' and name ~= 'generation' then
-      redis.call('HSET', job, name, args[i + 1])
-    end
-  end
-  redis.call('HDEL', job, 'restored')
-end
-
 -- keys: job, [idempotency key]; list: Celery's, which takes the wake-up; then the record's fields
 -- returns: {'created' | 'exists' | 'conflict', job id}
 local function submit(keys, args)
   local id, fingerprints, timeout_ms, record_ttl_ms, idempotency_ttl_ms, list, wakeup = unpack(args, 1, 7)
   local known = redis.call('HGET', keys[1], 'fingerprints')
   if known then
-    if not same_request(known, fingerprints) then return {'conflict', id} end
-    local restored, state = fields(id, 'restored', 'state')
-    if restored and not FINAL[state] then bring_request(keys[1], args) end
-    return {'exists', id}
+    return {same_request(known, fingerprints) and 'exists' or 'conflict', id}
   end
   local now = now_ms()
   if keys[2] then

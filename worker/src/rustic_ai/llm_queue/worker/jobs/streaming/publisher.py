@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from ...settings import WorkerSettings
 from ..execution import Execution, StopReason
-from ..take_back import take_back
+from ..take_back import TakeBack
 from .frame_buffer import FrameBuffer
 
 logger = get_logger(__name__)
@@ -42,7 +42,7 @@ class StreamPublisher:
         self._flush_s = settings.stream_flush.total_seconds()
         self._flush_bytes = settings.stream_flush_bytes
         self._max_bytes = settings.stream_max_bytes
-        self._lease = settings.lease
+        self._take_back = TakeBack(ledger, sealer, settings.lease)
         #: Sent in the current attempt.
         self._sent_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -155,7 +155,7 @@ class StreamPublisher:
         at = FrameId(frame.epoch, frame.seq)
         try:
             held = await self._ledger.emit(self._job.id, at, raw, void_before=void_before)
-            if not held and await take_back(self._ledger, self._execution, self._lease):
+            if not held and await self._take_back(self._execution):
                 held = await self._ledger.emit(self._job.id, at, raw, void_before=void_before)
         except _REDIS_FAILS as error:
             logger.warning("Job %s goes on without its stream: %s", self._job.id, type(error).__name__)

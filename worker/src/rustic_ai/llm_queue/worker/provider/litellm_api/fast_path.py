@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from litellm import LlmProviders, get_llm_provider
 
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
+from ..wire.bodies import LARGE_BYTES
 from . import seam
 from .fast_post import lean_post
 
@@ -102,6 +104,9 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
             provider=_PROVIDERS[provider],
             config=request.config,
         )
+        if len(response.content) > LARGE_BYTES:
+            # All other calls of the worker wait for what is done on its loop.
+            return await asyncio.to_thread(_read, request, response)
         return _read(request, response)
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider=provider) from error

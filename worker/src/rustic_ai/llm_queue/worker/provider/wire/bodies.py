@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
-from ..answers.json_value import Cleaner, clean, read_json, write_json
+from ..answers.json_value import Cleaner, clean, read_json, read_large_json, write_json, write_large_json
 from ..answers.openai_form import mend_openai_form
 from ..answers.usage_form import mend_usages
 from ..failures.kinds import AnswerTooLarge, MalformedAnswer
@@ -22,10 +22,16 @@ _BLANKS, _LONG_BLANKS = re.compile(rb"\s+"), re.compile(r"\s+")
 #: More values than this, by their separators, would take the reading of an answer too long.
 _MOST_VALUES = 500_000
 _DONE = b"[DONE]"
+#: What is longer is read and mended in a thread: milliseconds for each megabyte.
+LARGE_BYTES = 512 * 1024
 
 
 class Body(Protocol):
     """Takes a body in as it comes and gives it on."""
+
+    @property
+    def large(self) -> bool:
+        """What is kept makes the next step one for a thread."""
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """What can be given on after one more piece. Raises `AnswerTooLarge`, or another `ProviderFault`."""
@@ -42,6 +48,10 @@ class WholeBody:
         self._pieces: list[bytes] = []
         self._size = 0
 
+    @property
+    def large(self) -> bool:
+        return self._mends and self._size > LARGE_BYTES
+
     def feed(self, piece: bytes) -> Iterator[bytes]:
         self._size += len(piece)
         _check_size(self._size, self._limit)
@@ -55,6 +65,8 @@ class WholeBody:
 
 class ErrorBody:
     """An error's body, cut before anybody looks for words in it."""
+
+    large = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -79,6 +91,10 @@ class LineBody:
         self._tail: list[bytes] = []
         self._size = 0
         self._cleaner = Cleaner(streamed=True)
+
+    @property
+    def large(self) -> bool:
+        return self._size > LARGE_BYTES
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         *lines, tail = piece.splitlines(keepends=True) or [b""]
@@ -108,6 +124,8 @@ class LineBody:
 class OpaqueBody:
     """A stream that is neither lines nor text: it is given on as it comes."""
 
+    large = False
+
     def feed(self, piece: bytes) -> Iterator[bytes]:
         yield piece
 
@@ -118,13 +136,15 @@ class OpaqueBody:
 def mended_answer(raw: bytes) -> bytes:
     """A whole answer, as it came if it needed nothing. Raises `ReportedError` for one that is an error."""
     _check_values(raw)
+    large = len(raw) > LARGE_BYTES
     try:
-        answer = read_json(raw)
+        answer = read_large_json(raw) if large else read_json(raw)
     except ValueError:
         return raw  # its reader reports it
     if not isinstance(answer, dict):
         return raw
-    return write_json(_mended(answer, Cleaner(), streamed=False))
+    mended = _mended(answer, Cleaner(), streamed=False)
+    return write_large_json(mended) if large else write_json(mended)
 
 
 def mended_line(line: bytes, cleaner: Cleaner) -> bytes:

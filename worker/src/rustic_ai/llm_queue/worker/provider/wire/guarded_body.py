@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 
 import httpx
 
@@ -50,10 +52,14 @@ class _AsyncGuarded(httpx.AsyncByteStream):
         with noting_faults(self._exchange, ProviderFault):
             async for piece in self._stream:
                 for plain in self._inflater.feed(piece):
-                    for ready in self._body.feed(plain):
+                    for ready in await self._step(partial(self._body.feed, plain)):
                         yield ready
-            for rest in self._body.end():
+            for rest in await self._step(self._body.end):
                 yield rest
+
+    async def _step(self, step: Callable[[], Iterator[bytes]]) -> Iterable[bytes]:
+        # All other calls of the worker wait for what is done on its loop.
+        return await asyncio.to_thread(lambda: list(step())) if self._body.large else step()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
