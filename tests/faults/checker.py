@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from faults.history import Call, History
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from support.providers.provider import ProviderRequest
 
 #: How much later than its deadline a call may end, on a machine that is busy: the last look at
 #: the record alone takes up to 0.5 s.
 DEADLINE_SLACK_S = 3.0
+REFUSED_AFTER_S = QueueSettings().redis_timeout.total_seconds()
 #: How long after a worker's death the provider notices, and how long an answer may have been on its
 #: way to the ledger when its worker died.
 _NOTICED_S = 2.0
@@ -88,7 +90,9 @@ def _ending(call: Call) -> Iterator[str]:
         return
     if call.ending not in call.may_end:
         yield f"ended as {call.ending} ({call.error}), may end as {', '.join(sorted(call.may_end))}"
-    late_s = call.ended_at - call.submitted_at - call.timeout_s
+    # A submit is refused once Redis has not taken it for so long, however short the call's own timeout is.
+    due_s = max(call.timeout_s, REFUSED_AFTER_S) if call.ending == "refused" else call.timeout_s
+    late_s = call.ended_at - call.submitted_at - due_s
     if late_s > DEADLINE_SLACK_S:
         yield f"its caller waited {late_s:.1f} s past the deadline"
 
@@ -145,10 +149,13 @@ def _requests(history: History, call: Call, verdict: Verdict) -> Iterator[str]:
     tries = failed + (1 if requests and _failed(requests[-1]) else 0)
     if tries > call.max_retries + 1:
         yield f"{tries} failed requests, {call.max_retries + 1} are allowed"
+    ended_at = call.ended_at if call.ended_at is not None else float("inf")
+    # The attempts on a record that Redis has lost are lost, too.
     generation = history.jobs[call.job_id].generation if call.job_id in history.jobs else 0
+    forgotten = generation or any(call.submitted_at <= at <= ended_at for at in history.flushes)
     if (
         call.ending == "answered"
-        and not generation
+        and not forgotten
         and len(requests) > max(one.number for one in call.attempts)
     ):
         yield f"{len(requests)} provider requests, only {len(call.attempts)} attempts on record"

@@ -129,6 +129,7 @@ def _explain(scene: Scene, history: History, verdict: Verdict) -> Iterator[str]:
                 f"    request {one.id} {one.received_at:.2f} to {one.ended_at or 0:.2f} status {one.status} "
                 f"fault {one.fault} completed {one.completed} closed by client {one.client_closed}"
             )
+        yield f"    Redis forgot everything at {[round(at, 2) for at in history.flushes]}"
         for kind, events in (("fault", history.faults), ("outage", history.outages)):
             yield from (f"    {kind} {one}" for one in events if _overlaps(one, *around))
         for worker in scene.workers:

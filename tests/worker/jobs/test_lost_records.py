@@ -123,7 +123,8 @@ async def test_its_worker_dies_before_its_client_is_back(
     await own_kit.redis.zadd(keys.LEASES, {job.job.id: 1})
     await own_kit.ledger.reap(renewed_ms=await own_kit.ledger.now_ms(), within=own_kit.leases.longest_gap)
     provider.plan("q", Step(text="again"))
-    outcome = await asyncio.wait_for(make_kit(own_valkey).run(job.job), 20)
+    another = make_kit(own_valkey)
+    outcome = await asyncio.wait_for(another.run(job.job), 20)
     assert isinstance(outcome, Answered)
     assert outcome.account.possible_duplicate_charge
     provider.release()
@@ -209,6 +210,8 @@ async def test_a_worker_leaves_a_job_to_its_holder_until_that_had_time(
     await job.submit_again()
     provider.plan("q", Step(text="again"))
     another = make_kit(own_valkey, lease="1s", beat="300ms")
+    renewing = asyncio.create_task(another.leases.run())
     outcome = await asyncio.wait_for(another.run(job.job), 20)
     assert isinstance(outcome, Answered)
     assert len(provider.requests("q")) == 2
+    renewing.cancel()

@@ -8,6 +8,7 @@ import pytest
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Answered
+from support.processes.wait import async_wait_until
 from support.workers.job_kit import JobKit
 from worker.jobs.conftest import MakeKit
 
@@ -24,7 +25,7 @@ async def lost(kit: JobKit, prompt: str = "why #q", **fields: Any) -> Job:
 async def reap(kit: JobKit) -> None:
     """One sweep of a worker whose own renewals are steady."""
     kit.leases._renewed_ms = await kit.ledger.now_ms()
-    kit.leases._steady_since_ms = 0
+    kit.leases.steady_since_ms = 0
     await kit.reaper._reap()
 
 
@@ -66,9 +67,13 @@ async def test_a_job_that_was_lost_too_often_is_given_up(kit: JobKit) -> None:
 
 async def test_a_waiting_job_past_its_deadline_is_expired(kit: JobKit) -> None:
     job = await kit.submit("why", timeout_ms=1)
-    for _ in range(2):
+
+    async def expired() -> bool:
         await reap(kit)
-    assert await kit.state(job) is JobState.EXPIRED
+        return await kit.state(job) is JobState.EXPIRED
+
+    await async_wait_until(expired, 10)
+    await reap(kit)
     assert kit.ends.concluded_ids == [(job.id, "expired")]
 
 

@@ -117,14 +117,19 @@ class Ledger:
         lease: timedelta,
         most_losses: int,
         reserve: timedelta = timedelta(0),
+        steady_since_ms: int = 0,
+        renewed_ms: int = 0,
     ) -> Claim:
         """Take the job for `lease`, unless it is another's, has ended or has no tries left.
 
         Args:
             reserve: for so long a job that Redis has lost, and its client has submitted again, is left to a
                 worker that still runs it: see `take_back`.
+            steady_since_ms: since when the caller's own renewals have gone through, on Redis' clock, and
+            renewed_ms: the latest of them: the holder's have gone through, too.
         """
         args = [job_id, worker, token, milliseconds(lease), most_losses, milliseconds(reserve)]
+        args += [steady_since_ms, renewed_ms]
         verdict, now_ms, *rest = await self._library.call("claim", [keys.job_key(job_id)], args)
         if not rest:
             return Claim(verdict, now_ms)

@@ -23,6 +23,7 @@ from ..provider.provider import Provider
 from ..provider.targets.policy import check_job
 from ..settings import WorkerSettings
 from .announcer import Announcer
+from .claim_when_free import claim_when_free
 from .execution import Execution, Stopped, StopReason
 from .intake import Intake
 from .journal import LedgerJournal
@@ -31,7 +32,7 @@ from .observers import Observers
 from .reuse_port import Reuse
 from .settlement import Settlement, expired, gave_up, worker_fault, worker_lost
 from .streaming.publisher import StreamPublisher
-from .take_back import TakeBack, claim_when_free
+from .take_back import TakeBack
 
 logger = get_logger(__name__)
 
@@ -86,7 +87,7 @@ class Executor:
     async def _claim(self, execution: Execution) -> bool:
         job_id = execution.job_id
         try:
-            claim = await claim_when_free(self.ledger, execution, self.settings, self.leases.longest_gap)
+            claim = await claim_when_free(self.ledger, execution, self.settings, self.leases)
         except Stopped:
             # Its wake-up goes with it: a reaper sends another.
             return False

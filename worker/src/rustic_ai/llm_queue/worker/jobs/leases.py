@@ -37,7 +37,7 @@ class Leases:
         #: The latest renewal, and the first since which none was interrupted, on Redis' clock: it
         #: also shows when this process, or all of the machine, stood still.
         self._renewed_ms: int | None = None
-        self._steady_since_ms = 0
+        self.steady_since_ms = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -47,8 +47,13 @@ class Leases:
         """Redis' time of the latest renewal, if renewals have gone through for one whole lease."""
         if self._renewed_ms is None:
             return None
-        steady_for_ms = self._renewed_ms - self._steady_since_ms
+        steady_for_ms = self._renewed_ms - self.steady_since_ms
         return self._renewed_ms if steady_for_ms >= _ms(self._lease) - _TIMER_MS else None
+
+    @property
+    def renewed_ms(self) -> int:
+        """Redis' time of the latest renewal; 0 before the first."""
+        return self._renewed_ms or 0
 
     def hold(self, execution: Execution) -> None:
         """Renew the job's lease until `let_go`."""
@@ -104,7 +109,7 @@ class Leases:
 
     def _note(self, now_ms: int) -> None:
         if self._renewed_ms is None or now_ms - self._renewed_ms > _ms(self.longest_gap):
-            self._steady_since_ms = now_ms
+            self.steady_since_ms = now_ms
         self._renewed_ms = now_ms
 
 

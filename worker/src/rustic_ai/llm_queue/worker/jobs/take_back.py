@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import uuid4
 
 from rustic_ai.llm_queue.tasks.job import seal_call
-from rustic_ai.llm_queue.tasks.ledger.ledger import Claim, Ledger
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
-from ..settings import WorkerSettings
 from .execution import Execution
 
 logger = get_logger(__name__)
-
-
-async def claim_when_free(
-    ledger: Ledger, execution: Execution, settings: WorkerSettings, reserve: timedelta
-) -> Claim:
-    """Claim the job. One that its client has submitted again is left to an earlier holder for a while.
-
-    Args:
-        reserve: the longest time in which a worker notices that Redis has lost a job it runs.
-
-    Raises `Stopped`.
-    """
-    token = uuid4().hex
-    while True:
-        found = await ledger.claim(
-            execution.job_id,
-            worker=execution.worker,
-            token=token,
-            lease=settings.lease,
-            most_losses=settings.most_losses,
-            reserve=reserve,
-        )
-        if found.verdict != "reserved":
-            return found
-        await execution.work(asyncio.sleep(found.reserved_for.total_seconds()))
 
 
 @dataclass(frozen=True)

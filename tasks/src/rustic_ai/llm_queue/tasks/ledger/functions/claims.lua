@@ -16,7 +16,7 @@ end
 -- worker ran it to its end), leased, expired, exhausted, and reserved (for an earlier holder; the third is
 -- for how many ms). A worker that lost the reply asks again with the same token and is granted again.
 local function claim(keys, args)
-  local id, worker, token, lease_ms, most_losses, reserved_ms = unpack(args)
+  local id, worker, token, lease_ms, most_losses, reserved_ms, steady_since_ms, renewed_ms = unpack(args)
   local now = now_ms()
   local state, deadline, epoch, handbacks, holder, loss, queue, priority, generation, created, claimed =
     fields(id, 'state', 'deadline_ms', 'epoch', 'handbacks', 'claim_token', 'on_worker_loss', 'queue', 'priority',
@@ -33,7 +33,10 @@ local function claim(keys, args)
   if number(deadline, 0) <= now then return {'expired', now, redis.call('HGETALL', keys[1])} end
   epoch = number(epoch, 0)
   if submitted_again(epoch, generation, claimed) then
-    local left_ms = number(created, 0) + tonumber(reserved_ms) - now
+    -- Of the time in which Redis was away its holder has had nothing.
+    local from = math.max(number(created, 0), tonumber(steady_since_ms))
+    if now - renewed_ms > tonumber(reserved_ms) then from = now end
+    local left_ms = from + tonumber(reserved_ms) - now
     if left_ms > 0 then return {'reserved', now, left_ms} end
   end
   local losses = epoch - number(handbacks, 0)
