@@ -101,8 +101,9 @@ def _ledger(history: History, call: Call) -> Iterator[str]:
     job = history.jobs.get(call.job_id or "")
     if job is None or job.result is None:
         # A record that came back without its result is one that a renewal was about to bring back.
-        forgotten = call.ended_at is not None and any(call.ended_at <= at + 1.0 for at in history.flushes)
-        if forgotten:
+        # A caller that had given up brings nothing back.
+        since = call.submitted_at if call.ending in ("timeout", "refused") else (call.ended_at or 0.0) - 1.0
+        if any(since <= at for at in history.flushes):
             return
     if job is None:
         if call.accepted:
