@@ -190,7 +190,7 @@ def _was_hit(history: History, request: ProviderRequest, following: ProviderRequ
     """Whether its worker was lost before the answer was on record."""
     ended_at = request.ended_at if request.ended_at is not None else following.received_at
     if request.completed:
-        recorded_by = history.outage_end(ended_at) + _ON_ITS_WAY_S
+        recorded_by = history.recorded_by(ended_at, _ON_ITS_WAY_S)
         return history.hit(("killed", "frozen", "handed back"), ended_at - 0.2, recorded_by)
     cut_short = history.hit(("killed", "handed back", "forgotten"), ended_at - _NOTICED_S, ended_at + 0.2)
     return cut_short or history.hit(("frozen",), request.received_at, ended_at)

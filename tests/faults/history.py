@@ -87,9 +87,16 @@ class History:
         """The provider's requests for one call, in the order of arrival."""
         return sorted((one for one in self.requests if one.tag == tag), key=lambda one: one.received_at)
 
-    def outage_end(self, at: float) -> float:
-        """When records could be made again that could not at this moment; the moment itself if they could."""
-        return max([at, *(until_s for from_s, until_s in self.outages if from_s - 0.5 <= at <= until_s)])
+    def recorded_by(self, answered_at: float, on_its_way_s: float) -> float:
+        """The last moment at which an answer may still have been on its way to the ledger.
+
+        Each outage that begins before then lengthens the way: until it has ended, and as long again.
+        """
+        latest = answered_at + on_its_way_s
+        for from_s, until_s in sorted(self.outages):
+            if from_s <= latest and until_s >= answered_at:
+                latest = max(latest, until_s + on_its_way_s)
+        return latest
 
     def hit(self, kinds: Iterable[Hit], from_s: float, until_s: float) -> bool:
         """Whether a worker was hit in one of these ways within a span of time."""

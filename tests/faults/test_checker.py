@@ -182,6 +182,25 @@ def test_a_rerun_that_nothing_excuses_or_announces_is_found(damage: Damage) -> N
     assert verdict.avoidable_duplicates == (damage is not hidden_charge)
 
 
+def answered_twice(*outages: tuple[float, float], killed_at: float) -> History:
+    """One call whose first answer did not reach the ledger before its worker was killed."""
+    history = rerun()
+    history.requests = [request(1, 100.2, 100.4), request(2, killed_at + 1, killed_at + 1.2)]
+    history.faults = [WorkerFault("killed", killed_at, killed_at)]
+    history.outages = list(outages)
+    history.calls[0].timeout_s, history.calls[0].ended_at = 60, killed_at + 2
+    return history
+
+
+def test_an_answer_waits_for_as_long_as_redis_takes_no_records() -> None:
+    assert check(answered_twice(killed_at=102)).violations == []
+    assert check(answered_twice(killed_at=105)).avoidable_duplicates == 1
+    one_after_the_other = (104.0, 107.0), (102.0, 105.0)
+    assert check(answered_twice(*one_after_the_other, killed_at=108.5)).violations == []
+    assert check(answered_twice(*one_after_the_other, killed_at=110)).avoidable_duplicates == 1
+    assert check(answered_twice((103.0, 107.0), killed_at=106)).avoidable_duplicates == 1
+
+
 def test_a_refused_submit_may_exist_or_not() -> None:
     history = good()
     (call,) = history.calls
