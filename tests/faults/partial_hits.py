@@ -25,7 +25,7 @@ from rustic_ai.llm_queue.tasks.call import EmbeddingCall
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
-from rustic_ai.llm_queue.tasks.reuse import CacheMode, CachePolicy, CacheScope, ReuseOptions
+from rustic_ai.llm_queue.tasks.reuse.options import CacheMode, CachePolicy, CacheScope, ReuseOptions
 from rustic_ai.llm_queue.tasks.vectors import pack_vectors, unpack_vectors
 from rustic_ai.llm_queue.worker.jobs.execution import Execution
 from rustic_ai.llm_queue.worker.jobs.reuse_port import VectorTicket
@@ -97,7 +97,7 @@ class World:
     def _check(
         self, call: EmbeddingCall, owner: Owner, ticket: VectorTicket, outcome: Any, dimensions: int
     ) -> None:
-        found = len(ticket.kept)
+        found = len(ticket.kept.by_place)
         self.seen["hit" if found == len(call.texts) else "partial" if found else "miss"] += 1
         if isinstance(outcome, Failed):
             self.seen["refused for its length"] += 1

@@ -165,6 +165,33 @@ def test_a_batch_of_an_agents_on_real_parts(llm: MakeLLM, provider: ProviderStub
     assert len(provider.requests("ok")) == 1
 
 
+def test_lines_may_share_their_answers(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    provider.plan("same", Step(text="said once", times=None))
+    shared = {"single_flight": True, "cache_ttl_s": 60}
+    requests.write_text(
+        "".join(request_line(f"r{at}", "#same", **shared) for at in range(3))
+        + embedding_line("first", ["a", "b"], cache_ttl_s=60)
+        + embedding_line("wrong", ["a"], cache_ttl_s=-1)
+        + embedding_line("flight", ["a"], single_flight=True)
+    )
+    llm_queue("batch", str(requests), "-o", str(answers))
+    found = output(answers)
+    for at in range(3):
+        body = found[f"r{at}"]["response"]["body"]
+        assert body["choices"][0]["message"]["content"] == "said once"
+    (asked,) = provider.requests("same")
+    assert not shared.keys() & asked.body.keys(), "the queue's own fields stay here"
+    assert "cache_ttl_s" in found["wrong"]["error"]["message"]
+    assert "single_flight" in found["flight"]["error"]["message"]
+    requests.write_text(embedding_line("second", ["b", "c"], cache_ttl_s=60))
+    llm_queue("batch", str(requests), "-o", str(answers.with_name("more.jsonl")))
+    texts = [one.body["input"] for one in provider.requests() if "input" in one.body]
+    assert texts == [["a", "b"], ["c"]]
+
+
 def embedding_line(custom_id: str, given: Any, **body: Any) -> str:
     whole = {"model": "openai/text-embedding-3-small", "input": given, **body}
     return json.dumps({"custom_id": custom_id, "url": "/v1/embeddings", "body": whole}) + "\n"

@@ -143,6 +143,20 @@ async def test_embeddings_have_a_row_of_their_own(redis: Redis) -> None:
     }
 
 
+async def test_vectors_that_were_kept_are_booked_as_savings(redis: Redis) -> None:
+    ledger = Ledger(redis, result_ttl=TTL)
+    vectors = pack_vectors([floats_of([1.0, 2.0])])
+    partly = answered(0.25, (7, 0)).model_copy(update={"response": vectors})
+    partly = partly.model_copy(update={"account": partly.account.model_copy(update={"saved_usd": 0.5})})
+    facts = {"saved_usd": 0.75, "cached": "hit", "cost_usd": 0.0}
+    wholly = partly.model_copy(update={"account": partly.account.model_copy(update=facts)})
+    for outcome in (partly, wholly):
+        await finish(ledger, await running_job(ledger), outcome)
+    (row,) = await todays(redis)
+    assert (row.kind, row.jobs, row.cached) == (CallKind.EMBEDDING, 2, 1)
+    assert (row.cost_usd, row.saved_usd, row.prompt_tokens) == (Decimal("0.25"), Decimal("1.25"), 7)
+
+
 def test_what_is_booked() -> None:
     attempt = AttemptRecord(number=1, epoch=1, model="gpt-4", status="cancelled")
     cut = Cancelled(account=Account(attempts=(attempt,), prompt_tokens=5))

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
-from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
 from rustic_ai.llm_queue.tasks.call import CallKind, CompletionCall, EmbeddingCall, Endpoint, ModelCall
 from rustic_ai.llm_queue.tasks.contract import Contract, ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -32,7 +30,9 @@ from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Cancelled, Expi
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.result import decode_result, encode_result
-from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
+from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer
+from rustic_ai.llm_queue.tasks.reuse.cached_vector import CachedVector
+from rustic_ai.llm_queue.tasks.reuse.options import ReuseOptions
 from rustic_ai.llm_queue.tasks.usage import Usage
 from support.callers.json_values import JSON, OBJECT, paths, put
 

@@ -6,7 +6,7 @@ from pydantic import Field
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
 from rustic_ai.llm_queue.tasks.call import WhenLimited
-from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
+from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 
 
 class QueueChatCompletionRequest(ChatCompletionRequest):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints
 from rustic_ai.core.guild.agent_ext.depends.llm.models import DiscriminatedLLMMessage
 
-from rustic_ai.llm_queue.tasks.reuse import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
+from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 
 from .configuration_error import ConfigurationError
 from .property_errors import show

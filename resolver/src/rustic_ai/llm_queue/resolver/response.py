@@ -16,7 +16,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord as AttemptRecord
 from rustic_ai.llm_queue.tasks.outcome import Answered
-from rustic_ai.llm_queue.tasks.reuse import Cached
+from rustic_ai.llm_queue.tasks.reuse.options import Cached
 
 #: Reasons that providers give in their own words, where LiteLLM passes them on.
 _FINISH_REASONS = {

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SecretStr, field_serializer
 
 from .contract import Contract
-from .reuse import ReuseOptions
+from .reuse.options import ReuseOptions
 
 _CHARACTERS_PER_TOKEN = 4
 

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 from .attempt import AttemptRecord
 from .contract import Contract
 from .errors import ErrorEnvelope
-from .reuse import Cached
+from .reuse.options import Cached
 from .usage import Usage, UsDollars
 
 

@@ -23,7 +23,7 @@ from .policy.policy_file import PolicyFile, PolicyFileError
 from .policy.private_hosts import AllowedHosts
 from .privacy.seal import KeyRing, Sealer
 from .privacy.secret_file import WrongSetting, read_secret
-from .reuse import CachePolicy
+from .reuse.options import CachePolicy
 
 
 class SettingsError(ValueError):

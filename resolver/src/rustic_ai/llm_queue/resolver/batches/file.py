@@ -22,6 +22,7 @@ from ..call.vector_reader import EmbeddingAnswer, VectorReader
 from ..exceptions import InvalidRequest, QueueError
 from ..response import QueueChatCompletionResponse
 from .embedding_lines import embedding_body, embedding_call, embedding_facts
+from .reuse_fields import take_reuse
 
 #: What a line is answered with.
 Answer = QueueChatCompletionResponse | EmbeddingAnswer
@@ -117,7 +118,10 @@ def call_of(line: RequestLine, settings: QueueSettings, *, model: str | None) ->
     try:
         check_json_value(params, field="body")
         make = embedding_call if line.url == EMBEDDINGS_URL else _completion_call
-        call = make(name.strip(), params)
+        reuse = take_reuse(params)
+        if line.url == EMBEDDINGS_URL and reuse is not None and reuse.single_flight:
+            raise InvalidRequest("single_flight: for chat completions alone; give cache_ttl_s")
+        call = make(name.strip(), params).model_copy(update={"reuse": reuse})
     except ValidationError as error:
         raise InvalidRequest(field_messages(error)) from None
     except ValueError as error:

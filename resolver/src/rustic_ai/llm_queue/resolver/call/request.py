@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.policy.limits import (
     check_limits,
     check_timeout,
 )
-from rustic_ai.llm_queue.tasks.reuse import ReuseOptions
+from rustic_ai.llm_queue.tasks.reuse.options import ReuseOptions
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..chat_request import QUEUE_FIELDS, QueueChatCompletionRequest

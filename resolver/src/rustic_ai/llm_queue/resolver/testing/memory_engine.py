@@ -34,7 +34,7 @@ class MemoryEngine:
         self.cancelled: list[str] = []
         self._reply_to = reply_to
         self._by_id: dict[str, MemoryJob] = {}
-        self._reuse = MemoryReuse(self._play)
+        self._reuse = MemoryReuse(self._reply)
         self._keys: dict[tuple[Owner, str], str] = {}
         self._loop: BackgroundLoop | None = None
         self._pid = os.getpid()
@@ -143,9 +143,9 @@ class MemoryEngine:
         held = self._by_id.get(job_id)
         return held.record() if held else None
 
-    def _play(self, call: Call, job: MemoryJob) -> None:
+    def _reply(self, call: Call) -> Reply:
         self.calls.append(call)
-        job.play(self._reply_to(call))
+        return self._reply_to(call)
 
     def _running(self) -> BackgroundLoop:
         if self._loop is None:

@@ -3,14 +3,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer, keepable
-from rustic_ai.llm_queue.tasks.call import Call
+from rustic_ai.llm_queue.tasks.call import Call, EmbeddingCall
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
-from rustic_ai.llm_queue.tasks.reuse import MOST_HANDOVERS, fails_for_all
-from rustic_ai.llm_queue.tasks.reuse_name import reuse_name
+from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer, keepable
+from rustic_ai.llm_queue.tasks.reuse.names import reuse_name
+from rustic_ai.llm_queue.tasks.reuse.options import MOST_HANDOVERS, fails_for_all
 
 from .memory_job import MemoryJob
+from .memory_vectors import MemoryVectors
+from .reply import Reply
 
 _NO_SEAL = Sealer(KeyRing({}))
 
@@ -19,11 +21,12 @@ class MemoryReuse:
     """Flights and the cache of the queue in memory, as the workers have them.
 
     Args:
-        play: makes a job's call: takes the next step of the script for it.
+        reply_to: makes a job's call: takes the next step of the script for it.
     """
 
-    def __init__(self, play: Callable[[Call, MemoryJob], None]) -> None:
-        self._play = play
+    def __init__(self, reply_to: Callable[[Call], Reply]) -> None:
+        self._reply_to = reply_to
+        self._vectors = MemoryVectors(reply_to, _NO_SEAL)
         self._kept: dict[str, tuple[float, CachedAnswer]] = {}
         self._followers: dict[str, list[tuple[Call, MemoryJob]]] = {}
 
@@ -31,7 +34,10 @@ class MemoryReuse:
         """Answer the job by what is there, have it follow an equal one, or make its call."""
         options = call.reuse
         if options is None:
-            self._play(call, job)
+            job.play(self._reply_to(call))
+            return
+        if isinstance(call, EmbeddingCall):
+            self._vectors.run(call, job)
             return
         name = reuse_name(call, job.job.owner, _NO_SEAL)
         until, kept = self._kept.get(name, (0.0, None))
@@ -43,7 +49,8 @@ class MemoryReuse:
             self._lead(name, call, job, handovers=0)
 
     def clear(self) -> None:
-        """Forget all answers and flights."""
+        """Forget all answers, vectors and flights."""
+        self._vectors.clear()
         self._kept.clear()
         self._followers.clear()
 
@@ -52,7 +59,7 @@ class MemoryReuse:
         if call.reuse.single_flight:
             self._followers.setdefault(name, [])
         job.on_end = lambda outcome: self._ended(name, call, outcome, handovers)
-        self._play(call, job)
+        job.play(self._reply_to(call))
 
     def _ended(self, name: str, call: Call, outcome: Outcome, handovers: int) -> None:
         options, answer = call.reuse, CachedAnswer.of(outcome) if isinstance(outcome, Answered) else None

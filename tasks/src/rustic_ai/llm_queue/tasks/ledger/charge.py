@@ -22,8 +22,9 @@ class Charge:
     prompt_tokens: int
     completion_tokens: int
     kind: CallKind = CallKind.CHAT
-    #: An equal call was paid for in its place: what that cost, None when that has no price.
+    #: It made no call of its own: an equal one was paid for in its place.
     cached: bool = False
+    #: What others had paid for all or a part of it, None when that has no price.
     saved_pico_usd: int | None = None
 
     @classmethod
@@ -34,16 +35,18 @@ class Charge:
             return None
         attempts = account.attempts
         model = outcome.model if isinstance(outcome, Answered) else attempts[-1].model if attempts else ""
+        kind, saved_pico_usd = _kind(outcome), pico_usd(account.saved_usd)
         if account.cached:
             # The tokens are in the books of the job that paid for them.
-            return cls(owner, model, 0, 0, 0, cached=True, saved_pico_usd=pico_usd(account.saved_usd))
+            return cls(owner, model, 0, 0, 0, kind, cached=True, saved_pico_usd=saved_pico_usd)
         return cls(
             owner,
             model,
             pico_usd(account.cost_usd),
             account.prompt_tokens or 0,
             account.completion_tokens or 0,
-            _kind(outcome),
+            kind,
+            saved_pico_usd=saved_pico_usd,
         )
 
 

@@ -30,8 +30,8 @@ def charge_args(charge: Charge | None, ttl_ms: int) -> list[str | int]:
     tokens = (charge.prompt_tokens, charge.completion_tokens)
     # A completion's row is named without its kind, as it was before there were others.
     kind = "" if charge.kind is CallKind.CHAT else charge.kind.value
-    saved = (charge.saved_pico_usd or 0) if charge.cached else ""
-    return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms, kind, saved]
+    reused = (int(charge.cached), charge.saved_pico_usd or 0)
+    return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms, kind, *reused]
 
 
 def used_args(used: tuple[int, int] | None) -> list[str | int]:

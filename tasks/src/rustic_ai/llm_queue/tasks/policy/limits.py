@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ..call import Call, CompletionCall, EmbeddingCall
 from ..error_kind import ErrorKind
-from ..reuse import CachePolicy, ReuseOptions
+from ..reuse.options import CachePolicy, ReuseOptions
 from ..settings import QueueSettings
 from .private_hosts import AllowedHosts, is_private
 from .schema_size import expanded_size

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
     from rustic_ai.llm_queue.tasks.call import EmbeddingCall
     from rustic_ai.llm_queue.tasks.outcome import Outcome
-    from rustic_ai.llm_queue.tasks.text_parts import TextParts
+    from rustic_ai.llm_queue.tasks.reuse.kept_vectors import KeptVectors
 
     from .execution import Execution
 
@@ -33,9 +32,8 @@ class VectorTicket:
     names: Sequence[str]
     #: With all of its texts.
     call: EmbeddingCall
-    parts: TextParts
-    #: By the place of their text.
-    kept: Mapping[int, CachedVector] = field(default_factory=dict)
+    #: The vectors that are there.
+    kept: KeptVectors
     #: Of the cache, when it was asked.
     generation: str | None = None
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
-from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope
+from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer
+from rustic_ai.llm_queue.tasks.reuse.options import CachePolicy, CacheScope
 
 from ..jobs.reuse_port import ReuseTicket
 from .counters import ReuseCounters

@@ -3,15 +3,15 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from rustic_ai.llm_queue.tasks.cached_answer import CachedAnswer, keepable
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.flights import Flights
 from rustic_ai.llm_queue.tasks.outcome import Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
-from rustic_ai.llm_queue.tasks.reuse import MOST_HANDOVERS, fails_for_all
-from rustic_ai.llm_queue.tasks.reuse_name import reuse_name, same_scope
+from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer, keepable
+from rustic_ai.llm_queue.tasks.reuse.names import reuse_name, same_scope
+from rustic_ai.llm_queue.tasks.reuse.options import MOST_HANDOVERS, fails_for_all
 
 from ..jobs.execution import Execution, Stopped, StopReason
 from ..jobs.observers import Observers

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.owner import Owner
-from rustic_ai.llm_queue.tasks.reuse import CacheScope
-from rustic_ai.llm_queue.tasks.reuse_name import scope_name
+from rustic_ai.llm_queue.tasks.reuse.names import scope_name
+from rustic_ai.llm_queue.tasks.reuse.options import CacheScope
 
 #: Longer than any entry is kept.
 LISTED_FOR = timedelta(days=31)

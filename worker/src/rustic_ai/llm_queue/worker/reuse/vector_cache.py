@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
-from rustic_ai.llm_queue.tasks.reuse import CachePolicy, CacheScope
+from rustic_ai.llm_queue.tasks.reuse.cached_vector import CachedVector
+from rustic_ai.llm_queue.tasks.reuse.options import CachePolicy, CacheScope
 
 from .counters import ReuseCounters
 from .entries import REDIS_FAILS, CacheEntries

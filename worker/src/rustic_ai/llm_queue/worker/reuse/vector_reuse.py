@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from rustic_ai.llm_queue.tasks.cached_vector import CachedVector
 from rustic_ai.llm_queue.tasks.call import EmbeddingCall
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -14,10 +13,11 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.outcome import Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.policy.embedding_limits import token_estimate
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
-from rustic_ai.llm_queue.tasks.reuse_name import text_names
-from rustic_ai.llm_queue.tasks.text_parts import TextParts
+from rustic_ai.llm_queue.tasks.reuse.cached_vector import CachedVector
+from rustic_ai.llm_queue.tasks.reuse.kept_vectors import KeptVectors
+from rustic_ai.llm_queue.tasks.reuse.names import text_names
 from rustic_ai.llm_queue.tasks.usage import PICO, Usage
-from rustic_ai.llm_queue.tasks.vectors import float32_bytes, pack_bytes, packed_vectors
+from rustic_ai.llm_queue.tasks.vectors import float32_bytes, packed_vectors
 
 from ..jobs.execution import Execution
 from ..jobs.reuse_port import VectorTicket
@@ -38,20 +38,16 @@ class VectorReuse:
         """The outcome of a job whose vectors are all there. Else its call is left with the missing texts."""
         assert call.reuse is not None
         names = text_names(call, execution.owner, self._sealer)
-        ticket = execution.reused = VectorTicket(names, call, TextParts(len(names), {}))
+        ticket = execution.reused = VectorTicket(names, call, KeptVectors(len(names), {}))
         if not call.reuse.reads:
             return None
-        scope, owner = call.reuse.cache_scope, execution.owner
-        ticket.generation, kept = await self._cache.get(names, scope, owner)
-        if not _alike(list(kept.values()), call.params.get("dimensions")):
-            kept = {}
-        ticket.kept = {at: kept[name] for at, name in enumerate(names) if name in kept}
-        ticket.parts = TextParts(len(names), {at: one.packed for at, one in ticket.kept.items()})
-        self._counters.hits += len(ticket.kept)
-        self._counters.misses += len(names) - len(ticket.kept)
-        if len(ticket.kept) == len(names):
-            return _whole(execution, ticket, [])
-        execution.call = call.model_copy(update={"texts": tuple(ticket.parts.sent(call.texts))})
+        ticket.generation, found = await self._cache.get(names, call.reuse.cache_scope, execution.owner)
+        kept = ticket.kept = KeptVectors.of(names, found, call.params.get("dimensions"))
+        self._counters.hits += len(kept.by_place)
+        self._counters.misses += len(kept.missing)
+        if not kept.missing:
+            return kept.hit(execution.account(), call.model)
+        execution.call = call.model_copy(update={"texts": tuple(kept.sent(call.texts))})
         return None
 
     async def keep(self, execution: Execution, ticket: VectorTicket, outcome: Outcome) -> Outcome:
@@ -62,11 +58,11 @@ class VectorReuse:
         if not isinstance(outcome, Answered) or outcome.account.cached:
             return outcome
         try:
-            vectors = packed_vectors(outcome.response, count=len(ticket.parts.missing))
-            whole = _whole(execution, ticket, vectors, outcome)
+            vectors = packed_vectors(outcome.response, count=len(ticket.kept.missing))
+            whole = ticket.kept.joined(outcome, vectors)
         except (ContractViolation, ValueError) as error:
             # Another model behind the same name, since they were kept.
-            await self._cache.forget([ticket.names[at] for at in ticket.kept])
+            await self._cache.forget([ticket.names[at] for at in ticket.kept.by_place])
             return Failed(account=outcome.account, error=_unlike(str(error), outcome.model))
         if {attempt.model for attempt in outcome.account.attempts} <= {ticket.call.model}:
             model = str(outcome.response.get("model") or outcome.model)
@@ -90,7 +86,7 @@ class VectorReuse:
         assert reuse is not None
         if not reuse.writes:
             return
-        places = ticket.parts.missing[: len(vectors)]
+        places = ticket.kept.missing[: len(vectors)]
         weights = [token_estimate(ticket.call.texts[at]) for at in places]
         tokens: Sequence[int | None] = [None] * len(places)
         costs: Sequence[float | None] = [None] * len(places)
@@ -113,47 +109,10 @@ class VectorReuse:
         await self._cache.put(kept, ticket.generation, reuse.cache_scope, execution.owner, ttl)
 
 
-def _alike(kept: Sequence[CachedVector], dimensions: int | None) -> bool:
-    """Whether vectors that were kept may stand in one answer."""
-    lengths = {len(one.packed) for one in kept}
-    return len(lengths) <= 1 and (dimensions is None or lengths <= {dimensions * 4})
-
-
-def _whole(
-    execution: Execution, ticket: VectorTicket, vectors: Sequence[bytes], answered: Answered | None = None
-) -> Answered:
-    """Raises `ValueError` where the vectors do not go together."""
-    if not ticket.kept:
-        assert answered is not None
-        return answered
-    packed = pack_bytes(ticket.parts.whole(vectors))
-    account = answered.account if answered else execution.account()
-    kept = ticket.kept.values()
-    facts: dict[str, object] = {
-        "cached_texts": len(ticket.kept),
-        "saved_usd": _sum([one.cost_usd for one in kept]),
-        "cache_age_s": max(round(time.time() - min(one.made_ms for one in kept) / 1000, 3), 0.0),
-    }
-    if answered is None:
-        tokens = _sum([one.prompt_tokens for one in kept])
-        facts |= {"cached": "hit", "cost_usd": 0.0, "prompt_tokens": tokens, "completion_tokens": 0}
-        response = {"model": next(iter(kept)).model, **packed}
-        return Answered(account=account.model_copy(update=facts), model=ticket.call.model, response=response)
-    return answered.model_copy(
-        update={"account": account.model_copy(update=facts), "response": {**answered.response, **packed}}
-    )
-
-
-def _sum[N: (int, float)](numbers: Sequence[N | None]) -> N | None:
-    """None where one of them is not known."""
-    known = [number for number in numbers if number is not None]
-    return sum(known[1:], known[0]) if known and len(known) == len(numbers) else None
-
-
 def _renumbered(failed: Failed, ticket: VectorTicket) -> Failed:
     """A failure that names a text by its place among those that were sent, by its place in the call."""
     named = _PLACE.match(failed.error.message)
-    missing = ticket.parts.missing
+    missing = ticket.kept.missing
     if named is None or int(named[1]) >= len(missing):
         return failed
     place = f"input[{missing[int(named[1])]}]"

@@ -32,10 +32,10 @@ local function book_minute(minute, model, pico_usd, tokens)
   redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
 end
 
--- pico_usd: '' where the model has no price; kind: '' for a completion; saved_pico_usd: '' for a job that made
--- a call of its own
+-- pico_usd: '' where the model has no price; kind: '' for a completion; cached: 1 for a job that made no call of
+-- its own, else 0; saved_pico_usd: what others had paid for all or a part of it
 local function book(
-    now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind, saved_pico_usd)
+    now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind, cached, saved_pico_usd)
   local day = math.floor(now / DAY_MS)
   local index = COSTS_PREFIX .. day
   local key, row = row_for(index, org, cjson.encode({guild, agent, model, kind ~= '' and kind or nil}))
@@ -44,10 +44,8 @@ local function book(
   redis.call('HINCRBY', key, 'completion_tokens ' .. row, completion_tokens)
   if pico_usd == '' then redis.call('HINCRBY', key, 'unpriced ' .. row, 1)
   else redis.call('HINCRBY', key, 'pico_usd ' .. row, pico_usd) end
-  if saved_pico_usd ~= '' then
-    redis.call('HINCRBY', key, 'cached ' .. row, 1)
-    redis.call('HINCRBY', key, 'saved_pico_usd ' .. row, saved_pico_usd)
-  end
+  if cached == '1' then redis.call('HINCRBY', key, 'cached ' .. row, 1) end
+  if saved_pico_usd ~= '0' then redis.call('HINCRBY', key, 'saved_pico_usd ' .. row, saved_pico_usd) end
   for _, one in ipairs({index, key}) do
     redis.call('PEXPIREAT', one, (day + 1) * DAY_MS + tonumber(ttl_ms))
   end

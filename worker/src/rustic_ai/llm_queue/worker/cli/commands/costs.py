@@ -105,7 +105,7 @@ def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], tota
     for at, name in enumerate(by):
         table.add_column(name, footer="" if at else "total", overflow="fold")
     # Two columns less where nobody uses the cache.
-    cached = total.cached > 0
+    cached = total.cached > 0 or total.saved_usd > 0
     for name, value in _shown(total, cached=cached).items():
         table.add_column(name, footer=value, justify="right")
     for key, one in sums:

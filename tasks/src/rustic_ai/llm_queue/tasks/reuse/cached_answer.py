@@ -5,12 +5,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from .contract import WIRE_VERSION, Contract, ContractViolation, check_version
-from .outcome import Account, Answered
-from .owner import Owner
-from .privacy.seal import Purpose, Sealer
-from .reuse import Cached, CacheScope
-from .usage import Usage
+from ..contract import WIRE_VERSION, Contract, ContractViolation, check_version
+from ..outcome import Account, Answered
+from ..owner import Owner
+from ..privacy.seal import Purpose, Sealer
+from ..usage import Usage
+from .options import Cached, CacheScope
 
 #: Endings of answers that are whole.
 _WHOLE = frozenset({"stop", "tool_calls", "function_call"})

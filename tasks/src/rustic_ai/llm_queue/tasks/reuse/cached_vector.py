@@ -5,12 +5,12 @@ import binascii
 
 from pydantic import Field, ValidationError
 
+from ..contract import WIRE_VERSION, Contract, ContractViolation, check_version
+from ..owner import Owner
+from ..privacy.seal import Sealer
+from ..usage import UsDollars
 from .cached_answer import bound_to
-from .contract import WIRE_VERSION, Contract, ContractViolation, check_version
-from .owner import Owner
-from .privacy.seal import Sealer
-from .reuse import CacheScope
-from .usage import UsDollars
+from .options import CacheScope
 
 _FLOAT32_BYTES = 4
 

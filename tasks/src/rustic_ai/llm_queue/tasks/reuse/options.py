@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .contract import Contract
-from .duration import Duration
-from .error_kind import ErrorKind, Next
+from ..contract import Contract
+from ..duration import Duration
+from ..error_kind import ErrorKind, Next
 
 #: Which calls may share an answer: one agent's, one guild's or one organisation's. Never wider.
 CacheScope = Literal["agent", "guild", "org"]

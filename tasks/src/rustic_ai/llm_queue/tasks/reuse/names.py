@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 
-from .call import EmbeddingCall, ModelCall
-from .owner import Owner
-from .privacy.seal import Sealer
-from .reuse import CacheScope
+from ..call import EmbeddingCall, ModelCall
+from ..owner import Owner
+from ..privacy.seal import Sealer
+from .options import CacheScope
 
 #: How often to try again, how long to wait and whether to stream change no answer.
 _DECIDES_THE_ANSWER = {"model", "fallback_models", "endpoint", "endpoint_model", "params", "texts"}
