@@ -1,7 +1,8 @@
 """A guild whose vector store is Chroma, and whose embeddings are a queue:
 `python examples/library.py "Where do cats sleep?" "The cat sleeps on the sofa." "Taxes are due in April."`
 
-It needs `rusticai-chroma`, beside this package; the guild is `library.yaml`.
+It needs `rusticai-chroma`, beside this package; the guild is `library.yaml`. Chroma keeps what it is given in
+a folder `chroma` where this is run, for the next run, too.
 """
 
 from __future__ import annotations

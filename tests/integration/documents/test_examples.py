@@ -43,10 +43,14 @@ def real(request: pytest.FixtureRequest, redis_url: str, provider: ProviderStub)
 
 
 def run(
-    name: str, *arguments: str, env: Mapping[str, str], said: str | None = None
+    name: str,
+    *arguments: str,
+    env: Mapping[str, str],
+    said: str | None = None,
+    folder: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(name, *arguments), env={**os.environ, **env}, input=said,
+        command(name, *arguments), env={**os.environ, **env}, input=said, cwd=folder,
         capture_output=True, text=True, timeout=LONGEST_S, check=False,
     )  # fmt: skip
 
@@ -195,7 +199,7 @@ def test_documents_go_on_where_ctrl_c_stopped_them(
     assert [len(provider.requests(f"n{number}")) for number in range(4)] == [1, 1, 1, 1]
 
 
-def test_a_guild_with_a_vector_store_finds_a_passage(env: dict[str, str]) -> None:
+def test_a_guild_with_a_vector_store_finds_a_passage(env: dict[str, str], tmp_path: Path) -> None:
     passages = ["Taxes are due in April.", "Where do cats sleep?", "It rains."]
-    found = run("library.py", "Where do cats sleep?", *passages, env=env)
+    found = run("library.py", "Where do cats sleep?", *passages, env=env, folder=tmp_path)
     assert found.stdout == "Where do cats sleep?\n", found.stderr
