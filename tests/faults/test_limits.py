@@ -82,8 +82,10 @@ def test_jobs_that_wait_take_no_place_in_a_worker(scene: Scene) -> None:
 def test_they_start_in_the_order_in_which_they_came(scene: Scene) -> None:
     scene.start_worker(ONE_AT_ONCE)
     scene.provider.plan("q-0", Step(hold=True))
-    handles = []
-    for number in range(8):
+    handles = [scene.callers.llm().submit(ask("#q-0"))]
+    # Or the next one might be at the limit before it.
+    scene.provider.wait_for_requests(1, "q-0")
+    for number in range(1, 8):
         handles.append(scene.callers.llm().submit(ask(f"#q-{number}")))
         wait_until_waiting(scene, number)
     scene.provider.release()

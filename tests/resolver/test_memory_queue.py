@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,21 @@ def test_ctrl_c_takes_the_job_along() -> None:
         answer(make_llm())
     thread.join(10)
     wait_until(lambda: queue.cancelled == [queue.jobs[0].id], 10, "the job to be cancelled")
+
+
+def test_ctrl_c_as_a_stream_is_opened_takes_the_job_along() -> None:
+    queue = memory_queue().answer("at last", hold_after=0)
+
+    def interrupted(call: Callable[[], Awaitable[Any]]) -> None:
+        vars(queue.engine).pop("call")  # the first time only
+        queue.engine.call(call)
+        raise KeyboardInterrupt
+
+    stream = make_llm().stream(ask("?"))
+    vars(queue.engine)["call"] = interrupted
+    with pytest.raises(KeyboardInterrupt), stream:
+        pass
+    assert queue.cancelled == [queue.jobs[0].id]
 
 
 def test_a_sealed_call_is_opened_for_the_script(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextvars
+import itertools
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from functools import partial
+from types import FrameType
 
 import pytest
 
 from rustic_ai.llm_queue.resolver.client.background.loop import BackgroundLoop
+from rustic_ai.llm_queue.resolver.client.background.thread_call import ThreadCall
 
 NAME = contextvars.ContextVar("NAME", default="nobody's")
 
@@ -67,7 +71,7 @@ async def test_cancelling_the_caller_cancels_what_it_called(there: BackgroundLoo
         hold.wait(10)
 
     if not begun:
-        there.submit(hold_up())
+        asyncio.run_coroutine_threadsafe(hold_up(), there._loop)
     caller = asyncio.create_task(there.acall(work))
     await asyncio.sleep(0)
     if begun:
@@ -79,6 +83,58 @@ async def test_cancelling_the_caller_cancels_what_it_called(there: BackgroundLoo
     await there.acall(lambda: asyncio.sleep(0))
     assert running.is_set() is begun
     assert ended.is_set() is begun
+
+
+def interrupted(there: BackgroundLoop, work: Callable[[], Awaitable[None]], *, moment: int) -> bool:
+    """Call `work` with a Ctrl-C at this moment: whether it came before the caller waited."""
+    passed = -1
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal passed
+        # Where Python looks for signals: as a function begins, and after a built-in one.
+        if passed >= 0 or frame.f_code is BackgroundLoop.call.__code__:
+            passed += event in ("call", "c_return")
+        called = event == "c_call" and frame.f_code is ThreadCall.result.__code__
+        waits = called and getattr(arg, "__name__", "") == "acquire"
+        if waits or passed > moment:
+            sys.setprofile(None)
+            # What was handed to the loop until now has begun.
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), there._loop).result(10)
+            raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            there.call(work)
+    finally:
+        sys.setprofile(None)
+    return passed > moment
+
+
+def test_a_ctrl_c_at_any_moment_takes_along_what_was_called(there: BackgroundLoop) -> None:
+    begun: list[int] = []
+    left: set[int] = set()
+
+    async def work(moment: int) -> None:
+        begun.append(moment)
+        left.add(moment)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left.remove(moment)
+
+    async def turn() -> None:
+        await asyncio.sleep(0)
+
+    for moment in itertools.count():
+        in_time = interrupted(there, partial(work, moment), moment=moment)
+        for _ in range(3):
+            there.call(turn)
+        assert not left, f"it runs on: the Ctrl-C came at step {moment}"
+        if not in_time:
+            break
+    assert begun, "some came after it was handed over"
+    assert len(begun) < moment, "and some before"
 
 
 async def test_what_is_called_runs_in_its_callers_context(there: BackgroundLoop) -> None:

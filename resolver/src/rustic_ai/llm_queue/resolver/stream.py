@@ -82,6 +82,13 @@ class _Stream:
         if self._opened is not None:
             raise RuntimeError("a stream is entered once; ask for another one")
 
+    async def _begin(self) -> None:
+        self._start(await self._opening())
+
+    async def _leave(self) -> None:
+        if self._opened is not None:
+            await self._opened.close(cancel=self._cancels)
+
     def _start(self, opened: OpenStream) -> None:
         self._opened = opened
         self._answer = StreamedAnswer(
@@ -135,14 +142,19 @@ class CompletionStream(_Stream):
     def __enter__(self) -> Self:
         """Raises `QueueUnavailable`, `JobNotFound`."""
         self._check_new()
-        self._start(self._engine.call(self._opening))
+        try:
+            self._engine.call(self._begin)
+        except BaseException:
+            # A Ctrl-C may come when the job is on the queue already.
+            self._engine.call(self._leave)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        opened, cancel = self._open(), self._cancels
-        self._engine.call(lambda: opened.close(cancel=cancel))
+        self._open()
+        self._engine.call(self._leave)
 
     def __iter__(self) -> Iterator[ChatCompletionChunk]:
         return self
@@ -172,14 +184,18 @@ class AsyncCompletionStream(_Stream):
     async def __aenter__(self) -> Self:
         """Raises `QueueUnavailable`, `JobNotFound`."""
         self._check_new()
-        self._start(await self._engine.acall(self._opening))
+        try:
+            await self._engine.acall(self._begin)
+        except BaseException:
+            await self._engine.acall(self._leave)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        opened, cancel = self._open(), self._cancels
-        await self._engine.acall(lambda: opened.close(cancel=cancel))
+        self._open()
+        await self._engine.acall(self._leave)
 
     def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
         return self

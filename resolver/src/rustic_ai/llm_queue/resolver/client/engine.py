@@ -116,7 +116,7 @@ class Engine:
             for key in [key for key, engine in self._shared.items() if engine is self]:
                 del self._shared[key]
         if self._loop.running:
-            self._loop.submit(self._disconnect()).result()
+            self._loop.call(self._disconnect)
             self._loop.stop()
 
     async def _disconnect(self) -> None:

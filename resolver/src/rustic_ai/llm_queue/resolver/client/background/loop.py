@@ -3,12 +3,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from .loop_call import LoopCall, as_coroutine
+from .loop_call import LoopCall
 from .loop_inbox import LoopInbox
+from .thread_call import ThreadCall
 
 
 class BackgroundLoop:
@@ -25,27 +24,13 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit[T](self, coro: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run `coro` on the loop, from any thread. Cancelling the future cancels it.
+    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
+        """Run on the loop and wait, from a thread. A Ctrl-C in the caller cancels it.
 
         Raises `RuntimeError` when the loop has ended, or is the parent's of a forked child.
         """
-        try:
-            self._check_process()
-            with self._inbox.open():
-                return asyncio.run_coroutine_threadsafe(coro, self._loop)
-        except RuntimeError:
-            coro.close()  # or Python would warn that it was never awaited
-            raise
-
-    def call[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
-        """Run on the loop and wait, from a thread."""
-        future = self.submit(as_coroutine(coro_fn))
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # a Ctrl-C in the caller must not leave its job running
-            raise
+        self._check_process()
+        return ThreadCall(coro_fn, self._inbox).result()
 
     async def acall[T](self, coro_fn: Callable[[], Awaitable[T]]) -> T:
         """Run on the loop and wait, from any event loop. Cancelling this cancels that."""

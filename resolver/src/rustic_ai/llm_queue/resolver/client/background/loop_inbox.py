@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 
 class LoopInbox:
@@ -21,19 +20,25 @@ class LoopInbox:
         Args:
             step: raises nothing, or those that came with it are lost.
         """
-        with self.open():
+
+        def append() -> None:
             # Raises when the loop was closed before it looked.
             if not self._steps or self.loop.is_closed():
                 self.loop.call_soon_threadsafe(self._take)
             self._steps.append(step)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Steps handed over within this context run before `close`. Raises `RuntimeError` after it."""
+        self.admit(append)
+
+    def admit[R](self, hand_over: Callable[[], R]) -> R:
+        """Run `hand_over` here: what it hands to the loop runs before `close`.
+
+        Raises `RuntimeError` after it.
+        """
+        # No context manager of our own: a Ctrl-C within one may leave the lock held.
         with self._lock:
             if self._closed:
                 raise RuntimeError("the event loop takes nothing any more")
-            yield
+            return hand_over()
 
     def close(self) -> None:
         """Take what has come, on the loop's thread, and refuse what comes from here on."""
