@@ -29,6 +29,10 @@ from support.workers.worker import WorkerProcess
 # As every worker has it: tests may import LiteLLM first, which would look for its price list for 10 s.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
+# Each of the many workers would compile LiteLLM anew: half of the 10 s of CPU that its import takes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Fixtures are found by name in this module.
 __all__ = [
     "celery_backend_cluster",
