@@ -4,12 +4,12 @@ import copy
 import json
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError, create_model
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import CallKind, CompletionCall, EmbeddingCall, Endpoint, ModelCall
@@ -203,6 +203,30 @@ def test_a_field_nobody_knows_is_refused(
     if name not in document:
         with pytest.raises(ValidationError, match="extra"):
             model.model_validate_json(json.dumps({**document, name: junk}))
+
+
+def float_fields() -> Iterator[tuple[type[Contract], str]]:
+    for model in sorted(MODELS, key=lambda model: model.__name__):
+        for name, field in model.model_fields.items():
+            if float in _parts(field.annotation):
+                yield model, name
+
+
+def _parts(annotation: Any) -> list[Any]:
+    return [annotation, *(part for inner in get_args(annotation) for part in _parts(inner))]
+
+
+@pytest.mark.parametrize(("model", "name"), [*float_fields()], ids=str)
+def test_a_number_that_is_no_amount_is_refused_or_unknown(model: type[Contract], name: str) -> None:
+    annotation: Any = model.model_fields[name].annotation
+    field = create_model("OneField", value=(annotation, model.model_fields[name]))
+    for text in ("1" + "0" * 309, "-1", "-1" + "0" * 309, "1e308", "1e999", "Infinity", "-Infinity", "NaN"):
+        try:
+            read = field.model_validate_json(f'{{"value": {text}}}')
+        except ValidationError:
+            continue
+        assert vars(read) == {"value": None}, f"{model.__name__}.{name} took {text}"
+    assert vars(field.model_validate_json('{"value": 1.5}')) == {"value": 1.5}
 
 
 @EACH_MODEL

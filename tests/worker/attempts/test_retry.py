@@ -149,6 +149,7 @@ def _headers(**values: str) -> httpx.Headers:
         (_headers(retry_after="-3"), None),
         (_headers(retry_after="nan"), None),
         (_headers(retry_after="inf"), None),
+        (_headers(retry_after="1e300"), None),
         (_headers(retry_after="soon"), None),
         (_headers(retry_after="Wed, 99 Foo 2026 07:28:00 GMT"), None),
         (_headers(), None),
@@ -172,6 +173,7 @@ def test_retry_after_as_a_date_without_the_servers_own() -> None:
 )
 def test_google_asks_in_the_body(body: str) -> None:
     assert retry_after_s({}, body) == 34.0
+    assert retry_after_s({}, body.replace("34", "9" * 400)) is None, "no time that anybody could mean"
 
 
 @given(st.text(max_size=50), st.text(max_size=50))

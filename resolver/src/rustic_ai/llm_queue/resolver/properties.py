@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints
 from rustic_ai.core.guild.agent_ext.depends.llm.models import DiscriminatedLLMMessage
 
+from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS
 from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 
 from .configuration_error import ConfigurationError
@@ -73,11 +74,11 @@ class Properties(QueueProperties):
 
     # The queue's own.
     #: Seconds for which an ended stream can be replayed; by default `LLM_QUEUE_STREAM_TTL`.
-    stream_ttl_s: Annotated[Number, Field(gt=0)] | None = Field(
+    stream_ttl_s: Annotated[Number, Field(gt=0, le=MOST_SECONDS)] | None = Field(
         None, description="a number of seconds above 0"
     )
     #: Seconds after which a stream without a first token is tried again, or with the next model.
-    first_token_timeout: Annotated[Number, Field(gt=0)] | None = Field(
+    first_token_timeout: Annotated[Number, Field(gt=0, le=MOST_SECONDS)] | None = Field(
         None,
         description="a number of seconds above 0 after which a stream that has said nothing is tried again "
         "or with the next model; null for the timeout",

@@ -19,7 +19,7 @@ from pydantic import (
 
 from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
-from rustic_ai.llm_queue.tasks.contract import check_json_value
+from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS, check_json_value
 from rustic_ai.llm_queue.tasks.job import PRIORITY_NAMES, OnWorkerLoss, Priority
 from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
@@ -167,7 +167,7 @@ class QueueProperties(BaseModel):
         description='"wait", "fall_back" (ask the next model) or "fail", for when a limit has no room',
     )
     #: The longest wait for limits, in seconds; by default the timeout.
-    max_wait: Annotated[Number, Field(ge=0)] | None = Field(
+    max_wait: Annotated[Number, Field(ge=0, le=MOST_SECONDS)] | None = Field(
         None, description="a number of seconds from 0: the longest wait for limits; null for the timeout"
     )
     #: What happens when the job's worker dies: `retry` runs it again, `fail` raises `WorkerLost`.

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .contract import Contract
+from .contract import Contract, Seconds
 from .error_kind import ErrorKind
 
 
@@ -19,6 +19,6 @@ class AttemptRecord(Contract):
     error: ErrorKind | None = None
     #: HTTP status the provider answered with, None where there was no answer.
     provider_status: int | None = None
-    run_time_s: float | None = None
+    run_time_s: Seconds | None = None
     #: The pause before the next attempt, None where none followed.
-    backoff_s: float | None = None
+    backoff_s: Seconds | None = None

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_serializer
 
-from .contract import Contract
+from .contract import Contract, Seconds
 from .reuse.options import ReuseOptions
 
 _CHARACTERS_PER_TOKEN = 4
@@ -60,9 +60,9 @@ class ModelCall(Contract):
     #: When a limit has no room: wait for it, ask the next model instead, or fail at once.
     when_limited: WhenLimited = "wait"
     #: Longest wait for limits, from the first one on, in seconds; None for the deadline.
-    max_wait_s: float | None = Field(default=None, ge=0)
+    max_wait_s: Seconds | None = None
     #: Longest that a stream may take to say something, in seconds; None for the deadline.
-    first_token_timeout_s: float | None = Field(default=None, gt=0)
+    first_token_timeout_s: Seconds | None = Field(default=None, gt=0)
     #: None for the many calls that ask for nothing of the kind.
     reuse: ReuseOptions | None = None
 

@@ -18,6 +18,10 @@ MAX_NESTING = 64
 #: Whole numbers on the wire stay below this: they are reckoned with as floats, here and in Lua.
 LARGEST = 2**53
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+#: Most seconds on the wire: as many as those milliseconds. A `timedelta` holds them.
+MOST_SECONDS = LARGEST / 1000
+#: A number too large for a float would be read as an infinity, which JSON has no form for.
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
 _VERSION = re.compile(r"[0-9]{1,9}")
 _LONGEST_NAMES = 500
 

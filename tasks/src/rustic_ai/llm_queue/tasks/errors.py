@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .contract import Contract
+from .contract import Contract, Seconds
 from .error_kind import ErrorKind
 
 
@@ -22,7 +22,7 @@ class ErrorEnvelope(Contract):
     #: The provider's own machine-readable code, such as `insufficient_quota`.
     code: str | None = None
     param: str | None = None
-    retry_after_s: float | None = None
+    retry_after_s: Seconds | None = None
 
 
 class JobFailed(Exception):

@@ -11,7 +11,16 @@ from pydantic import Field, ValidationError
 
 from .attempt import AttemptRecord
 from .call import CALLS, Call, CallKind
-from .contract import LARGEST, WIRE_VERSION, Contract, ContractViolation, Whole, check_version, field_names
+from .contract import (
+    LARGEST,
+    WIRE_VERSION,
+    Contract,
+    ContractViolation,
+    Seconds,
+    Whole,
+    check_version,
+    field_names,
+)
 from .names import EPOCHS_OF_A_GENERATION, MOST_GENERATIONS
 from .owner import Owner
 from .privacy.seal import Purpose, Sealer
@@ -56,7 +65,7 @@ class Job(Contract):
     timeout_ms: int = Field(ge=1, le=LARGEST)
     on_worker_loss: OnWorkerLoss = "retry"
     stream: bool = False
-    stream_ttl_s: float | None = None
+    stream_ttl_s: Seconds | None = None
     #: A rough count of the input's tokens (4 characters each), for operators' eyes.
     estimated_tokens: Whole = 0
     #: The number of texts to embed; 0 for a completion.

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from .attempt import AttemptRecord
-from .contract import Contract
+from .contract import Contract, Seconds
 from .errors import ErrorEnvelope
 from .reuse.options import Cached
 from .usage import Usage, UsDollars
@@ -16,12 +16,12 @@ class Account(Usage):
 
     attempts: tuple[AttemptRecord, ...] = ()
     #: Seconds between submit and the first claim.
-    queue_wait_s: float = 0.0
+    queue_wait_s: Seconds = 0.0
     #: Seconds between the last claim and the end.
-    run_time_s: float = 0.0
+    run_time_s: Seconds = 0.0
     worker: str | None = None
     #: Seconds it waited for limits, and the name of the latest of them.
-    limited_s: float = 0.0
+    limited_s: Seconds = 0.0
     limited_by: str | None = None
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
@@ -31,7 +31,7 @@ class Account(Usage):
     #: Of a job for embeddings, the texts whose vectors were kept from earlier calls.
     cached_texts: int = 0
     #: Seconds since the answer came from the provider.
-    cache_age_s: float | None = None
+    cache_age_s: Seconds | None = None
     #: USD that the provider's call cost the job that made it, and did not cost this one.
     saved_usd: UsDollars = None
 

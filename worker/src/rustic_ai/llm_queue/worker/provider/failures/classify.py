@@ -12,6 +12,7 @@ import openai
 from litellm import exceptions as litellm_exceptions
 from pydantic import ValidationError
 
+from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation as PolicyViolation
@@ -114,7 +115,7 @@ _KNOWN_BAD_REQUESTS = (
 def _retry_after_s(error: Exception, headers: Mapping[str, str], words: ProviderWords) -> float | None:
     if isinstance(error, seam.RouterRateLimitError):
         # Every deployment of the operator's config rests.
-        return float(error.cooldown_time)
+        return min(float(error.cooldown_time), MOST_SECONDS)
     return retry_after_s(headers, words.raw)
 
 

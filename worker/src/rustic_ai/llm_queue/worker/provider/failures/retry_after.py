@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import email.utils
-import math
 import re
 import time
 from collections.abc import Mapping
+
+from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS
 
 #: Google sends it in the body alone.
 _RETRY_INFO = re.compile(r"retryDelay\\?[\"']?\s*:\s*\\?[\"']?(\d+(?:\.\d+)?)s")
@@ -24,7 +25,7 @@ def retry_after_s(headers: Mapping[str, str], body: str = "") -> float | None:
             return seconds
         return _until(value, headers.get("date"))
     match = _RETRY_INFO.search(body)
-    return float(match[1]) if match else None
+    return _number(match[1]) if match else None
 
 
 def _number(value: str | None) -> float | None:
@@ -32,7 +33,8 @@ def _number(value: str | None) -> float | None:
         number = float(value) if value else None
     except ValueError:
         return None
-    return number if number is not None and math.isfinite(number) and number >= 0 else None
+    # NaN is in no range.
+    return number if number is not None and 0 <= number <= MOST_SECONDS else None
 
 
 def _until(date: str, server_date: str | None) -> float | None:
