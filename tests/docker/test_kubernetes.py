@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from rustic_ai.llm_queue.tasks.duration import parse_duration
+from rustic_ai.llm_queue.tasks.job import NORMAL
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
 from rustic_ai.llm_queue.worker.flower_app.settings import FlowerSettings
@@ -114,7 +115,7 @@ def test_the_disruption_budget_and_keda_are_about_the_workers() -> None:
 def test_keda_counts_the_ledgers_own_keys_and_below_a_workers_limit() -> None:
     triggers = manifest("ScaledObject", "llm-queue-worker")["spec"]["triggers"]
     counted = {one["metadata"]["listName"]: int(one["metadata"]["listLength"]) for one in triggers}
-    assert set(counted) == {keys.queued_key(DEFAULT_QUEUE, 0), keys.LEASES}
+    assert set(counted) == {keys.queued_key(DEFAULT_QUEUE, NORMAL), keys.LEASES}
     concurrency = int(_environment("llm-queue-worker")["LLM_QUEUE_CONCURRENCY"])
     assert all(length < concurrency for length in counted.values())
     authentications = {one["authenticationRef"]["name"] for one in triggers}
@@ -141,7 +142,7 @@ def test_keda_may_count_and_nothing_else(tmp_path: Path) -> None:
             admin.hset(keys.job_key("a"), "model", "m")
         with redis.Redis.from_url(server.url_for("keda", password)) as keda:
             assert keda.eval(COUNT, 1, keys.LEASES) == 2
-            assert keda.eval(COUNT, 1, keys.queued_key(DEFAULT_QUEUE, 0)) == 0
+            assert keda.eval(COUNT, 1, keys.queued_key(DEFAULT_QUEUE, NORMAL)) == 0
             for refused in (
                 ("HGETALL", keys.job_key("a")),
                 ("ZADD", keys.LEASES, 1, "c"),

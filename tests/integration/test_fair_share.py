@@ -54,7 +54,7 @@ def test_a_single_call_overtakes_a_batch_that_is_split_over_guilds(
         assert job.result()
     assert len(provider.requests("batch")) == 300
     with own_valkey.client() as redis:
-        wait_until(lambda: not redis.exists("llmq:arrivals:llm", "llmq:flows:llm:0"), 10)
+        wait_until(lambda: not redis.exists("llmq:arrivals:llm", "llmq:flows:llm:3"), 10)
 
 
 def test_a_cancelled_batch_leaves_its_turns(llm_of: LLMOf, provider: ProviderStub) -> None:

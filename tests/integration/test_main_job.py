@@ -21,7 +21,8 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 
 from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError, JobCancelled, JobTimeout
-from rustic_ai.llm_queue.tasks.job import JobState
+from rustic_ai.llm_queue.tasks.job import NORMAL, JobState
+from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.llm import MakeLLM, ask
@@ -266,6 +267,6 @@ def test_a_flushed_redis_does_not_stop_the_wake_ups(llm: MakeLLM, valkey: Valkey
 def test_nothing_is_left_when_the_work_is_done(llm: MakeLLM, valkey: ValkeyServer) -> None:
     llm().completion(ask("#q"))
     with valkey.client() as client:
-        wait_until(lambda: client.llen("llm") == 0, 5, "the queue to be empty")
+        wait_until(lambda: client.llen(keys.message_list("llm", NORMAL)) == 0, 5, "the queue to be empty")
         lasting = [key for key in client.scan_iter("llmq:*") if client.ttl(key) < 0]
     assert lasting == []

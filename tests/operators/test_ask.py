@@ -47,6 +47,8 @@ def test_failures_are_a_line_and_an_exit_code(llm_queue: LlmQueue, provider: Pro
     assert llm_queue("ask", "  ", "-m", MINI).exit_code == 2
     assert llm_queue("ask", "hello").exit_code == 2, "no model"
     assert llm_queue("ask", "hello", "-m", MINI, "--temperature", "9").exit_code == 2
+    assert llm_queue("ask", "hello", "-m", MINI, "--priority", "5").exit_code == 2
+    assert "'interactive', 'normal', 'low', 'batch'" in llm_queue("ask", "x", "--priority", "soon").err
 
 
 def test_ctrl_c_cancels_the_job(valkey: ValkeyServer, provider: ProviderStub, tmp_path: Path) -> None:

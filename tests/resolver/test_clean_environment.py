@@ -85,7 +85,7 @@ def test_it_asks_a_question_through_memory(environment: Path, tmp_path: Path) ->
     assert output_of(asking).split() == ["Paris"]
 
 
-@pytest.mark.leaves_keys("llm", "llmq:*")
+@pytest.mark.leaves_keys("llm*")
 def test_it_asks_a_question_through_redis(
     environment: Path, tmp_path: Path, valkey: ValkeyServer, redis_url: str
 ) -> None:

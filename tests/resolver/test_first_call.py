@@ -15,7 +15,7 @@ from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import OWNER, settle_now, waiting_job
 
 #: No Celery worker takes the wake-ups.
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 
 def test_nothing_is_imported_during_the_first_call_and_the_first_stream(

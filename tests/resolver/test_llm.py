@@ -17,6 +17,7 @@ from rustic_ai.llm_queue.resolver import (
     JobNotFound,
     JobState,
     JobTimeout,
+    QueueChatCompletionRequest,
     QueueLLM,
     QueueUnavailable,
     RateLimitError,
@@ -125,6 +126,20 @@ def test_the_job_says_what_the_properties_say(queue: InMemoryQueue, make_llm: Ma
     [job] = queue.jobs
     assert (job.queue, job.priority, job.on_worker_loss) == ("batch", 6, "fail")
     assert (job.timeout_ms, str(job.owner), job.model) == (2500, "org/guild/agent-7", "gpt-4")
+
+
+def test_a_request_says_how_urgent_it_is_and_others_are_normal(
+    queue: InMemoryQueue, make_llm: MakeLLM
+) -> None:
+    for _ in range(4):
+        queue.answer("Paris")
+    urgent = QueueChatCompletionRequest(messages=HI.messages, priority="interactive")
+    make_llm().completion(HI)
+    make_llm().completion(urgent)
+    make_llm(priority="batch").completion(HI)
+    make_llm(priority="batch").completion(urgent)
+    assert [job.priority for job in queue.jobs] == [3, 0, 9, 0]
+    assert "priority" not in queue.calls[1].params, "no provider's business"
 
 
 def test_a_submitted_job_is_followed_by_its_handle(queue: InMemoryQueue, make_llm: MakeLLM) -> None:

@@ -58,7 +58,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
         "extra_headers": {},
-        "priority": 0,
+        "priority": 3,
         "on_worker_loss": "retry",
     }
     assert {name: getattr(properties, name) for name in expected} == expected

@@ -30,7 +30,7 @@ from support.workers.engine_kit import (
 )
 
 #: No Celery worker takes the wake-ups, and some jobs are left waiting.
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 
 def complete(engine: Engine, job: Job, deadline_s: float = 20) -> Outcome:

@@ -15,7 +15,7 @@ from support.callers.llm import ask
 from support.workers.engine_kit import settle_now
 
 #: No Celery worker takes the wake-ups.
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 FORK = multiprocessing.get_context("fork")
 USES: dict[str, Callable[[CompletionStream], object]] = {

@@ -19,7 +19,7 @@ from support.processes.wait import async_wait_until, wait_until
 from support.servers.ports import free_port
 from support.servers.valkey import ValkeyServer
 
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 MakeLLM = Callable[..., QueueLLM]
 HI = ChatCompletionRequest(messages=[UserMessage(content="Hi")])

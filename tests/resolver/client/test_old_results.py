@@ -16,7 +16,7 @@ from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import OWNER, TTL, in_thread, settle_now
 
 #: No Celery worker takes the wake-ups.
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 CALL = CompletionCall(model="m", params={})
 

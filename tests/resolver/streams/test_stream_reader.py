@@ -28,7 +28,7 @@ from support.processes.wait import wait_until
 from support.servers.valkey import ValkeyServer
 
 #: No Celery worker takes the wake-ups, and some jobs are left waiting.
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 OWNER = Owner(org="o", guild="g", agent="a")
 PLAIN = Sealer(KeyRing({}))

@@ -13,7 +13,7 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.resolver.client.engine import Engine
-from rustic_ai.llm_queue.tasks.job import Job
+from rustic_ai.llm_queue.tasks.job import NORMAL, Job
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
@@ -102,13 +102,13 @@ def settle_now(url: str, job_id: str, outcome: Answered | Failed, owner: Owner) 
 def waiting_job(valkey: ValkeyServer) -> str | None:
     """The id of a job that waits in the queue, if there is one."""
     with valkey.client() as client:
-        ids: list[str] = client.zrange(keys.queued_key("llm", 0), 0, 0)
+        ids: list[str] = client.zrange(keys.queued_key("llm", NORMAL), 0, 0)
     return ids[0] if ids else None
 
 
 def queued(valkey: ValkeyServer, job: Job) -> bool:
     with valkey.client() as client:
-        return client.zscore(keys.queued_key("llm", 0), job.id) is not None
+        return client.zscore(keys.queued_key("llm", job.priority), job.id) is not None
 
 
 def subscribed(valkey: ValkeyServer, channels: int) -> bool:

@@ -32,7 +32,7 @@ from support.workers.engine_kit import (
 )
 
 #: No Celery worker takes the wake-ups.
-pytestmark = pytest.mark.leaves_keys("llm", "llmq:*")
+pytestmark = pytest.mark.leaves_keys("llm*")
 
 OFTEN = timedelta(milliseconds=50)
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
 from rustic_ai.llm_queue.tasks.call import WhenLimited
+from rustic_ai.llm_queue.tasks.job import Priority, PriorityName, priority_of
 from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 
 
@@ -15,6 +16,8 @@ class QueueChatCompletionRequest(ChatCompletionRequest):
     Core's own class serves for every other call; a field that it does not know it would drop in silence.
     """
 
+    #: Which calls go first: `interactive`, `normal`, `low` or `batch`, or their numbers 0, 3, 6 and 9.
+    priority: Annotated[Priority | PriorityName | None, BeforeValidator(priority_of)] = None
     #: When a limit has no room: wait for it, ask the next model instead, or fail at once.
     when_limited: WhenLimited | None = None
     #: Longest wait for limits, in seconds.

@@ -20,7 +20,7 @@ from pydantic import (
 from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS, check_json_value
-from rustic_ai.llm_queue.tasks.job import PRIORITY_NAMES, OnWorkerLoss, Priority
+from rustic_ai.llm_queue.tasks.job import NORMAL, OnWorkerLoss, Priority, priority_of
 from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
@@ -38,10 +38,6 @@ def _no_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a truth value where a number belongs")
     return value
-
-
-def _priority(value: object) -> object:
-    return PRIORITY_NAMES.get(value, value) if isinstance(value, str) else value
 
 
 def _name_of(value: object) -> object:
@@ -157,9 +153,9 @@ class QueueProperties(BaseModel):
     queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = Field(
         None, description="a queue's name of 1-64 letters, digits, '_', '.' and '-'"
     )
-    #: Jobs of a lower number go first.
-    priority: Annotated[Priority, BeforeValidator(_priority)] = Field(
-        0, description='"interactive", "normal", "low" or "batch", or their numbers 0, 3, 6 and 9'
+    #: Jobs of a lower number go first; `normal` leaves room for more urgent ones.
+    priority: Annotated[Priority, BeforeValidator(priority_of)] = Field(
+        NORMAL, description='"interactive", "normal", "low" or "batch", or their numbers 0, 3, 6 and 9'
     )
     #: What happens when a limit of the operators' has no room.
     when_limited: WhenLimited = Field(

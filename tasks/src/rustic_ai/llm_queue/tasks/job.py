@@ -29,10 +29,18 @@ OnWorkerLoss = Literal["retry", "fail"]
 #: The four steps Celery keeps apart on Redis: 0 goes first.
 Priority = Literal[0, 3, 6, 9]
 PRIORITIES: tuple[Priority, ...] = (0, 3, 6, 9)
+PriorityName = Literal["interactive", "normal", "low", "batch"]
 #: What the steps are called.
-PRIORITY_NAMES: dict[str, Priority] = {"interactive": 0, "normal": 3, "low": 6, "batch": 9}
+PRIORITY_NAMES: dict[PriorityName, Priority] = {"interactive": 0, "normal": 3, "low": 6, "batch": 9}
+#: Of a call that names none: some calls can be more urgent than it.
+NORMAL: Priority = PRIORITY_NAMES["normal"]
 #: Far more provider calls than any job's retries, fallbacks and reruns add up to.
 MAX_ATTEMPTS = 10_000
+
+
+def priority_of(value: object) -> object:
+    """The number of a priority's name; what is none of the names comes back as it is."""
+    return next((number for name, number in PRIORITY_NAMES.items() if name == value), value)
 
 
 class JobState(StrEnum):
@@ -61,6 +69,7 @@ class Job(Contract):
     kind: CallKind = CallKind.CHAT
     model: str
     queue: str
+    #: A record that names none is in the list that goes first; submitters always name one.
     priority: Priority = 0
     timeout_ms: int = Field(ge=1, le=LARGEST)
     on_worker_loss: OnWorkerLoss = "retry"

@@ -11,7 +11,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import Call
-from rustic_ai.llm_queue.tasks.job import Job, JobState, OnWorkerLoss, Priority, seal_call
+from rustic_ai.llm_queue.tasks.job import NORMAL, Job, JobState, OnWorkerLoss, Priority, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
@@ -26,7 +26,7 @@ from ..response import QueueChatCompletionResponse
 from .answer_reader import AnswerReader, OutcomeReader
 from .answer_schema import schema_of
 from .client_errors import client_errors
-from .request import build_call, input_messages, timeout_s
+from .request import build_call, input_messages, queue_field, timeout_s
 from .tracing import SubmitSpan
 
 #: How long a caller whose deadline has passed still waits to learn how far the job came.
@@ -61,7 +61,7 @@ class Submission[T = QueueChatCompletionResponse]:
             owner,
             timeout_s=timeout_s(properties, prompt, settings),
             answer_reader=AnswerReader(tuple(input_messages(properties, prompt)), schema),
-            priority=properties.priority,
+            priority=queue_field(properties, prompt, "priority"),
             on_worker_loss=properties.on_worker_loss,
             stream_ttl_s=properties.stream_ttl_s,
         )
@@ -75,7 +75,7 @@ class Submission[T = QueueChatCompletionResponse]:
         *,
         timeout_s: float,
         answer_reader: OutcomeReader[T],
-        priority: Priority = 0,
+        priority: Priority = NORMAL,
         on_worker_loss: OnWorkerLoss = "retry",
         stream_ttl_s: float | None = None,
     ) -> Submission[T]:

@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from .priority_option import priority_option
+
 
 @click.command()
 @click.argument("question")
@@ -15,6 +17,7 @@ import click
 @click.option("--max-tokens", type=click.IntRange(min=1))
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True,
               help="Seconds, for everything.")  # fmt: skip
+@priority_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs, when the answer is whole.")
 def ask(
     question: str,
@@ -24,6 +27,7 @@ def ask(
     temperature: float | None,
     max_tokens: int | None,
     timeout: float,
+    priority: str,
     as_json: bool,
 ) -> None:
     """Ask one question through the queue, and print the answer as it comes.
@@ -44,5 +48,6 @@ def ask(
         "top_p": None,
         "max_tokens": max_tokens,
         "timeout": timeout,
+        "priority": priority,
     }
     ask_question(text, properties, system=system, as_json=as_json)

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import click
 
+from rustic_ai.llm_queue.tasks.job import PRIORITY_NAMES, PriorityName
+
+from .priority_option import priority_option
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -15,9 +19,16 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--max-in-flight", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
               help="Seconds for each request, waiting and retries included.")  # fmt: skip
+@priority_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures at the end as JSON.")
 def batch(
-    requests: Path, output: Path, model: str | None, max_in_flight: int, timeout: float, as_json: bool
+    requests: Path,
+    output: Path,
+    model: str | None,
+    max_in_flight: int,
+    timeout: float,
+    priority: PriorityName,
+    as_json: bool,
 ) -> None:
     """Carry out a file of REQUESTS in OpenAI's batch format.
 
@@ -28,4 +39,12 @@ def batch(
     # Here, because it brings Rustic and openai with it, which `llm-queue --help` does not need.
     from .batch_file import carry_out
 
-    carry_out(requests, output, model=model, max_in_flight=max_in_flight, timeout_s=timeout, as_json=as_json)
+    carry_out(
+        requests,
+        output,
+        model=model,
+        max_in_flight=max_in_flight,
+        timeout_s=timeout,
+        priority=PRIORITY_NAMES[priority],
+        as_json=as_json,
+    )

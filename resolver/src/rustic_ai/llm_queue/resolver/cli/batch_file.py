@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from rustic_ai.llm_queue.tasks.job import Priority
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.printable import printable_json
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
@@ -32,11 +33,12 @@ def carry_out(
     model: str | None,
     max_in_flight: int,
     timeout_s: float,
+    priority: Priority,
     as_json: bool,
 ) -> None:
     """Carry out a file of requests. Raises click's exceptions, and `SystemExit` when a line failed."""
     with failures(), AnswerFile(output) as answers:
-        run = _BatchFile(requests, output, answers, model, timeout_s)
+        run = _BatchFile(requests, output, answers, model, timeout_s, priority)
         try:
             run.carry_out(max_in_flight)
         except KeyboardInterrupt:
@@ -49,10 +51,16 @@ def carry_out(
 
 class _BatchFile:
     def __init__(
-        self, requests: Path, output: Path, answers: AnswerFile, model: str | None, timeout_s: float
+        self,
+        requests: Path,
+        output: Path,
+        answers: AnswerFile,
+        model: str | None,
+        timeout_s: float,
+        priority: Priority,
     ) -> None:
         self._requests, self._output, self._answers = requests, output, answers
-        self._model, self._timeout_s = model, timeout_s
+        self._model, self._timeout_s, self._priority = model, timeout_s, priority
         self._settings = QueueSettings()
         self._owner = Owner(org=ORG, guild=GUILD, agent=user())
         self._before = len(answers.done)
@@ -72,6 +80,7 @@ class _BatchFile:
                 self._owner,
                 timeout_s=self._timeout_s,
                 answer_reader=reader_of(call),
+                priority=self._priority,
             )
 
         engine = engine_for(self._settings)
