@@ -90,7 +90,7 @@ class JobKit:
         )  # fmt: skip
         self.ticker = Ticker(self.ledger.limits)
         self.limits = LimitGate(
-            self.ledger.limits, self.settings.limit_rules(), self.ticker,
+            self.ledger.limits, self.provider.limit_rules, self.ticker,
             key=self.settings.key_ring().limit_key,
         )  # fmt: skip
         self.cooldowns = Cooldowns(self.ledger.limits, self.limits.limits, longest=self.settings.max_cooldown)

@@ -105,7 +105,7 @@ class Runtime:
         )
         self._ticker = Ticker(keeper.limits)
         gate = LimitGate(
-            self.ledger.limits, settings.limit_rules(), self._ticker, key=settings.key_ring().limit_key
+            self.ledger.limits, self._provider.limit_rules, self._ticker, key=settings.key_ring().limit_key
         )
         self._executor = Executor(
             settings=settings,

@@ -14,6 +14,7 @@ from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..pool.pool import AsyncPool
 from ..pool.sigterm import end_now
+from ..provider.targets.deployment_limits import joined
 from ..provider.targets.litellm_config import read_litellm_config
 from ..settings import MOST_CONCURRENT, WorkerSettings
 
@@ -64,7 +65,7 @@ def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
         refuse(f"-c {worker.concurrency}: give 1 to {MOST_CONCURRENT} calls in flight", ExitCode.USAGE)
     try:
         if settings.litellm_config is not None:
-            read_litellm_config(settings.litellm_config)
+            joined(settings.limit_rules(), read_litellm_config(settings.litellm_config).limits)
     except SettingsError as error:
         refuse(str(error), ExitCode.SETTINGS)
     return settings.model_copy(update={"concurrency": worker.concurrency})

@@ -39,6 +39,7 @@ from .litellm_api import seam
 from .litellm_api.fast_path import fits, lean_completion
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .targets.credentials import Credentials, Target
+from .targets.deployment_limits import joined
 from .targets.deployments import ModelRouter
 from .targets.litellm_config import read_litellm_config
 from .targets.policy import Policy
@@ -62,6 +63,8 @@ class Provider:
         config = read_litellm_config(path, environment) if path else None
         known = {**config.variables, **environment} if config else environment
         self._router = ModelRouter(config) if config else None
+        #: Limits on calls: the policy's, and those of the config's deployments.
+        self.limit_rules = joined(settings.limit_rules(), config.limits if config else ())
         self._credentials = Credentials(
             known,
             allowed_endpoints=settings.allowed_endpoints,

@@ -14,6 +14,7 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ...provider.targets.litellm_config import read_litellm_config
 from ...settings import WorkerSettings
 from ..output import cell, echo, json_option, out, print_json
 from ..redis_session import on_redis
@@ -89,7 +90,10 @@ def resume(name: str, as_json: bool) -> None:
 
 
 async def _known(redis: Redis) -> list[str]:
-    configured = {rule.name for rule in WorkerSettings().limit_rules()}
+    settings = WorkerSettings()
+    configured = {rule.name for rule in settings.limit_rules()}
+    if settings.litellm_config is not None:
+        configured |= {rule.name for rule in read_litellm_config(settings.litellm_config).limits}
     return sorted(configured | {row.name for row in await LimitView(redis).rows()})
 
 

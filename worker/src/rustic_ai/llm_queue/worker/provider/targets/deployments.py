@@ -7,6 +7,7 @@ from typing import Any
 import litellm
 
 from .credentials import Target
+from .deployment_limits import RATES
 from .litellm_config import LiteLLMConfig
 from .worker_keys import provider_of
 
@@ -14,7 +15,7 @@ from .worker_keys import provider_of
 _TOKEN_PRICES = ("input_cost_per_token", "output_cost_per_token")
 #: Fields of a deployment that are for LiteLLM's router, and not for a call.
 _ROUTERS_OWN = frozenset(
-    {*_TOKEN_PRICES, "max_retries", "num_retries", "rpm", "tpm", "weight", "order", "tags", "timeout"}
+    {*_TOKEN_PRICES, *RATES, "max_retries", "num_retries", "weight", "order", "tags", "timeout"}
 )
 
 

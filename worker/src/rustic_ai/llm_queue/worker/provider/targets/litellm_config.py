@@ -10,6 +10,7 @@ from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from .config_document import VARIABLE, read_document
+from .deployment_limits import deployment_limits, name_limited
 
 _REFERENCE = "os.environ/"
 #: What an entry of the model list may hold, and the parameter by which it names a credential.
@@ -33,7 +34,9 @@ class LiteLLMConfig:
         router_settings: Mapping[str, Any],
         variables: Mapping[str, str],
     ) -> None:
-        self.model_list = model_list
+        self.model_list = name_limited(model_list)
+        #: What its deployments admit, for all workers together.
+        self.limits = deployment_limits(self.model_list)
         self.router_settings = router_settings
         #: Its `environment_variables`, for those the environment itself does not have.
         self.variables = variables
