@@ -212,12 +212,16 @@ class Ledger:
     async def finish(
         self, job_id: str, epoch: int, state: JobState, meta: str,
         *, attempts: Iterable[AttemptRecord], dead: bool = False, charge: Charge | None = None,
+        uncounted_tokens: int = 0,
     ) -> FinishVerdict:  # fmt: skip
         """End a job this epoch holds, publish `meta` as its Celery result and book `charge`, in one step.
 
-        What it holds of limits is settled by the charge's tokens and given back.
+        What it holds of limits is settled by the charge's tokens and given back; `uncounted_tokens` of its
+        input are none that the provider's limits count.
         """
-        used = (charge.prompt_tokens, charge.completion_tokens) if charge else None
+        used = None
+        if charge:
+            used = (max(charge.prompt_tokens - uncounted_tokens, 0), charge.completion_tokens)
         args = [
             job_id,
             epoch,

@@ -7,6 +7,8 @@ from rustic_ai.llm_queue.tasks.call import Call, CallKind
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 _LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
+#: Providers whose limits do not count the prompt's tokens that they had in their cache.
+NO_CACHED_READS = frozenset({"anthropic"})
 #: Of a call that names no limit, before anything is known of its model.
 _UNKNOWN_OUTPUT = 1_024
 _LEAST_OUTPUT = 64

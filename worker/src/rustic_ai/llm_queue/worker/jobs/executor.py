@@ -17,6 +17,7 @@ from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from ..admission.cooldowns import Cooldowns
+from ..admission.estimates import NO_CACHED_READS
 from ..admission.gate import CallGate, JobGate, Refused
 from ..attempts.attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePassed, attempt_all
 from ..provider.provider import Provider
@@ -223,6 +224,7 @@ class Executor:
             outcome,
             execution.attempts.records,
             counts=target is None or not target.foreign,
+            cached_reads_count=target is None or target.provider not in NO_CACHED_READS,
         )
 
     async def _pass_on[T](

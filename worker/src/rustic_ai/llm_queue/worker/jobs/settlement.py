@@ -46,11 +46,13 @@ class Settlement:
         attempts: Iterable[AttemptRecord],
         *,
         counts: bool = True,
+        cached_reads_count: bool = True,
     ) -> tuple[FinishVerdict, Outcome]:
         """End a job that this worker holds at `epoch`.
 
         Args:
             counts: its usage goes into the books; not so what a tenant's own server reports.
+            cached_reads_count: its provider's limits count the prompt's tokens that were in its cache.
 
         Returns the outcome that was written: a worker's fault where the given one has no written form.
         """
@@ -71,6 +73,7 @@ class Settlement:
             attempts=attempts,
             dead=dead,
             charge=Charge.of(owner, outcome) if counts else None,
+            uncounted_tokens=0 if cached_reads_count else outcome.account.cached_tokens or 0,
         )
         return verdict, outcome
 
