@@ -41,6 +41,7 @@ from .parameters import checked_parameters, fitting_parameters, own_copy
 from .targets.credentials import Credentials, Target
 from .targets.deployment_limits import joined
 from .targets.deployments import ModelRouter
+from .targets.limit_matches import check_matches
 from .targets.litellm_config import read_litellm_config
 from .targets.policy import Policy
 from .wire.exchange import Addresses, ClientRules, exchange, forget_exchange
@@ -57,7 +58,7 @@ class Provider:
         on_embedding_call: OnCall | None = None,
         jobs_on_their_way: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Raises `SettingsError` when the LiteLLM config file cannot be used."""
+        """Raises `SettingsError` when the LiteLLM config file, or a limit, cannot be used."""
         self._settings = settings
         path = settings.litellm_config
         config = read_litellm_config(path, environment) if path else None
@@ -65,6 +66,7 @@ class Provider:
         self._router = ModelRouter(config) if config else None
         #: Limits on calls: the policy's, and those of the config's deployments.
         self.limit_rules = joined(settings.limit_rules(), config.limits if config else ())
+        check_matches(self.limit_rules, has_deployments=config is not None)
         self._credentials = Credentials(
             known,
             allowed_endpoints=settings.allowed_endpoints,
