@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.job import Job, JobState
+from rustic_ai.llm_queue.tasks.ledger.call_use import CallUse
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.ledger.verdicts import Admission
@@ -184,7 +185,9 @@ async def test_what_was_estimated_too_high_goes_back_with_the_true_use(
     await admit(ledger, waiting, tokens(60, 50, 60))
     await announced(redis)
     used_by = [AttemptRecord(number=1, epoch=1, model="m", status="ok")]
-    next_call = await ledger.limits.admit(job.id, epoch, [places(5)], begun=1, ended=used_by, used=(3, 7))
+    next_call = await ledger.limits.admit(
+        job.id, epoch, [places(5)], begun=1, ended=used_by, used=CallUse(3, 7)
+    )
     assert next_call.verdict == "granted"
     assert await announced(redis) == [waiting.id], "50 of the 60 were not used"
 

@@ -18,7 +18,7 @@ from support.providers.provider import ProviderStub
 
 load_litellm(WorkerSettings())
 
-from rustic_ai.llm_queue.worker.admission.gate import NextCall  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.admission.gate import NextCall, Refused  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.attempts.attempts import Answer, AttemptsFailed, attempt_all  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog  # noqa: E402 - LiteLLM's environment comes first
 from rustic_ai.llm_queue.worker.provider.provider import Provider  # noqa: E402 - as above
@@ -58,9 +58,10 @@ class NotedJournal:
     #: Requests the provider had seen when each attempt was put on record.
     seen: list[int] = field(default_factory=list)
 
-    async def admit(self, call: NextCall) -> ErrorEnvelope | None:
+    async def admit(self, call: NextCall) -> Refused | None:
         self.asked.append(call.target.model)
-        return self.closed.get(call.target.model)
+        error = self.closed.get(call.target.model)
+        return None if error is None else Refused(error)
 
     async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
         self.answers.append((usage, headers))

@@ -6,7 +6,7 @@ Calls go to the provider simulator. No Celery, no pool, no second process: a tes
 import asyncio
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -29,6 +29,7 @@ from support.servers.valkey import ValkeyServer
 
 load_litellm(WorkerSettings())
 
+from rustic_ai.llm_queue.worker.admission.budgets import Budgets  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.admission.cooldowns import Cooldowns  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.admission.gate import CallGate, JobGate  # noqa: E402 - LiteLLM's environment comes first
 from rustic_ai.llm_queue.worker.admission.limit_gate import LimitGate  # noqa: E402 - as above
@@ -92,6 +93,11 @@ class JobKit:
         self.limits = LimitGate(
             self.ledger.limits, self.provider.limit_rules, self.ticker,
             key=self.settings.key_ring().limit_key,
+            budgets=Budgets(
+                self.settings.budgets,
+                key=self.settings.key_ring().limit_key,
+                max_output_tokens=self.settings.max_output_tokens,
+            ),
         )  # fmt: skip
         self.cooldowns = Cooldowns(self.ledger.limits, self.limits.limits, longest=self.settings.max_cooldown)
         self.gates: Sequence[JobGate] = ()
@@ -119,21 +125,25 @@ class JobKit:
 
     async def submit(
         self, prompt: str, *, stream: bool = False, owner: Owner = OWNER, max_retries: int = 2,
-        fallback_models: tuple[str, ...] = (), endpoint: Endpoint | None = None, **fields: Any,
+        fallback_models: tuple[str, ...] = (), endpoint: Endpoint | None = None, model: str = MODEL,
+        params: Mapping[str, Any] | None = None, max_cost_usd: float | None = None,
+        budget_run: str | None = None, **fields: Any,
     ) -> Job:  # fmt: skip
         """A job in the queue, as the resolver puts it there."""
         job_id = str(uuid.uuid4())
         call = CompletionCall(
-            model=MODEL,
+            model=model,
+            max_cost_usd=max_cost_usd,
+            budget_run=budget_run,
             fallback_models=fallback_models,
-            params={"messages": [{"role": "user", "content": prompt}]},
+            params={"messages": [{"role": "user", "content": prompt}], **(params or {})},
             endpoint=endpoint or Endpoint(),
             stream=stream,
             max_retries=max_retries,
         )
         request, fingerprints = seal_call(call, self.sealer, job_id=job_id, owner=owner)
         job = Job(
-            id=job_id, owner=owner, model=MODEL, queue=self.settings.queue, stream=stream,
+            id=job_id, owner=owner, model=model, queue=self.settings.queue, stream=stream,
             stream_ttl_s=60.0 if stream else None, request=request, fingerprints=fingerprints,
             **{"timeout_ms": 60_000, **fields},
         )  # fmt: skip

@@ -53,6 +53,9 @@ from .exceptions import (
     BadRequestError as BadRequestError,
 )
 from .exceptions import (
+    BudgetExceeded as BudgetExceeded,
+)
+from .exceptions import (
     ConflictError as ConflictError,
 )
 from .exceptions import (

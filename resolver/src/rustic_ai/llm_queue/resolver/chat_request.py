@@ -24,6 +24,10 @@ class QueueChatCompletionRequest(ChatCompletionRequest):
     max_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     #: Seconds after which a stream that has said nothing is tried again, or with the next model.
     first_token_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    #: The most that the call may cost, in dollars.
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    #: The run whose calls share a budget.
+    budget_run: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     #: Wait for the answer of an equal call that is under way.
     single_flight: bool | None = None
     #: Seconds for which the answer is kept for equal calls; 0 keeps none.

@@ -21,6 +21,7 @@
   + JobCancelled                      409
   + UnprocessableEntityError          422
   + RateLimitError                    429, "rate limit" is in the message
+    - BudgetExceeded
   + InternalServerError               500, and any other status of a provider's
     - ResponseProcessingError         1005
     - WorkerLost
@@ -45,6 +46,7 @@ import openai
 from rustic_ai.core.guild.agent_ext.depends.llm.models import APIError as CoreAPIError
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.budget_state import BudgetState
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind as ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import Account
 
@@ -71,6 +73,7 @@ class QueueError(CoreAPIError):
         attempts: the provider calls made.
         account: what the job took, tokens and cost included; None where no worker reported it.
         retry_after_s: seconds the provider asked to wait.
+        budget: the budget that had no room, of a `BudgetExceeded`; else None.
     """
 
     # Any, because core's class and the openai ones declare these differently.
@@ -104,6 +107,7 @@ class QueueError(CoreAPIError):
         retry_after_s: float | None = None,
         code: str | None = None,
         param: str | None = None,
+        budget: BudgetState | None = None,
     ) -> None:
         message = message or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0]
         if self.phrase not in message.lower():
@@ -118,6 +122,7 @@ class QueueError(CoreAPIError):
         self.provider = provider
         self.provider_status = provider_status
         self.retry_after_s = retry_after_s
+        self.budget = budget
         # The other attributes of an openai error, whose own constructors need a response.
         self.code = code
         self.param = param
@@ -254,6 +259,20 @@ class RateLimitError(QueueError, openai.RateLimitError, kind=ErrorKind.RATE_LIMI
 
     status_code = 429
     phrase = "rate limit"
+
+
+class BudgetExceeded(RateLimitError, kind=ErrorKind.BUDGET_EXCEEDED):
+    """A budget has no room for the call.
+
+    Attributes:
+        budget: the operators', or the call's own: name, unit, what is spent and held, the whole, and when it
+            resets; None where the model has no price.
+    """
+
+    @property
+    def permanent(self) -> bool:
+        """The same call would be refused later, too."""
+        return self.budget is None or self.budget.permanent
 
 
 class InternalServerError(QueueError, openai.InternalServerError, kind=ErrorKind.INTERNAL_SERVER):

@@ -166,6 +166,14 @@ class QueueProperties(BaseModel):
     max_wait: Annotated[Number, Field(ge=0, le=MOST_SECONDS)] | None = Field(
         None, description="a number of seconds from 0: the longest wait for limits; null for the timeout"
     )
+    #: The most that a call may cost, in dollars; one that may cost more is refused before it is made.
+    max_cost_usd: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="dollars above 0: the most that one call may cost; null for no limit"
+    )
+    #: The run whose calls share a budget, where the operators have one for each run.
+    budget_run: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        None, description="the name of a run, up to 128 characters"
+    )
     #: What happens when the job's worker dies: `retry` runs it again, `fail` raises `WorkerLost`.
     on_worker_loss: OnWorkerLoss = Field("retry", description='"retry" or "fail"')
     #: By default `LLM_QUEUE_REDIS_URL`.

@@ -15,6 +15,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord as AttemptRecord
+from rustic_ai.llm_queue.tasks.budget_state import BudgetState
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.reuse.options import Cached
 
@@ -76,6 +77,8 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
     #: Seconds it waited for limits, and the name of the latest of them, as the operators' policy has it.
     limited_s: float | None = None
     limited_by: str | None = None
+    #: Of the operators' budgets that the call passed, the one with the least left, as it then stood.
+    budget: BudgetState | None = None
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
     #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it.
@@ -103,7 +106,7 @@ class QueueChatCompletionResponse(ChatCompletionResponse):
         }
         shared = (
             *("cost_usd", "cached_tokens", "reasoning_tokens", "queue_wait_s", "run_time_s", "worker"),
-            *("cached", "cache_age_s", "saved_usd", "limited_s", "limited_by"),
+            *("cached", "cache_age_s", "saved_usd", "limited_s", "limited_by", "budget"),
         )
         facts = {name: getattr(account, name) for name in shared}
         return cls.model_validate(

@@ -53,6 +53,7 @@ class ErrorKind(StrEnum):
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed", Next.GIVE_UP, None, False
     CREDENTIAL_REQUIRED = "credential_required", Next.GIVE_UP, None, False
     LIMIT_EXCEEDED = "limit_exceeded", Next.GIVE_UP, None, False
+    BUDGET_EXCEEDED = "budget_exceeded", Next.FALL_BACK, None, False
     INVALID_RECORD = "invalid_record", Next.GIVE_UP, None, False
 
     def __new__(cls, text: str, follows: Next, status: int | None = None, sent: bool = True) -> Self:

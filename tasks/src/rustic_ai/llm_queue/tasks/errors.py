@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from .budget_state import BudgetState
 from .contract import Contract, Seconds
 from .error_kind import ErrorKind
 
@@ -23,6 +24,8 @@ class ErrorEnvelope(Contract):
     code: str | None = None
     param: str | None = None
     retry_after_s: Seconds | None = None
+    #: The budget that has no room for the call.
+    budget: BudgetState | None = None
 
 
 class JobFailed(Exception):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from .attempt import AttemptRecord
+from .budget_state import BudgetState
 from .contract import Contract, Seconds
 from .errors import ErrorEnvelope
 from .reuse.options import Cached
@@ -23,6 +24,8 @@ class Account(Usage):
     #: Seconds it waited for limits, and the name of the latest of them.
     limited_s: Seconds = 0.0
     limited_by: str | None = None
+    #: Of the budgets that the answered call passed, the one with the least left.
+    budget: BudgetState | None = None
     #: True when a worker was lost with a call under way, so the provider may have billed twice.
     possible_duplicate_charge: bool = False
     #: `hit` when the answer was kept from an earlier call, `flight` when an equal call under way brought it;

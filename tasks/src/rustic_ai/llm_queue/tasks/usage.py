@@ -42,11 +42,6 @@ class Usage(Contract):
     #: cost, are reckoned from the length of the texts.
     usage_estimated: bool = False
 
-    @property
-    def counted(self) -> tuple[int, int] | None:
-        """Input and output tokens, as limits count them; None where nothing is known."""
-        return None if self.prompt_tokens is None else (self.prompt_tokens, self.completion_tokens or 0)
-
     @classmethod
     def of(cls, usage: Mapping[str, Any] | None, *, cost_usd: float | None = None) -> Usage:
         """Read OpenAI's `usage` object. A count that is no number of tokens counts as unknown."""

@@ -14,6 +14,7 @@ from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
+from .admission.budgets import Budgets
 from .admission.cooldowns import Cooldowns
 from .admission.limit_gate import LimitGate
 from .admission.ticker import Ticker
@@ -104,8 +105,17 @@ class Runtime:
             jobs_on_their_way=self._intake.__len__,
         )
         self._ticker = Ticker(keeper.limits)
+        budgets = Budgets(
+            settings.budgets,
+            key=settings.key_ring().limit_key,
+            max_output_tokens=settings.max_output_tokens,
+        )
         gate = LimitGate(
-            self.ledger.limits, self._provider.limit_rules, self._ticker, key=settings.key_ring().limit_key
+            self.ledger.limits,
+            self._provider.limit_rules,
+            self._ticker,
+            key=settings.key_ring().limit_key,
+            budgets=budgets,
         )
         self._executor = Executor(
             settings=settings,

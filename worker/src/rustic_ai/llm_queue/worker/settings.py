@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.duration import Duration
 from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
+from rustic_ai.llm_queue.tasks.policy.budget_rule import BudgetRule, parse_budgets
 from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule, parse_limits
 from rustic_ai.llm_queue.tasks.policy.policy_file import POLICY_FIELDS
@@ -69,6 +70,9 @@ class WorkerSettings(QueueSettings):
     #: What calls share, `[[limits]]` in the policy file (docs/limits.md): requests and tokens a minute,
     #: calls at once. In the environment the same as a JSON list.
     limits: Annotated[tuple[LimitRule, ...], BeforeValidator(parse_limits)] = ()
+    #: The money, or tokens, that calls may take in a period: `[[budgets]]` in the policy file
+    #: (docs/budgets.md). In the environment the same as a JSON list.
+    budgets: Annotated[tuple[BudgetRule, ...], BeforeValidator(parse_budgets)] = ()
     #: `[fair_share]` of the policy file: whose job is next where more wait than run. In the environment
     #: the same as a JSON object.
     fair_share: FairShare = FairShare()

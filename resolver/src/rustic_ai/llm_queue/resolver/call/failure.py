@@ -23,7 +23,8 @@ def to_exception(outcome: Failed | Cancelled | Expired, *, job_id: str, model: s
     }
     match outcome:
         case Failed(error=error):
-            facts = error.model_dump(exclude={"message"} if error.model else {"message", "model"})
+            left_out = {"message", "budget"} if error.model else {"message", "budget", "model"}
+            facts = {**error.model_dump(exclude=left_out), "budget": error.budget}
             return BY_KIND[error.kind](error.message, **{**about, **facts})
         case Cancelled(by=by):
             return JobCancelled(f"The job was cancelled by {by}.", **about)

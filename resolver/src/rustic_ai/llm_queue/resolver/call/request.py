@@ -71,6 +71,8 @@ def build_call(
             max_retries=_max_retries(properties, prompt),
             stream=stream,
             reuse=_reuse(properties, prompt),
+            max_cost_usd=queue_field(properties, prompt, "max_cost_usd"),
+            budget_run=queue_field(properties, prompt, "budget_run"),
             **_waits(properties, prompt, settings),
         )
     except ValidationError as error:

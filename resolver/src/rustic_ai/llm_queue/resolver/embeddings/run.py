@@ -122,6 +122,8 @@ class EmbeddingRun:
             endpoint=endpoint_of(properties),
             max_retries=DEFAULT_MAX_RETRIES if retries is None else retries,
             reuse=properties.reuse,
+            max_cost_usd=properties.max_cost_usd,
+            budget_run=properties.budget_run,
         )
 
 

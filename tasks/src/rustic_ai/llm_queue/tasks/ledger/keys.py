@@ -55,6 +55,13 @@ CLOSED = f"{KEY_PREFIX}closed"
 #: Limits that an operator has paused: a hash of limit name to the time (µs) it ends.
 PAUSES = f"{KEY_PREFIX}pauses"
 
+#: What a budget has spent and holds in one period, by `budget id`: a hash; and the budgets that are in use,
+#: a sorted set of budget id to the time (ms) it began.
+BUDGET_PREFIX = f"{KEY_PREFIX}budget:"
+BUDGETS = f"{KEY_PREFIX}budgets"
+#: Alerts of budgets that no worker has passed on yet: a list of JSON.
+ALERTS = f"{KEY_PREFIX}alerts"
+
 #: An equal call under way, by its `reuse_name`: a hash of the job that makes it and how often it was
 #: handed over; the jobs that wait for its answer, a sorted set of job id to the time (ms) of submit; and
 #: the flights that are looked after, a sorted set of name to the time (ms) of the next look.
@@ -108,6 +115,11 @@ def limit_id(name: str, split: Sequence[str], key: bytes = b"") -> str:
     """One bucket of a limit: its name and a hash of the values it is split by, which may be private."""
     digest = hmac.new(key, json.dumps(list(split)).encode(), hashlib.sha256)
     return f"{name}:{digest.hexdigest()[:16]}"
+
+
+def budget_id(name: str, split: Sequence[str], period: str, key: bytes = b"") -> str:
+    """One budget in one period: its name, a hash of the values it is split by, and the period."""
+    return f"{limit_id(name, split, key)}:{period}"
 
 
 def message_list(queue: str, priority: int) -> str:

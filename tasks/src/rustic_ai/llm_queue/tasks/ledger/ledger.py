@@ -31,6 +31,7 @@ from ..attempt import AttemptRecord
 from ..frames import FrameId
 from ..job import Job, JobRecord, JobState, Priority
 from . import keys
+from .call_use import CallUse
 from .charge import Charge
 from .flights import Flights
 from .functions.functions_missing import FunctionsMissing as FunctionsMissing
@@ -219,9 +220,6 @@ class Ledger:
         What it holds of limits is settled by the charge's tokens and given back; `uncounted_tokens` of its
         input are none that the provider's limits count.
         """
-        used = None
-        if charge:
-            used = (max(charge.prompt_tokens - uncounted_tokens, 0), charge.completion_tokens)
         args = [
             job_id,
             epoch,
@@ -230,7 +228,7 @@ class Ledger:
             self._ttl_ms,
             attempts_json(attempts),
             int(dead),
-            *used_args(used),
+            *used_args(CallUse.of_charge(charge, uncounted_tokens)),
         ]
         args += charge_args(charge, self._costs_ttl_ms)
         return cast(FinishVerdict, await self._library.call("finish", [keys.job_key(job_id)], args))

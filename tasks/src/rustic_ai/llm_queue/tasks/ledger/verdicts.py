@@ -40,6 +40,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetAmounts:
+    """Where a budget stands, in nanodollars or tokens."""
+
+    spent: int
+    held: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """The answer to `admit`. All but the verdict is there for jobs that wait or were refused."""
 
@@ -50,6 +59,8 @@ class Admission:
     retry_after: timedelta | None = None
     #: Jobs that wait there before this one.
     ahead: int = 0
+    #: Of each budget among the limits in their order, or of the one that has no room.
+    budgets: tuple[BudgetAmounts, ...] = ()
 
 
 @dataclass(frozen=True)

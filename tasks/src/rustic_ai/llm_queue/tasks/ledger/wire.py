@@ -9,6 +9,7 @@ from typing import cast
 
 from ..attempt import AttemptRecord
 from ..call import CallKind
+from .call_use import CallUse
 from .charge import Charge
 
 
@@ -34,9 +35,11 @@ def charge_args(charge: Charge | None, ttl_ms: int) -> list[str | int]:
     return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms, kind, *reused]
 
 
-def used_args(used: tuple[int, int] | None) -> list[str | int]:
-    """The input and output tokens of an ended call, empty where they are unknown."""
-    return ["", ""] if used is None else [*used]
+def used_args(used: CallUse | None) -> list[str | int]:
+    """The input and output tokens of an ended call and its nanodollars, empty where they are unknown."""
+    if used is None:
+        return ["", "", ""]
+    return [used.input_tokens, used.output_tokens, "" if used.nano_usd is None else used.nano_usd]
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:

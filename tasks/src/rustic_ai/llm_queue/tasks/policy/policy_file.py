@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 
 #: The settings that may stand in a policy file; a variable of the environment wins over the file.
 POLICY_FIELDS = frozenset(
-    {"allowed_endpoints", "allowed_hosts", "allowed_models", "cache", "fair_share", "limits",
+    {"allowed_endpoints", "allowed_hosts", "allowed_models", "budgets", "cache", "fair_share", "limits",
      "max_body_bytes", "max_n", "max_nesting", "max_output_tokens", "max_running_per_guild", "max_timeout"}
 )  # fmt: skip
 

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.limits.budget_ask import BudgetAsk
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
-from rustic_ai.llm_queue.tasks.policy.limit_rule import Dimension, LimitRule
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from ..provider.targets.credentials import Target
+from .call_facts import CallFacts
 from .estimates import TokenEstimate
-from .gate import Claimed
 from .provider_limits import ProviderLimits
 
 _MINUTE_US = 60_000_000
@@ -24,43 +24,6 @@ _COUNT_MAX_TOKENS = frozenset({"azure", "cerebras", "openai"})
 COOLDOWN_PLACE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
-    """What limits match a call by, and are split by."""
-
-    values: Mapping[Dimension, tuple[str, ...]]
-    #: A key that the job brings itself: its limits are its own.
-    own_key: str
-
-    @classmethod
-    def of(cls, job: Claimed, target: Target) -> CallFacts:
-        """Of a call that goes to `target`."""
-        assert job.record is not None
-        assert job.call is not None
-        owner, endpoint_key = job.record.job.owner, job.call.endpoint.api_key
-        key = target.options.get("api_key")
-        own = endpoint_key is not None and key == endpoint_key.get_secret_value()
-        provider, name = target.provider or "", str(target.options.get("model", target.model))
-        qualified = f"{provider}/{name.removeprefix(f'{provider}/')}"
-        return cls(
-            values={
-                "agent": (owner.agent,),
-                "guild": (owner.guild,),
-                "org": (owner.org,),
-                "deployment": (target.deployment,) if target.deployment else (),
-                "model": tuple(dict.fromkeys((qualified, name, target.model))),
-                "provider": (provider,),
-                "credential": ("job" if own else "worker",),
-            },
-            own_key=str(key) if own else "",
-        )
-
-    def split(self, per: Sequence[Dimension], credential: str) -> list[str]:
-        """The values that tell the buckets of a limit apart."""
-        parts = [credential if one == "credential" else (self.values[one] or ("",))[0] for one in per]
-        return [*parts, self.own_key]
-
-
 class CallLimits:
     """Which limits a call has to pass, and what it asks of each."""
 
@@ -70,17 +33,23 @@ class CallLimits:
         self._provider_limits, self._key = provider_limits, key
 
     def asks(
-        self, facts: CallFacts, target: Target, tokens: TokenEstimate, *, with_cooldowns: bool
-    ) -> list[LimitAsk]:
-        """What the call asks of each of its limits, the narrow ones first."""
-        asks: list[LimitAsk] = []
-        cooldowns = list(self.cooldowns(target).values()) if with_cooldowns else []
-        for rule, ask in self.of_rules(facts, target, tokens):
-            if rule.narrowness >= COOLDOWN_PLACE and cooldowns:
-                asks += cooldowns
-                cooldowns = []
-            asks.append(ask)
-        return asks + cooldowns
+        self,
+        facts: CallFacts,
+        target: Target,
+        tokens: TokenEstimate,
+        *,
+        with_cooldowns: bool,
+        budgets: Sequence[BudgetAsk] = (),
+    ) -> list[LimitAsk | BudgetAsk]:
+        """What the call asks of each of its limits, the narrow ones first.
+
+        Budgets, and the limits that providers close, stand behind those of agents, guilds and organisations.
+        """
+        found = self.of_rules(facts, target, tokens)
+        narrow = [ask for rule, ask in found if rule.narrowness < COOLDOWN_PLACE]
+        wide = [ask for rule, ask in found if rule.narrowness >= COOLDOWN_PLACE]
+        cooldowns = self.cooldowns(target).values() if with_cooldowns else ()
+        return [*narrow, *budgets, *cooldowns, *wide]
 
     def of_rules(
         self, facts: CallFacts, target: Target, tokens: TokenEstimate

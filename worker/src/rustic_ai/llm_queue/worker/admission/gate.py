@@ -14,6 +14,7 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+    from rustic_ai.llm_queue.tasks.budget_state import BudgetState
     from rustic_ai.llm_queue.tasks.call import Call
     from rustic_ai.llm_queue.tasks.job import JobRecord
     from rustic_ai.llm_queue.tasks.usage import Usage
@@ -26,11 +27,15 @@ Verdict = Literal["admitted", "parked", "lost", "cancelled"]
 
 
 class Refused(Exception):
-    """A job, or one call of it, that will not be let through: fails with the envelope's kind of error."""
+    """A job, or one call of it, that will not be let through: fails with the envelope's kind of error.
 
-    def __init__(self, envelope: ErrorEnvelope) -> None:
+    Attributes:
+        instead: the model that the operators' policy has step in.
+    """
+
+    def __init__(self, envelope: ErrorEnvelope, *, instead: str | None = None) -> None:
         super().__init__(envelope.kind.value)
-        self.envelope = envelope
+        self.envelope, self.instead = envelope, instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,13 @@ class Claimed(Protocol):
     @property
     def call(self) -> Call | None:
         """The opened request; None at a job's gates, which it passes before."""
+
+    @property
+    def redis_ms(self) -> int:
+        """Now, in Unix milliseconds on Redis' clock."""
+
+    def passed_budget(self, state: BudgetState | None) -> None:
+        """Take note of the tightest of the budgets that the next call has passed."""
 
     @property
     def limits_closed(self) -> bool:

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.ledger.call_use import CallUse
+from rustic_ai.llm_queue.tasks.ledger.limits.budget_ask import BudgetAsk
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 from rustic_ai.llm_queue.tasks.ledger.verdicts import Admission
@@ -14,7 +16,9 @@ from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..provider.targets.credentials import Target
-from .call_limits import COOLDOWN_PLACE, CallFacts, CallLimits, oversize
+from .budgets import Budgets
+from .call_facts import CallFacts
+from .call_limits import COOLDOWN_PLACE, CallLimits, oversize
 from .estimates import TokenEstimate, TokenEstimates
 from .gate import Claimed, NextCall, Refused, Verdict
 from .limit_headers import provider_limits
@@ -34,9 +38,15 @@ class LimitGate:
     """
 
     def __init__(
-        self, ledger: LimitLedger, rules: Sequence[LimitRule], ticker: Ticker, *, key: bytes
+        self,
+        ledger: LimitLedger,
+        rules: Sequence[LimitRule],
+        ticker: Ticker,
+        *,
+        key: bytes,
+        budgets: Budgets,
     ) -> None:
-        self._ledger, self._ticker = ledger, ticker
+        self._ledger, self._ticker, self._budgets = ledger, ticker, budgets
         self._rules = {rule.name: rule for rule in rules}
         self._provider_limits = ProviderLimits(ledger, time.monotonic)
         self.limits = CallLimits(rules, self._provider_limits, key=key)
@@ -51,8 +61,13 @@ class LimitGate:
         assert job.call is not None
         facts = CallFacts.of(job, call.target)
         tokens = self._estimate(job, call.target)
+        budgets = self._budgets.asks(job, facts, call.target, tokens)
         asks = self.limits.asks(
-            facts, call.target, tokens, with_cooldowns=job.limits_closed or bool(call.ended)
+            facts,
+            call.target,
+            tokens,
+            with_cooldowns=job.limits_closed or bool(call.ended),
+            budgets=budgets,
         )
         if not asks:
             return "admitted"
@@ -64,17 +79,19 @@ class LimitGate:
             begun=call.number - 1,
             ended=call.ended,
             longest_wait=_longest_wait(job, call),
-            used=call.used.counted if call.used else None,
+            used=CallUse.of_usage(call.used),
         )
         match admission.verdict:
             case "granted":
+                job.passed_budget(self._budgets.state(budgets, admission.budgets))
                 return "admitted"
             case "cancelled":
                 return "cancelled"
             case "stale":
                 return "lost"
             case "refused":
-                raise Refused(_no_room(admission, call))
+                of_budget = self._budgets.refusal(admission, budgets, call.target)
+                raise of_budget or Refused(_no_room(admission, call))
             case "waits":
                 logger.debug("Job %s waits for the limit %s", job.job_id, admission.limit)
                 self._ticker.wake()
@@ -97,7 +114,9 @@ class LimitGate:
         assert job.call is not None
         return self.estimates.estimate(job.call, target.model, job.record.job.estimated_tokens)
 
-    def _refuse_oversize(self, asks: Sequence[LimitAsk], tokens: TokenEstimate, call: NextCall) -> None:
+    def _refuse_oversize(
+        self, asks: Sequence[LimitAsk | BudgetAsk], tokens: TokenEstimate, call: NextCall
+    ) -> None:
         for ask in asks:
             rule = self._rules.get(ask.id.partition(":")[0])
             if rule is not None and rule.oversize == "refuse" and oversize(rule, tokens):

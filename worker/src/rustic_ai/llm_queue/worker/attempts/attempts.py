@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.usage import Usage
 
-from ..admission.gate import NextCall
+from ..admission.gate import NextCall, Refused
 from ..provider.embeddings.refused_text import RefusedText
 from ..provider.failures.classify import PolicyViolation, ProviderFault
 from ..provider.failures.kinds import FirstTokenTimeout
@@ -35,8 +35,8 @@ _LONGEST_SLEEP_S = 1.0
 class Journal(Protocol):
     """The ledger, as far as attempts are concerned."""
 
-    async def admit(self, call: NextCall) -> ErrorEnvelope | None:
-        """Ask for room for a call. The error of a call that may not go, None for one that may."""
+    async def admit(self, call: NextCall) -> Refused | None:
+        """Ask for room for a call. The refusal of a call that may not go, None for one that may."""
 
     async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
         """Learn from an answered call what such calls take, and what the provider says of its limits."""
@@ -138,8 +138,8 @@ class _Run:
         while True:
             model = self._plan.model
             target = await self._target(model)
-            if isinstance(target, Target) and (refusal := await self._admit(target)):
-                self._fall_back(refusal)
+            if isinstance(target, Target) and (refused := await self._admit(target)):
+                self._fall_back(refused)
                 continue
             await self._begin()
             result = await self._attempt(model, target)
@@ -179,7 +179,7 @@ class _Run:
         except Exception as error:
             return error
 
-    async def _admit(self, target: Target) -> ErrorEnvelope | None:
+    async def _admit(self, target: Target) -> Refused | None:
         log = self._log
         return await self._journal.admit(
             NextCall(target, self._number, log.records, may_fall_back=self._plan.has_fallback)
@@ -312,10 +312,12 @@ class _Run:
         if self._clock() >= self._deadline_s:
             raise DeadlinePassed
 
-    def _fall_back(self, refusal: ErrorEnvelope) -> None:
-        """Go on with the next model: this one's call may not be made. Raises `AttemptsFailed`."""
+    def _fall_back(self, refused: Refused) -> None:
+        """Go on with another model: this one's call may not be made. Raises `AttemptsFailed`."""
+        if refused.instead is not None and self._plan.step_in(refused.instead):
+            return
         if not self._plan.fall_back():
-            raise AttemptsFailed(refusal, self._log.records)
+            raise AttemptsFailed(refused.envelope, self._log.records)
 
     def _note_pause(self, decision: Decision) -> None:
         last = self._log.records[-1]

@@ -61,6 +61,15 @@ class AttemptPlan:
         self._move_to(self._position + 1)
         return True
 
+    def step_in(self, model: str) -> bool:
+        """Go on with a model that is none of the job's own. False when it was tried already."""
+        if model in self._models[: self._position + 1]:
+            return False
+        after = self._position + 1
+        self._models = (*self._models[:after], model, *self._models[after:])
+        self._move_to(after)
+        return True
+
     def resume(self, records: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
         """Come to where earlier claims were. Returns the last error when they left nothing to try.
 

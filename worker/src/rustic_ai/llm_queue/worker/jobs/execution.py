@@ -16,6 +16,7 @@ from .settlement import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+    from rustic_ai.llm_queue.tasks.budget_state import BudgetState
     from rustic_ai.llm_queue.tasks.call import Call
     from rustic_ai.llm_queue.tasks.job import JobRecord
     from rustic_ai.llm_queue.tasks.ledger.ledger import Claim
@@ -62,6 +63,7 @@ class Execution:
         "answer",
         "attempts",
         "began_ns",
+        "budget",
         "call",
         "epoch",
         "first_token_ns",
@@ -107,6 +109,8 @@ class Execution:
         self.first_token_ns: int | None = None
         #: How the job ended; None when it did not end here: handed back, or another worker's by now.
         self.outcome: Outcome | None = None
+        #: Of the budgets that the latest call passed, the one with the least left.
+        self.budget: BudgetState | None = None
         self.stop_reason: StopReason | None = None
         self._work: asyncio.Task[Any] | None = None
 
@@ -163,6 +167,15 @@ class Execution:
         return asyncio.get_running_loop().time() - self.since_s
 
     @property
+    def redis_ms(self) -> int:
+        """Now, in Unix milliseconds on Redis' clock."""
+        return self.now_ms + round(1000 * self.elapsed_s)
+
+    def passed_budget(self, state: BudgetState | None) -> None:
+        """Take note of the tightest of the budgets that the next call has passed."""
+        self.budget = state
+
+    @property
     def deadline_s(self) -> float:
         """The job's deadline, in the running loop's time."""
         assert self.record is not None
@@ -200,6 +213,7 @@ class Execution:
             worker=self.worker,
             limited_s=record.limited_ms / 1000,
             limited_by=record.limit_name,
+            budget=self.budget,
             possible_duplicate_charge=record.job.generation > 0
             or any(attempt.status == "lost" for attempt in attempts),
         )

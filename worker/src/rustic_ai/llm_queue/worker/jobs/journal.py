@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
+from rustic_ai.llm_queue.tasks.ledger.call_use import CallUse
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.usage import Usage
 
@@ -41,8 +42,8 @@ class LedgerJournal:
         self._ledger, self._gates, self._cooldowns = ledger, gates, cooldowns
         self._intake, self._execution, self._take_back = intake, execution, take_back
 
-    async def admit(self, call: NextCall) -> ErrorEnvelope | None:
-        """The error of a call that a gate refuses, None for one that may go.
+    async def admit(self, call: NextCall) -> Refused | None:
+        """The refusal of a call that a gate does not let through, None for one that may go.
 
         Raises `Stopped` when a gate had the job parked, or found that it was cancelled.
         """
@@ -53,7 +54,7 @@ class LedgerJournal:
                 if verdict == "lost" and await self._take_back(self._execution):
                     verdict = await gate.admit(self._execution, call)
             except Refused as refused:
-                return refused.envelope
+                return refused
             if verdict != "admitted":
                 self._stop(_STOPS[verdict])
         self._intake.discard(self._execution)
@@ -80,7 +81,7 @@ class LedgerJournal:
             timedelta(seconds=delay_s),
             begun=begun,
             ended=ended,
-            used=used.counted if used else None,
+            used=CallUse.of_usage(used),
         )
         self._stop(StopReason.CANCELLED if verdict == "cancelled" else StopReason.PARKED)
 

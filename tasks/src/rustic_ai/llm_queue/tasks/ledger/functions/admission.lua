@@ -57,10 +57,11 @@ end
 -- The limit `stop` has no room for the job: it waits there, or is refused where it may not wait so long.
 local function wait_or_refuse(id, begun, ended_attempts, latest, deadline, limit, at, order, keep_ms, now)
   local ahead = redis.call('ZCOUNT', WAITING_PREFIX .. limit.id, '-inf', '(' .. whole(order))
-  local after_ms = at < NEVER and math.ceil((at - now) / 1000) or -1
+  local after_ms = at < NEVER - 1 and math.ceil((at - now) / 1000) or -1
   local now_in_ms = math.floor(now / 1000)
-  if latest <= now_in_ms or (at < NEVER and at / 1000 >= latest) then
-    return give_back(id, false), {'refused', limit.id, after_ms, ahead}
+  local no_wait = limit.cap and (limit.mode == Budget.REFUSES or limit.hold > limit.limit)
+  if no_wait or latest <= now_in_ms or (at < NEVER and at / 1000 >= latest) then
+    return give_back(id, false), {'refused', limit.id, after_ms, ahead, unpack(Budget.states({limit}))}
   end
   park(id, begun, ended_attempts)
   redis.call('HSETNX', job_key(id), 'limited_since_ms', now_in_ms)
@@ -71,13 +72,14 @@ local function wait_or_refuse(id, begun, ended_attempts, latest, deadline, limit
 end
 
 -- keys: job; begun, ended_attempts: the provider calls before this one; longest_wait_ms: since it first
--- waited, '' for its deadline, '0' not to wait at all; used_*: tokens of the call before, '' if unknown;
+-- waited, '' for its deadline, '0' not to wait at all; used_*: of the call before, '' if unknown;
 -- then the limits, narrow ones first, each as id, 'all' or 'input', and its numbers
--- returns: {'granted'}, {'waits' | 'refused', limit id, ms until it has room or -1, jobs ahead},
+-- returns: {'granted', '', -1, 0, budgets …}, {'waits' | 'refused', limit id, ms until it has room or -1, jobs
+-- ahead, the budget if it is one}, each budget as spent, held and limit;
 -- {'cancelled'}, or {'stale'} when another claim has the job
 local function admit(_, args)
-  local id, epoch, begun, ended_attempts, longest_wait_ms, used_input, used_output = unpack(args, 1, 7)
-  local limits, number_of_call = limits_of({unpack(args, 8)}), tostring(begun + 1)
+  local id, epoch, begun, ended_attempts, longest_wait_ms, used_input, used_output, used_nano = unpack(args, 1, 8)
+  local limits, number_of_call = limits_of({unpack(args, 9)}), tostring(begun + 1)
   local waits_for, admitted, text, granted = held(id, 'waits_for', 'admitted', 'limits', 'granted_ms')
   local state, current, cancel_by, deadline, since, priority, created = fields(id, 'state', 'epoch',
     'cancel_by', 'deadline_ms', 'limited_since_ms', 'priority', 'created_ms')
@@ -86,17 +88,17 @@ local function admit(_, args)
     return {'stale'}
   end
   if cancel_by then return {'cancelled'} end
-  if admitted == number_of_call then return {'granted'} end
+  if admitted == number_of_call then return {'granted', '', -1, 0, unpack(Budget.states(limits))} end
   local now, freed, places = now_us(), {}, {}
   local in_time = granted and now / 1000 - number(granted, 0) <= MOST_LATE_MS
   if in_time and same_limits(text, limits) then
     redis.call('HSET', held_key(id), 'admitted', number_of_call)
     redis.call('HDEL', held_key(id), 'granted_ms')
-    return {'granted'}
+    return {'granted', '', -1, 0, unpack(Budget.states(limits))}
   end
   if text then
     local used = nil
-    if admitted then used = used_tokens(used_input, used_output) end
+    if admitted then used = used_of(used_input, used_output, used_nano) end
     freed, places = give_back_earlier(id, text, limits, in_time, waits_for, used)
   end
   local now_in_ms, latest = math.floor(now / 1000), number(deadline, 0)
@@ -105,11 +107,13 @@ local function admit(_, args)
   local stop, at = pass(id, limits, 1, order, now, keep_ms)
   local passed = (stop or #limits + 1) - 1
   for _, place in ipairs(drop_places(id, places, limits, passed)) do freed[#freed + 1] = place end
-  redis.call('HSET', held_key(id), 'limits', table.concat(args, ' ', 8), 'passed', passed,
+  redis.call('HSET', held_key(id), 'limits', table.concat(args, ' ', 9), 'passed', passed,
     'admitted', stop and '' or number_of_call)
   redis.call('PEXPIRE', held_key(id), keep_ms)
-  local answer, more = {'granted'}, {}
-  if stop then
+  local answer, more = nil, {}
+  if not stop then
+    answer = {'granted', '', -1, 0, unpack(Budget.states(limits))}
+  else
     if longest_wait_ms ~= '' then
       latest = math.min(latest, number(since, now_in_ms) + tonumber(longest_wait_ms))
     end
@@ -126,7 +130,7 @@ register('admit', admit)
 -- keys: job; begun, ended_attempts: the provider calls so far; used_*: tokens of the last, '' if unknown
 -- returns: 'queued', 'cancelled' (its holder must end it so), or 'stale'
 local function pause(keys, args)
-  local id, epoch, begun, ended_attempts, pause_ms, used_input, used_output = unpack(args)
+  local id, epoch, begun, ended_attempts, pause_ms, used_input, used_output, used_nano = unpack(args)
   local cancel_by = fields(id, 'cancel_by')
   if not holds(id, epoch) then
     local state, current = fields(id, 'state', 'epoch')
@@ -134,7 +138,7 @@ local function pause(keys, args)
   end
   if cancel_by then return 'cancelled' end
   local until_ms = now_ms() + tonumber(pause_ms)
-  release(id, used_tokens(used_input, used_output))
+  release(id, used_of(used_input, used_output, used_nano))
   park(id, begun, ended_attempts)
   redis.call('HSET', keys[1], 'paused_until_ms', until_ms)
   pause_until(id, until_ms)

@@ -139,7 +139,7 @@ local function hand_back(keys, args)
   redis.call('HSET', keys[1], 'attempts', ended_attempts, 'attempts_begun', attempts_begun, 'state', 'queued')
   redis.call('HDEL', keys[1], 'claim_token')
   if not under_way then redis.pcall('HINCRBY', keys[1], 'handbacks', 1) end
-  local used = nil
+  local used = LOST
   if not under_way then used = false end
   release(id, used)
   enqueue(id, now_ms())

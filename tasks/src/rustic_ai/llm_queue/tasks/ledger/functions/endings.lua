@@ -27,24 +27,24 @@ local function settle(id, state, meta, result_ttl_ms, now)
   if flight then pcall(leave_flight, flight, id, state, now) end
 end
 
--- keys: job; meta: Celery's result; dead: '1' to list it as dead; used_*: tokens of the last call,
+-- keys: job; meta: Celery's result; dead: '1' to list it as dead; used_*: of the last call,
 -- '' if unknown; then the arguments of `book`, if there is anything to book
 -- returns: 'done', 'already' (this very epoch ended it), or 'stale'
 local function finish(keys, args)
-  local id, epoch, state, meta, result_ttl_ms, attempts, dead, used_input, used_output = unpack(args, 1, 9)
+  local id, epoch, state, meta, ttl_ms, attempts, dead, input, output, nano_usd = unpack(args, 1, 10)
   if not holds(id, epoch) then
     return fields(id, 'finished_epoch') == epoch and 'already' or 'stale'
   end
   local now = now_ms()
   redis.call('HSET', keys[1], 'attempts', attempts, 'finished_epoch', epoch)
-  settle(id, state, meta, tonumber(result_ttl_ms), now)
-  release(id, used_tokens(used_input, used_output))
-  if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
+  settle(id, state, meta, tonumber(ttl_ms), now)
+  release(id, used_of(input, output, nano_usd))
+  if dead == '1' then bury(id, now, tonumber(ttl_ms)) end
   local queue, priority = fields(id, 'queue', 'priority')
-  pcall(correct_charge, id, queue or '', used_input, used_output)
+  pcall(correct_charge, id, queue or '', input, output)
   pcall(take_turns, queue, priority, now, false)
   -- Books that cannot be written do not keep a job from ending.
-  if args[10] then pcall(book, now, unpack(args, 10)) end
+  if args[11] then pcall(book, now, unpack(args, 11)) end
   return 'done'
 end
 register('finish', finish)
@@ -64,7 +64,7 @@ local function conclude(keys, args)
     if lease and tonumber(lease) > now then return 'stale' end
   end
   -- A job that waits has made no call for what it holds; of a lost worker's call nothing is known.
-  local used = nil
+  local used = LOST
   if current_state == 'queued' then used = false end
   settle(id, state, meta, tonumber(result_ttl_ms), now)
   release(id, used)

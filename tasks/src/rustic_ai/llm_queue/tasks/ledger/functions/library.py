@@ -22,7 +22,7 @@ from .functions_missing import FunctionsMissing
 from .gathered_calls import GatheredCalls
 
 #: The parts, in the order in which each uses only what stands before it.
-_SHARED_PARTS = ("records", "streams", "books", "wakeups", "turns", "flights", "limits", "endings")
+_SHARED_PARTS = ("records", "streams", "books", "wakeups", "turns", "flights", "budgets", "limits", "endings")
 #: Those that no other uses: each in a block, for Lua allows a chunk 200 local names at once.
 _OWN_PARTS = ("submits", "claims", "admission", "steering", "repairs", "dead")
 

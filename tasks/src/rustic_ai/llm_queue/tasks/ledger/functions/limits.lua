@@ -7,7 +7,6 @@
 --
 -- A job passes its limits one after the other in the order it names them, narrow ones first, and keeps
 -- what it has passed while it waits for the next: whatever waits holds only its own narrow share.
-local NEVER = 2^52
 -- A bucket is never further ahead than its burst and this: what a jump of the clock can cost.
 local MOST_AHEAD_US = 120000000
 local KEPT_IDLE_MS = 120000
@@ -21,12 +20,15 @@ local NUMBERS = {'request_us', 'request_burst_us', 'token_us', 'token_burst_us',
   'output_us', 'output_burst_us', 'outputs', 'most_running'}
 local WORDS_A_LIMIT = #NUMBERS + 2
 
--- Limits as the worker names them: id, 'all' or 'input' for the tokens that count, then the numbers.
+-- Limits as the worker names them: id, 'all' or 'input' for the tokens that count, then the numbers. A budget
+-- stands among them, with its unit, 'usd' or 'tokens', in the place of the tokens that count.
 local function limits_of(words)
   local limits = {}
   for at = 1, #words, WORDS_A_LIMIT do
-    local limit = {id = words[at], counts = words[at + 1]}
-    for i, name in ipairs(NUMBERS) do limit[name] = tonumber(words[at + 1 + i]) or 0 end
+    local id, counts = words[at], words[at + 1]
+    local budget = counts == 'usd' or counts == 'tokens'
+    local limit = budget and Budget.of(id, counts, words, at + 1) or {id = id, counts = counts}
+    for i, name in ipairs(NUMBERS) do limit[name] = not budget and tonumber(words[at + 1 + i]) or 0 end
     limits[#limits + 1] = limit
   end
   return limits
@@ -90,6 +92,7 @@ end
 
 -- Takes what one limit gives this job, if there is room now; else returns when there is.
 local function pass_one(id, limit, order, now, keep_ms, pauses)
+  if limit.cap then return Budget.hold(id, limit, order, now) end
   local key = LIMIT_PREFIX .. limit.id
   local r, t, o, closed, failures, probe, probe_until =
     unpack(redis.call('HMGET', key, 'r', 't', 'o', 'u', 'k', 'probe', 'probe_until'))
@@ -156,13 +159,18 @@ local function note_waited(id, now_in_ms)
   redis.call('HDEL', job_key(id), 'waits_for', 'ahead', 'starts_at_ms')
 end
 
+-- A limit's next alarm: what time alone decides, and for a budget the end of its period.
+local function next_alarm(limit, at)
+  if limit.cap then return limit.ends_ms > 0 and Budget.ends_us(limit) or NEVER end
+  return at
+end
+
 local function wait_at(id, limit, at, order, keep_ms, now)
-  local waiting = WAITING_PREFIX .. limit.id
+  local waiting, alarm = WAITING_PREFIX .. limit.id, next_alarm(limit, at)
+  if limit.cap and at < NEVER then order = order + Budget.BEHIND end
   redis.call('ZADD', waiting, order, id)
   keep(waiting, keep_ms, redis.call('PTTL', waiting) < 0)
-  if at < NEVER then
-    set_alarm(limit.id, at, 'LT')
-  end
+  if alarm < NEVER then set_alarm(limit.id, alarm, 'LT') end
   remember(limit, now)
   redis.call('HSET', held_key(id), 'waits_for', limit.id)
   show_wait(id, limit, at, now)
@@ -179,8 +187,9 @@ end
 -- Lets the first job that waits for a limit take what it has.
 -- returns: nothing when none waits, 'passed', 'started', or 'stopped' when there is no room
 local function grant_first(limit_id, waiting, now)
-  local id, order = unpack(redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES'))
+  local id, score = unpack(redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES'))
   if not id then return end
+  local order = tonumber(score) % Budget.BEHIND
   local state, deadline = fields(id, 'state', 'deadline_ms')
   local text, passed, waits_for = held(id, 'limits', 'passed', 'waits_for')
   if state ~= 'queued' or waits_for ~= limit_id then
@@ -189,16 +198,19 @@ local function grant_first(limit_id, waiting, now)
   end
   local limits, from, now_in_ms = limits_of(words_of(text)), number(passed, 0) + 1, math.floor(now / 1000)
   local keep_ms = math.max(number(deadline, 0) - now_in_ms, 0) + KEPT_IDLE_MS
-  local stop, at = pass(id, limits, from, tonumber(order), now, keep_ms)
+  local stop, at = pass(id, limits, from, order, now, keep_ms)
   if stop == from then
-    if at < NEVER then set_alarm(limit_id, at, 'CH') else redis.call('ZREM', ALARMS, limit_id) end
+    local alarm = next_alarm(limits[stop], at)
+    if alarm < NEVER then set_alarm(limit_id, alarm, 'CH') else redis.call('ZREM', ALARMS, limit_id) end
     show_wait(id, limits[stop], at, now)
-    return 'stopped', id
+    if not limits[stop].cap or at == NEVER or tonumber(score) >= Budget.BEHIND then return 'stopped', id end
+    redis.call('ZADD', waiting, order + Budget.BEHIND, id)
+    return 'passed', id
   end
   redis.call('ZREM', waiting, id)
   if stop then
     redis.call('HSET', held_key(id), 'passed', stop - 1)
-    wait_at(id, limits[stop], at, tonumber(order), keep_ms, now)
+    wait_at(id, limits[stop], at, order, keep_ms, now)
     return 'passed', id
   end
   start(id, #limits, now_in_ms)
@@ -220,8 +232,11 @@ local function grant(limit_id, now, most)
   elseif what ~= 'stopped' then set_alarm(limit_id, now, 'CH') end
 end
 
+-- A call whose worker was lost: nothing is known of it.
+local LOST = {lost = true}
+
 -- Puts right what one limit was charged: `used` is nil where nothing is known of the use, false where
--- no call was made, else {input tokens, output tokens}.
+-- no call was made, else {input tokens, output tokens, nano = its cost in nanodollars}.
 local function settle_one(id, limit, used)
   local key = LIMIT_PREFIX .. limit.id
   local r, t, o, probe = unpack(redis.call('HMGET', key, 'r', 't', 'o', 'probe'))
@@ -254,13 +269,18 @@ end
 -- Gives back what a job holds. `staying` names the limits whose places it keeps for its next attempt.
 -- Returns the ids of the limits that may have room now, the widest last.
 local function give_back(id, used, staying)
-  local text, passed, waits_for = held(id, 'limits', 'passed', 'waits_for')
+  local text, passed, waits_for, admitted = held(id, 'limits', 'passed', 'waits_for', 'admitted')
   local freed = {}
   if not text then return freed end
+  local spent = used
+  if used and used.lost then
+    used = nil
+    if not admitted or admitted == '' then spent = false end
+  end
   local limits = limits_of(words_of(text))
   for i = 1, math.min(number(passed, 0), #limits) do
     local limit = limits[i]
-    settle_one(id, limit, used)
+    if limit.cap then Budget.settle(id, limit, spent) else settle_one(id, limit, used) end
     if limit.most_running > 0 and not (staying and staying[limit.id]) then
       redis.call('ZREM', RUNNING_PREFIX .. limit.id, id)
     end
@@ -281,10 +301,10 @@ local function grant_all(freed, now)
   end
 end
 
--- The tokens of an ended call as the worker reports them: nothing where it does not know.
-local function used_tokens(input, output)
+-- The tokens and cost of an ended call as the worker reports them: nothing where it does not know.
+local function used_of(input, output, nano_usd)
   if input == nil or input == '' then return nil end
-  return {tonumber(input), tonumber(output) or 0}
+  return {tonumber(input), tonumber(output) or 0, nano = tonumber(nano_usd)}
 end
 
 -- What a job holds goes back in the very step that ends it or takes it from its worker.

@@ -26,7 +26,7 @@ local function reap(_, args)
       redis.call('HSET', job_key(id), 'state', 'queued')
       redis.call('HDEL', job_key(id), 'claim_token')
       -- What its worker had asked for stays taken: a call may have been made. Its places are free.
-      release(id, nil)
+      release(id, LOST)
       enqueue(id, now)
       add('requeued', id)
     end

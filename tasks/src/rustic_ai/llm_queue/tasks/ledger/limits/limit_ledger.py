@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from itertools import batched
 from typing import cast
 
 from redis.asyncio import Redis
 
 from ...attempt import AttemptRecord
 from .. import keys
+from ..call_use import CallUse
 from ..functions.library import FunctionLibrary
-from ..verdicts import Admission, PauseVerdict
+from ..verdicts import Admission, BudgetAmounts, PauseVerdict
 from ..wire import attempts_json, milliseconds, used_args
+from .budget_ask import BudgetAsk
 from .limit_ask import LimitAsk
 
 
@@ -28,12 +31,12 @@ class LimitLedger:
         self,
         job_id: str,
         epoch: int,
-        limits: Sequence[LimitAsk],
+        limits: Sequence[LimitAsk | BudgetAsk],
         *,
         begun: int,
         ended: Iterable[AttemptRecord],
         longest_wait: timedelta | None = None,
-        used: tuple[int, int] | None = None,
+        used: CallUse | None = None,
     ) -> Admission:
         """Take what the job's next provider call needs of `limits`.
 
@@ -45,7 +48,7 @@ class LimitLedger:
             begun: the provider calls before this one.
             ended: those of them whose end is known.
             longest_wait: from its first wait on; None for its deadline, 0 to be refused at once.
-            used: the input and output tokens of the call before this one, where they are known.
+            used: what the call before this one took, where that is known.
         """
         longest = "" if longest_wait is None else milliseconds(longest_wait)
         args = [job_id, epoch, begun, attempts_json(ended), longest, *used_args(used)]
@@ -53,9 +56,10 @@ class LimitLedger:
         verdict, *rest = await self._library.call("admit", [keys.job_key(job_id)], [*args, *words])
         if not rest:
             return Admission(verdict)
-        limit, retry_after_ms, ahead = rest
+        limit, retry_after_ms, ahead, *amounts = rest
         retry_after = None if retry_after_ms < 0 else timedelta(milliseconds=retry_after_ms)
-        return Admission(verdict, limit, retry_after, ahead)
+        budgets = tuple(BudgetAmounts(*map(int, one)) for one in batched(amounts, 3, strict=True))
+        return Admission(verdict, limit or None, retry_after, ahead, budgets)
 
     async def pause(
         self,
@@ -65,7 +69,7 @@ class LimitLedger:
         *,
         begun: int,
         ended: Iterable[AttemptRecord],
-        used: tuple[int, int] | None = None,
+        used: CallUse | None = None,
     ) -> PauseVerdict:
         """Hand a held job back until its next attempt is due; it then comes to the queue by itself."""
         args = [job_id, epoch, begun, attempts_json(ended), milliseconds(pause), *used_args(used)]
