@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from rustic_ai.llm_queue.resolver.exceptions import BadRequestError
-from rustic_ai.llm_queue.tasks.ledger.keys import QUARANTINE
+from rustic_ai.llm_queue.tasks.ledger.keys import BUDGET_PREFIX, BUDGETS, QUARANTINE
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.cli.redis_session import on_redis
 from rustic_ai.llm_queue.worker.doctor.redis_checks import check_server
@@ -42,6 +42,10 @@ AS_WORKER: dict[str, tuple[str, ...]] = {
     "limits": ("--json",),
     "pause": (GUILD_LIMIT, "--until", "1s", "--json"),
     "resume": (GUILD_LIMIT, "--json"),
+    "budgets list": ("--json",),
+    "budgets history": ("--json",),
+    "budgets set": ("acme", "5", "--json"),
+    "budgets rebuild": ("acme", "--json"),
     "cache stats": ("--json",),
     "cache clear": ("--org", "nobody", "--json"),
 }
@@ -68,7 +72,12 @@ def run_as(
             monkeypatch.setenv(name, value)
         # As the worker has it: `pause` and `resume` know the limits of the policy.
         monkeypatch.setenv("LLM_QUEUE_MAX_RUNNING_PER_GUILD", str(SHARE))
+        monkeypatch.setenv("LLM_QUEUE_BUDGETS", '[{"name": "acme", "usd": 5}]')
         with fortress.server.client() as admin:
+            admin.hset(f"{BUDGET_PREFIX}acme:x:total", mapping={"unit": "usd", "limit": 5, "held": 0})
+            admin.expire(f"{BUDGET_PREFIX}acme:x:total", 60)
+            admin.zadd(BUDGETS, {"acme:x:total": 1})
+            admin.expire(BUDGETS, 60)
             admin.execute_command("ACL", "LOG", "RESET")
             ran = LlmQueue(monkeypatch, capsys)(*arguments)
             refused = [one for one in admin.execute_command("ACL", "LOG") if one["username"] == role]

@@ -113,6 +113,21 @@ async def test_a_call_that_nothing_helps_in_time_is_refused(ledger: Ledger) -> N
     assert too_large.verdict == "refused"
 
 
+async def test_whoever_waits_in_vain_is_told_so_at_once(ledger: Ledger, redis: Redis) -> None:
+    """The calls under way have taken what they might: nothing is left for those that waited for them."""
+    guild = LimitAsk("guild:x", most_running=9)
+    running, _ = await call(ledger, guild, budget(100))
+    waiting = [(await call(ledger, guild, budget(60)))[0] for _ in range(6)]
+    await finish(ledger, running, 100)
+    await ledger.limits.tick()
+    assert set(await queued(redis)) == {job.id for job in waiting}
+    for job in waiting:
+        assert (await asked(ledger, job, guild, budget(60))).verdict == "refused"
+        await finish(ledger, job, None)
+    assert await amounts(redis) == [100, 0]
+    assert not await redis.exists("llmq:running:guild:x", "llmq:waiting:acme:x:day")
+
+
 async def test_a_budget_that_refuses_keeps_nobody_waiting(ledger: Ledger, redis: Redis) -> None:
     await call(ledger, budget(60, mode="refuse"))
     _, admission = await call(ledger, budget(60, mode="refuse"))
@@ -125,7 +140,7 @@ async def test_a_budget_that_warns_refuses_none(ledger: Ledger, redis: Redis) ->
         job, admission = await call(ledger, budget(60, mode="warn", alerts=(50, 100)))
         assert admission.verdict == "granted"
         await finish(ledger, job, 60)
-    alerts = [json.loads(one) for one in await redis.lrange("llmq:alerts", 0, -1)]
+    alerts = [json.loads(one) for one in reversed(await redis.lrange("llmq:alerts", 0, -1))]
     assert [(one["percent"], one["spent"]) for one in alerts] == [(50, "60"), (100, "120")]
 
 
@@ -230,7 +245,7 @@ async def test_each_alert_comes_once(ledger: Ledger, redis: Redis) -> None:
     for _ in range(10):
         job, _ = await call(ledger, budget(10, alerts=(50, 80, 100)))
         await finish(ledger, job, 10)
-    alerts = [json.loads(one) for one in await redis.lrange("llmq:alerts", 0, -1)]
+    alerts = [json.loads(one) for one in reversed(await redis.lrange("llmq:alerts", 0, -1))]
     assert [(one["percent"], one["spent"]) for one in alerts] == [(50, "50"), (80, "80"), (100, "100")]
 
 

@@ -38,6 +38,7 @@ from .reuse.counters import ReuseCounters
 from .reuse.vector_cache import VectorCache
 from .reuse.vector_reuse import VectorReuse
 from .settings import WorkerSettings
+from .telemetry.budget_alerts import BudgetAlerts
 from .telemetry.job_log import JobLog
 from .telemetry.metrics import Metrics
 from .telemetry.tracing import Tracing
@@ -105,6 +106,7 @@ class Runtime:
             jobs_on_their_way=self._intake.__len__,
         )
         self._ticker = Ticker(keeper.limits)
+        self._alerts = self._budget_alerts(settings) if settings.budgets else None
         budgets = Budgets(
             settings.budgets,
             key=settings.key_ring().limit_key,
@@ -137,6 +139,15 @@ class Runtime:
             ),
         )
 
+    def _budget_alerts(self, settings: WorkerSettings) -> BudgetAlerts:
+        # It waits on the connection that only listens.
+        return BudgetAlerts(
+            self._listening,
+            url=settings.alert_url,
+            secret=settings.key_ring().alert_key,
+            registry=self._metrics.registry if self._metrics else None,
+        )
+
     def services(self, pool: PoolFigures) -> list[Service]:
         """What runs beside the jobs in this pool."""
         services: list[Service] = [
@@ -146,6 +157,8 @@ class Runtime:
             self._ticker,
             GoneCallers(Callers(self._keeping), self.ledger, self._sealer),
         ]
+        if self._alerts is not None:
+            services.append(self._alerts)
         if self._metrics is not None:
             services += self._metrics.services(pool, self.leases, self.reaper, self._reuse_counters)
         if self._tracing is not None:

@@ -73,6 +73,8 @@ class WorkerSettings(QueueSettings):
     #: The money, or tokens, that calls may take in a period: `[[budgets]]` in the policy file
     #: (docs/budgets.md). In the environment the same as a JSON list.
     budgets: Annotated[tuple[BudgetRule, ...], BeforeValidator(parse_budgets)] = ()
+    #: Where alerts of budgets are posted to, as JSON with a signature; empty for nowhere.
+    alert_url: str = Field(default="", pattern=r"^(https?://\S+)?$", repr=False)
     #: `[fair_share]` of the policy file: whose job is next where more wait than run. In the environment
     #: the same as a JSON object.
     fair_share: FairShare = FairShare()

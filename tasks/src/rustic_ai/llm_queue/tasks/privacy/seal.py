@@ -58,6 +58,8 @@ class KeyRing:
         #: Keeps the names of limits from showing the keys and owners that they are split by; empty
         #: without a sealing key.
         self.limit_key = hmac.digest(current, b"limit", hashlib.sha256) if current else b""
+        #: Signs what is posted of budgets; empty without a sealing key.
+        self.alert_key = hmac.digest(current, b"alert", hashlib.sha256) if current else b""
 
     def __bool__(self) -> bool:
         return self._current is not None

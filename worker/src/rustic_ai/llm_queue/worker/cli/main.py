@@ -15,6 +15,7 @@ from .redis_trouble import redis_trouble
 
 #: Imported when they are asked for: some need Celery, which an agent's environment does not have.
 _COMMANDS = {
+    "budgets": "budgets:budgets",
     "cache": "cache:cache",
     "cancel": "cancel:cancel",
     "costs": "costs:costs",

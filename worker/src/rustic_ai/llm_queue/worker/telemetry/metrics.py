@@ -24,10 +24,10 @@ class Metrics:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self.observers: Sequence[Observer] = (JobMetrics(self._registry),)
-        self.embeddings = EmbeddingMetrics(self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.observers: Sequence[Observer] = (JobMetrics(self.registry),)
+        self.embeddings = EmbeddingMetrics(self.registry)
         # Not the jobs' connections, and no second try: a look that fails is a figure, too.
         self._redis = connect(settings.redis_url, outage_s=0, max_connections=1)
 
@@ -35,11 +35,11 @@ class Metrics:
         self, pool: PoolFigures, leases: Leases, reaper: Reaper, reuse: ReuseCounters
     ) -> list[Service]:
         """What runs for it beside the jobs."""
-        WorkerMetrics(pool, leases, reaper, reuse, self._registry)
+        WorkerMetrics(pool, leases, reaper, reuse, self.registry)
         settings = self._settings
         return [
-            QueueMetrics(self._redis, queue=settings.queue, registry=self._registry),
-            MetricsServer(self._registry, host=settings.metrics_host, port=settings.metrics_port),
+            QueueMetrics(self._redis, queue=settings.queue, registry=self.registry),
+            MetricsServer(self.registry, host=settings.metrics_host, port=settings.metrics_port),
         ]
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 
+from .budget_metrics import BudgetMetrics
 from .limit_metrics import LimitMetrics
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class QueueMetrics:
         )
         self._dead = Gauge("llm_queue_dead_jobs", "Failed jobs that can be replayed.", registry=registry)
         self._limits = LimitMetrics(redis, registry=registry)
+        self._budgets = BudgetMetrics(redis, registry=registry)
         self._up = Gauge("llm_queue_redis_up", "1 while Redis answers, else 0.", registry=registry)
 
     async def run(self) -> None:
@@ -75,3 +77,4 @@ class QueueMetrics:
         waits_s = (await oldest_waits_s(self._redis, self._queue)).values()
         self._oldest_s.labels(self._queue).set(max(waits_s, default=0.0))
         await self._limits.look()
+        await self._budgets.look()

@@ -72,9 +72,9 @@ local function alert(budget, before, after, limit)
     local at = limit * percent / 100
     if before < at and after >= at
       and redis.call('HSETNX', budget_key(budget.id), 'alert:' .. percent, 1) == 1 then
-      redis.call('RPUSH', ALERTS, cjson.encode({budget = budget.id, percent = percent, unit = budget.unit,
+      redis.call('LPUSH', ALERTS, cjson.encode({budget = budget.id, percent = percent, unit = budget.unit,
         spent = digits(after), limit = digits(limit), ends_ms = digits(budget.ends_ms)}))
-      redis.call('LTRIM', ALERTS, -MOST_ALERTS_KEPT, -1)
+      redis.call('LTRIM', ALERTS, 0, MOST_ALERTS_KEPT - 1)
       redis.call('PEXPIRE', ALERTS, BUDGET_KEPT_MS)
     end
   end

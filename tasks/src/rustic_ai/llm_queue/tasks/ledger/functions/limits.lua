@@ -184,6 +184,17 @@ local function start(id, passed, now_in_ms)
   redis.call('ZREM', PAUSED, id)
 end
 
+local give_back
+
+-- A job waits for a budget that will not have room before its deadline: it goes to a worker, who is then refused.
+local function turn_away(id, budget_id, now)
+  note_waited(id, math.floor(now / 1000))
+  for _, freed in ipairs(give_back(id, false)) do
+    if freed ~= budget_id and redis.call('EXISTS', WAITING_PREFIX .. freed) == 1 then set_alarm(freed, now, 'CH') end
+  end
+  redis.call('ZREM', PAUSED, id)
+end
+
 -- Lets the first job that waits for a limit take what it has.
 -- returns: nothing when none waits, 'passed', 'started', or 'stopped' when there is no room
 local function grant_first(limit_id, waiting, now)
@@ -199,6 +210,10 @@ local function grant_first(limit_id, waiting, now)
   local limits, from, now_in_ms = limits_of(words_of(text)), number(passed, 0) + 1, math.floor(now / 1000)
   local keep_ms = math.max(number(deadline, 0) - now_in_ms, 0) + KEPT_IDLE_MS
   local stop, at = pass(id, limits, from, order, now, keep_ms)
+  if stop == from and limits[stop].cap and at < NEVER and at / 1000 >= number(deadline, 0) then
+    turn_away(id, limit_id, now)
+    return 'started', id
+  end
   if stop == from then
     local alarm = next_alarm(limits[stop], at)
     if alarm < NEVER then set_alarm(limit_id, alarm, 'CH') else redis.call('ZREM', ALARMS, limit_id) end
@@ -268,7 +283,7 @@ end
 
 -- Gives back what a job holds. `staying` names the limits whose places it keeps for its next attempt.
 -- Returns the ids of the limits that may have room now, the widest last.
-local function give_back(id, used, staying)
+function give_back(id, used, staying)
   local text, passed, waits_for, admitted = held(id, 'limits', 'passed', 'waits_for', 'admitted')
   local freed = {}
   if not text then return freed end

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import batched
 from typing import cast
@@ -99,6 +99,18 @@ class LimitLedger:
     async def resume_limit(self, name: str) -> int:
         """Open all limits of a name, paused by an operator or closed by a provider. Returns their number."""
         return int(await self._library.call("resume_limit", [], [name]))
+
+    async def set_budgets(self, ids: Sequence[str], cap: int | None) -> int:
+        """Set budgets until their period ends, in nanodollars or tokens; None for the policy's amount.
+
+        Jobs that wait for one are looked at. Returns how many of them there are.
+        """
+        return int(await self._library.call("set_budgets", [], ["" if cap is None else cap, *ids]))
+
+    async def spend_budgets(self, amounts: Mapping[str, int]) -> int:
+        """Set what budgets have spent, in nanodollars or tokens by id. Returns how many there are."""
+        words = [word for pair in amounts.items() for word in pair]
+        return int(await self._library.call("spend_budgets", [], words))
 
     async def tick(self, *, most: int = 100) -> timedelta | None:
         """Start the jobs whose time has come. Returns the time until there is more to do, if any waits."""

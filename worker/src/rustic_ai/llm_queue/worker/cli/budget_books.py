@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+
+from redis.asyncio import Redis
+
+from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
+from rustic_ai.llm_queue.tasks.policy.budget_rule import NANO, BudgetRule
+from rustic_ai.llm_queue.tasks.policy.limit_rule import Dimension
+
+from ..admission.budget_period import BudgetPeriod
+
+_IN_THE_BOOKS: frozenset[Dimension] = frozenset({"agent", "guild", "org", "model"})
+_LONGEST = timedelta(days=31)
+
+
+async def spent_by_the_books(redis: Redis, rule: BudgetRule, key: bytes) -> dict[str, int]:
+    """What the budget has spent in the period under way, in nanodollars or tokens by `keys.budget_id`.
+
+    Raises `ValueError` for a budget that the books cannot tell, redis-py's `RedisError`.
+    """
+    foreign = {*rule.per, *rule.match.named} - _IN_THE_BOOKS
+    if foreign or rule.period in ("total", "run"):
+        what = f"of a {rule.period}" if not foreign else f"by {', '.join(sorted(foreign))}"
+        raise ValueError(f"the books keep no sums {what}: {rule.name!r} cannot be rebuilt")
+    books = Books(redis)
+    today = await books.today()
+    now_ms = round(datetime.combine(today, datetime.max.time(), UTC).timestamp() * 1000)
+    period = BudgetPeriod.at(now_ms, rule.period, rule.timezone)
+    sums: Counter[str] = Counter()
+    for row in await books.rows(_first_day(today, period, rule), today):
+        values: Mapping[Dimension, tuple[str, ...]] = {
+            "org": (row.org,),
+            "guild": (row.guild,),
+            "agent": (row.agent,),
+            "model": (row.model, row.model.partition("/")[2]),
+        }
+        if rule.match.admits(values):
+            split = [*(values[one][0] for one in rule.per), ""]
+            sums[keys.budget_id(rule.name, split, period.name, key)] += _amount(row, rule)
+    return dict(sums)
+
+
+def _first_day(today: date, period: BudgetPeriod, rule: BudgetRule) -> date:
+    """The first day, in UTC, that falls into the period of today."""
+    day = today
+    while today - day < _LONGEST:
+        noon = datetime.combine(day - timedelta(days=1), time(12), UTC)
+        if BudgetPeriod.at(round(noon.timestamp() * 1000), rule.period, rule.timezone) != period:
+            return day
+        day -= timedelta(days=1)
+    return day
+
+
+def _amount(row: CostRow, rule: BudgetRule) -> int:
+    if rule.tokens is not None:
+        return row.prompt_tokens + row.completion_tokens
+    return -int(-row.cost_usd * NANO // 1)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from redis.asyncio import Redis
+from rich.table import Table
+
+from rustic_ai.llm_queue.tasks.exit_code import ExitCode
+from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.policy.budget_rule import MOST_USD
+from rustic_ai.llm_queue.tasks.settings import QueueSettings
+
+from ...settings import WorkerSettings
+from ..budget_books import spent_by_the_books
+from ..output import cell, echo, json_option, out, print_json
+from ..redis_session import on_redis
+
+_COLUMNS = ("budget", "bucket", "period", "used", "spent", "held", "limit", "waiting", "resets (UTC)")
+
+
+@click.group()
+def budgets() -> None:
+    """Budgets: what is spent and held of them; set one for its period, or count it anew."""
+
+
+@budgets.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """The budgets of the periods under way, the fullest first."""
+    _show(lambda row: not row.is_over, as_json=as_json)
+
+
+@budgets.command()
+@click.argument("name", required=False)
+@json_option
+def history(name: str | None, as_json: bool) -> None:
+    """The periods of the last five weeks, of all budgets or of NAME."""
+    _show(lambda row: row.is_over and name in (None, row.name), as_json=as_json)
+
+
+@budgets.command("set")
+@click.argument("name")
+@click.argument("amount")
+@click.option("--bucket", help="Only the one that `list` shows with this bucket.")
+@json_option
+def set_(name: str, amount: str, bucket: str | None, as_json: bool) -> None:
+    """Set the budget NAME to AMOUNT, in its dollars or tokens, until its period ends.
+
+    Calls that wait for it go when there is room now. `policy` in the place of AMOUNT gives it the amount of
+    the policy file again, which alone counts from the next period on.
+    """
+    value = None if amount == "policy" else _amount(amount)
+
+    async def work(redis: Redis, _: QueueSettings) -> tuple[int, list[str]]:
+        rows = [row for row in await BudgetView(redis).rows() if not row.is_over]
+        named = [row for row in rows if row.name == name and bucket in (None, row.bucket)]
+        cap = None if value is None or not named else round(value * named[0].scale)
+        count = await LimitLedger(redis).set_budgets([row.id for row in named], cap)
+        return count, sorted({row.name for row in rows})
+
+    count, known = on_redis(work, QueueSettings())
+    if not count:
+        _unknown(name, known)
+    if as_json:
+        print_json({"budget": name, "set": count, "amount": value})
+    else:
+        echo(f"{name} is {"the policy's" if value is None else f'{value:g}'} ({count} of it)")
+
+
+@budgets.command()
+@click.argument("name")
+@json_option
+def rebuild(name: str, as_json: bool) -> None:
+    """Count anew, from the books, what the budget NAME has spent in its period.
+
+    For a Redis that was restored from an older file. The books know organisations, guilds, agents, models
+    and days in UTC: a budget that matches or is split by anything else is not rebuilt. What lost calls may
+    have cost is not in the books.
+    """
+    rule = next((one for one in WorkerSettings().budgets if one.name == name), None)
+    if rule is None:
+        _unknown(name, sorted(one.name for one in WorkerSettings().budgets))
+    assert rule is not None
+
+    async def work(redis: Redis, settings: QueueSettings) -> int:
+        amounts = await spent_by_the_books(redis, rule, settings.key_ring().limit_key)
+        return await LimitLedger(redis).spend_budgets(amounts)
+
+    try:
+        count = on_redis(work, QueueSettings())
+    except ValueError as error:
+        echo(f"llm-queue: {error}", err=True)
+        sys.exit(ExitCode.FAILED)
+    if as_json:
+        print_json({"budget": name, "rebuilt": count})
+    else:
+        echo(f"{count} of {name} are counted anew")
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    # NaN is in no range.
+    if not 0 <= value <= MOST_USD * 1e9:
+        raise click.BadParameter(f"{text!r} is no amount: give dollars or tokens, or the word policy")
+    return value
+
+
+def _show(wanted: Callable[[BudgetRow], bool], *, as_json: bool) -> None:
+    async def read(redis: Redis, _: QueueSettings) -> list[BudgetRow]:
+        return [row for row in await BudgetView(redis).rows() if wanted(row)]
+
+    rows = sorted(on_redis(read, QueueSettings()), key=lambda row: (-row.used, row.name, row.period))
+    if as_json:
+        print_json([{**asdict(row), "used": round(row.used, 4)} for row in rows])
+        return
+    table = Table(title=f"{len(rows)} budgets", title_justify="left")
+    for column in _COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        ends = datetime.fromtimestamp(row.ends_at, UTC).strftime("%Y-%m-%d %H:%M") if row.ends_at else "never"
+        table.add_row(
+            cell(row.name), cell(row.bucket), cell(row.period), f"{row.used:.0%}", _shown(row, row.spent),
+            _shown(row, row.held), f"{_shown(row, row.limit)}{' (set)' if row.is_set else ''}",
+            str(row.waiting), ends,
+        )  # fmt: skip
+    out.print(table)
+
+
+def _shown(row: BudgetRow, amount: float) -> str:
+    return f"${amount:,.4f}" if row.unit == "usd" else f"{amount:,.0f}"
+
+
+def _unknown(name: str, known: list[str]) -> None:
+    there_are = f"there are {', '.join(known)}" if known else "there are none in use"
+    echo(f"llm-queue: {name!r} is no budget in use; {there_are}", err=True)
+    sys.exit(ExitCode.FAILED)
