@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError, create_model
 
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
+from rustic_ai.llm_queue.tasks.budget_state import BudgetState
 from rustic_ai.llm_queue.tasks.call import CallKind, CompletionCall, EmbeddingCall, Endpoint, ModelCall
 from rustic_ai.llm_queue.tasks.contract import Contract, ContractViolation
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
@@ -112,6 +113,15 @@ MODELS: dict[type[Contract], st.SearchStrategy[Any]] = {
         endpoint=ENDPOINT,
     ),
     ReuseOptions: st.builds(ReuseOptions),
+    BudgetState: st.builds(
+        BudgetState,
+        name=NAME,
+        unit=st.sampled_from(["usd", "tokens"]),
+        spent=SECONDS,
+        held=SECONDS,
+        limit=SECONDS,
+        resets_at=st.none() | SECONDS,
+    ),
     CachedAnswer: st.builds(CachedAnswer, made_ms=COUNT, model=TEXT, response=OBJECT, usage=USAGE),
     AttemptRecord: ATTEMPT,
     ErrorEnvelope: ERROR,

@@ -8,6 +8,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequ
 from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.job import Priority, PriorityName, priority_of
 from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
+from rustic_ai.llm_queue.tasks.usage import MOST_USD
 
 
 class QueueChatCompletionRequest(ChatCompletionRequest):
@@ -25,7 +26,7 @@ class QueueChatCompletionRequest(ChatCompletionRequest):
     #: Seconds after which a stream that has said nothing is tried again, or with the next model.
     first_token_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     #: The most that the call may cost, in dollars.
-    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] | None = None
     #: The run whose calls share a budget.
     budget_run: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     #: Wait for the answer of an equal call that is under way.

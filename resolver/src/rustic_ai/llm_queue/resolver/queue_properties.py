@@ -23,6 +23,7 @@ from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS, check_json_value
 from rustic_ai.llm_queue.tasks.job import NORMAL, OnWorkerLoss, Priority, priority_of
 from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
+from rustic_ai.llm_queue.tasks.usage import MOST_USD
 
 from .configuration_error import ConfigurationError
 from .property_errors import explain
@@ -167,8 +168,8 @@ class QueueProperties(BaseModel):
         None, description="a number of seconds from 0: the longest wait for limits; null for the timeout"
     )
     #: The most that a call may cost, in dollars; one that may cost more is refused before it is made.
-    max_cost_usd: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="dollars above 0: the most that one call may cost; null for no limit"
+    max_cost_usd: Annotated[Number, Field(gt=0, le=MOST_USD)] | None = Field(
+        None, description="dollars above 0, up to 9000: the most that one call may cost; null for no limit"
     )
     #: The run whose calls share a budget, where the operators have one for each run.
     budget_run: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(

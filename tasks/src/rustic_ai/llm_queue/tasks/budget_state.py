@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .contract import Contract
+from .contract import Contract, Seconds
+
+#: Dollars or tokens.
+Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 
 
 class BudgetState(Contract):
@@ -14,11 +17,11 @@ class BudgetState(Contract):
     name: str
     unit: Literal["usd", "tokens"]
     #: In dollars or tokens: what ended calls took, what calls under way may take at the most, and the whole.
-    spent: float = Field(ge=0, allow_inf_nan=False)
-    held: float = Field(ge=0, allow_inf_nan=False)
-    limit: float = Field(ge=0, allow_inf_nan=False)
+    spent: Amount
+    held: Amount
+    limit: Amount
     #: Unix time in seconds at which its period ends; None where it has no end.
-    resets_at: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    resets_at: Seconds | None = None
     #: The call alone may take more than the whole budget: it will not go later either.
     permanent: bool = False
 

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_serializer
 
 from .contract import Contract, Seconds
 from .reuse.options import ReuseOptions
+from .usage import MOST_USD
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -64,7 +65,7 @@ class ModelCall(Contract):
     #: Longest that a stream may take to say something, in seconds; None for the deadline.
     first_token_timeout_s: Seconds | None = Field(default=None, gt=0)
     #: The most that one provider call of it may cost, in dollars.
-    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_cost_usd: float | None = Field(default=None, gt=0, le=MOST_USD, allow_inf_nan=False)
     #: The run whose calls share a budget of the period `run`.
     budget_run: str | None = Field(default=None, min_length=1, max_length=128)
     #: None for the many calls that ask for nothing of the kind.
