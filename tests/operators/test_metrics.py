@@ -96,6 +96,22 @@ def test_jobs_attempts_tokens_and_costs_are_counted(
     assert after.names >= NAMES
 
 
+def test_refusals_and_the_waits_that_they_cause_are_counted(
+    scraped: Callable[..., Scrape], llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer
+) -> None:
+    refused, waits = "llm_queue_provider_429_total", "llm_queue_limit_wait_seconds_count"
+    before = scraped(lambda seen: True, "a scrape")
+    provider.plan("busy", Step(status=429, retry_after_s=2), Step())
+    first = llm().submit(ask("#busy"))
+    with valkey.client() as client:
+        wait_until(lambda: client.zcard(keys.CLOSED), 10, "the model to be closed")
+    second = llm().submit(ask("#other"))
+    assert first.result()
+    assert second.result().limited_by == "~key_and_model"
+    after = scraped(lambda seen: seen.value(waits, limit="~key_and_model") > 0, "the wait")
+    assert after.value(refused, model=MINI) - before.value(refused, model=MINI) == 1
+
+
 def test_the_worker_and_its_queue_are_shown(
     scraped: Callable[..., Scrape], llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer
 ) -> None:

@@ -14,9 +14,11 @@ from .job_log import model_of
 
 #: Why the ledger refuses: the job has ended, is another worker's, or became another's meanwhile.
 _VERDICTS = ("final", "leased", "stale")
+_TOO_MANY = 429
 _MOST_MODELS = 100
 _MOST_ORGS = 50
 _MOST_GUILDS = 200
+_MOST_LIMITS = 50
 #: Of a model with an organisation and a guild: each by itself bounded, they still multiply.
 _MOST_PAYERS = 2_000
 #: From a cached answer to the longest timeout a job may have by default.
@@ -32,6 +34,7 @@ class JobMetrics(Observer):
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, of no use
         self._models = BoundedLabels(_MOST_MODELS)
         self._guilds = BoundedLabels(_MOST_GUILDS)
+        self._limits = BoundedLabels(_MOST_LIMITS)
         # An organisation brings only itself, however often.
         self._orgs = BoundedLabels(_MOST_ORGS)
         self._payers = BoundedLabels(_MOST_PAYERS)
@@ -65,6 +68,19 @@ class JobMetrics(Observer):
             "llm_queue_attempts",
             "Provider calls that ended, by how: ok, failed, cancelled, lost.",
             ("model", "status"),
+            registry=registry,
+        )
+        self._provider_429 = Counter(
+            "llm_queue_provider_429",
+            "Provider calls refused with a 429.",
+            ("model",),
+            registry=registry,
+        )
+        self._limit_wait_s = Histogram(
+            "llm_queue_limit_wait_seconds",
+            "What ended jobs had waited for limits, by the latest of them; jobs that had not do not count.",
+            ("limit",),
+            buckets=_WAIT_BUCKETS_S,
             registry=registry,
         )
         self._retries = Counter(
@@ -117,6 +133,9 @@ class JobMetrics(Observer):
         account = execution.outcome.account
         self._run_s.labels(model).observe(account.run_time_s)
         self._wait_s.observe(account.queue_wait_s)
+        if account.limited_by is not None:
+            limit = self._limits.value(account.limited_by.partition(":")[0], org)
+            self._limit_wait_s.labels(limit).observe(account.limited_s)
         if execution.first_token_s is not None:
             self._first_token_s.labels(model).observe(execution.first_token_s)
 
@@ -163,7 +182,10 @@ class JobMetrics(Observer):
         new = {attempt.number for attempt in execution.new_attempts}
         for attempt in execution.attempts.records:
             if attempt.number in new:
-                self._attempts.labels(self._models.value(attempt.model, org), attempt.status).inc()
+                model = self._models.value(attempt.model, org)
+                self._attempts.labels(model, attempt.status).inc()
+                if attempt.provider_status == _TOO_MANY:
+                    self._provider_429.labels(model).inc()
                 if before is not None and before.status == "failed":
                     (self._retries if before.model == attempt.model else self._fallbacks).inc()
             before = attempt
