@@ -15,7 +15,7 @@ class Queue(OnRedis):
     def env(self) -> dict[str, str]:
         return super().env() | {
             "LLM_QUEUE_REDIS_URL": self.valkey.url,
-            "LLM_QUEUECONCURRENCY": CONCURRENCY,
+            "LLM_QUEUE_CONCURRENCY": CONCURRENCY,
         }
 
     def worker(self, number: int) -> WorkerProcess:
