@@ -1,4 +1,4 @@
-"""Whole answers of OpenAI's own form take a shorter way through LiteLLM, to the same end."""
+"""Whole answers take a shorter way through LiteLLM, to the same end."""
 
 import os
 import re
@@ -12,6 +12,7 @@ import pytest
 from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.worker.provider import provider as worker_provider
 from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path as lean_calls
+from rustic_ai.llm_queue.worker.provider.litellm_api import handler_call
 from rustic_ai.llm_queue.worker.provider.targets.credentials import Target
 from support.providers.provider import Step, ToolCall
 from support.providers.provider_plan import Fault
@@ -94,13 +95,28 @@ ENDPOINTS: dict[str, Endpoint] = {
     "headers": Endpoint(api_key="sk-of-the-job", extra_headers={"X-Team": "a", "X-two": "b"}),
 }
 NEWER = {"reasoning": "openai/o3", "newest": "openai/gpt-5", "unheard of": "openai/my-model"}
+OF_HANDLERS = (
+    "azure/o3",
+    "azure/gpt-5",
+    "anthropic/claude-opus-4-1",
+    "anthropic/my-model",
+    "gemini/gemini-3-pro-preview",
+)
+#: By OpenAI's SDK, by a client of LiteLLM's own in OpenAI's form, and by handlers of one provider each.
+ASKED = {
+    "openai": MODELS["openai"],
+    "deepseek": "deepseek/deepseek-chat",
+    **{wire: MODELS[wire] for wire in ("anthropic", "gemini", "azure")},
+}
+#: Pictures and files, which their handlers may fetch, are left to LiteLLM's own way.
+BY_HANDLERS = ("anthropic/", "gemini/", "azure/")
 #: How a client calls itself and what it can read: not what it asks for.
 OF_THE_CLIENT = ("x-stainless", "user-agent", "accept", "host", "content-length", "connection")
 
 
-@pytest.fixture(params=[MODELS["openai"], "deepseek/deepseek-chat"])
+@pytest.fixture(params=[*ASKED.values()], ids=[*ASKED])
 def asked_model(request: pytest.FixtureRequest) -> str:
-    """Of a provider that LiteLLM calls by OpenAI's SDK, and of one that it calls by a client of its own."""
+    """A model of each way in which LiteLLM calls providers that take a short way."""
     return str(request.param)
 
 
@@ -109,19 +125,22 @@ def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -
     """Ask the same twice, the short way and LiteLLM's own; the requests and the ends of both."""
 
     async def ask(model: str = asked_model, step: Step | None = None, on: Bench = bench, **how: Any) -> Any:
+        pictured = IMAGE in [part for message in how.get("messages", ()) for part in _parts(message)]
+        expected = "whole" if pictured and model.startswith(BY_HANDLERS) else None
         ends = []
         for way in ("lean", "whole"):
             taken = noted_ways(monkeypatch)
             bench.stub.plan("*", *([step] if step else []))
             if way == "whole":
                 monkeypatch.setattr(worker_provider, "fits", lambda *_: False)
+                monkeypatch.setattr(worker_provider, "handler_fits", lambda *_: False)
             before = len(bench.stub.requests())
             try:
                 end: Any = (await on.run("ask", model, max_retries=1, **how)).response
             except Exception as error:
                 end = _told(error)
             requests = bench.stub.requests()[before:]
-            assert set(taken) == {way}
+            assert set(taken) == {expected or way}
             if model.startswith("openai/"):
                 assert all(_by_the_sdk(request) == (way == "whole") for request in requests)
             ends.append(([_asked(request) for request in requests], _compared(end)))
@@ -133,19 +152,30 @@ def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -
 def noted_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The way that each call from here on takes."""
     taken: list[str] = []
-    short, whole = lean_calls.lean_completion, litellm.acompletion
+    short, by_handler = lean_calls.lean_completion, handler_call.handler_completion
+    whole = litellm.acompletion
 
     async def by_the_short_way(*args: Any) -> object:
         taken.append("lean")
         return await short(*args)
+
+    async def by_the_handler(*args: Any) -> object:
+        taken.append("lean")
+        return await by_handler(*args)
 
     async def by_litellms_way(**arguments: Any) -> object:
         taken.append("whole")
         return await whole(**arguments)
 
     monkeypatch.setattr(worker_provider, "lean_completion", by_the_short_way)
+    monkeypatch.setattr(worker_provider, "handler_completion", by_the_handler)
     monkeypatch.setattr(litellm, "acompletion", by_litellms_way)
     return taken
+
+
+def _parts(message: Mapping[str, Any]) -> list[Any]:
+    content = message["content"]
+    return content if isinstance(content, list) else []
 
 
 def _by_the_sdk(request: Any) -> bool:
@@ -166,10 +196,11 @@ def _asked(request: Any) -> Any:
 def _compared(end: Any) -> Any:
     if not isinstance(end, Mapping):
         return end
-    # The simulator numbers its answers and their calls, and looks at its clock.
+    # The simulator numbers its answers and their calls, and looks at its clock; Gemini names no calls,
+    # and LiteLLM gives each a number by chance.
     for choice in end["choices"]:
         for call in choice["message"].get("tool_calls") or ():
-            call["id"] = re.sub(r"call_\d+_", "call_", call["id"])
+            call["id"] = re.sub(r"call_(\d+_|[0-9a-f]{28}$)", "call_", call["id"])
     return {name: end[name] for name in end.keys() - {"id", "created"}}
 
 
@@ -221,7 +252,7 @@ async def test_a_jobs_own_endpoint_is_used_as_by_litellms_own_way(both_ways: Any
 
 
 @pytest.mark.parametrize("asked_model", [MODELS["openai"]], indirect=True)
-@pytest.mark.parametrize("model", NEWER.values())
+@pytest.mark.parametrize("model", [*NEWER.values(), *OF_HANDLERS])
 async def test_other_models_are_asked_as_by_litellms_own_way(both_ways: Any, model: str) -> None:
     lean, whole = await both_ways(model, temperature=0.3, max_tokens=9, tools=[TOOL], stop="x")
     assert lean == whole

@@ -55,8 +55,8 @@ class WorkerSettings(QueueSettings):
     litellm_config: Path | None = None
     #: `provider=base URL,…`: where a job may send this worker's own key.
     allowed_endpoints: Annotated[tuple[AllowedEndpoint, ...], NoDecode, BeforeValidator(_endpoints)] = ()
-    #: Whether plain calls in OpenAI's form skip the parts of LiteLLM that they do not need: half of a
-    #: call's CPU. `off` sends all calls LiteLLM's whole way.
+    #: Whether plain calls of OpenAI, DeepSeek, Anthropic, Gemini and Azure skip the parts of LiteLLM that
+    #: they do not need: about half of a call's CPU. `off` sends all calls LiteLLM's whole way.
     fast_path: bool = True
     #: Patterns of the models a job may name, as `openai/*`: held against the name as the job gives it
     #: and against `provider/model`.

@@ -37,6 +37,7 @@ from .failures.classify import (
 from .failures.litellm_error import named_error
 from .litellm_api import seam
 from .litellm_api.fast_path import fits, lean_completion
+from .litellm_api.handler_call import handler_completion, handler_fits
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .targets.credentials import Credentials, Target
 from .targets.deployment_limits import joined
@@ -139,8 +140,11 @@ class Provider:
         arguments = self._arguments(call, target)
         with exchange(self._rules):
             # An operator's LiteLLM config may change any of LiteLLM's ways.
-            if self._settings.fast_path and self._router is None and fits(target, arguments):
+            short = self._settings.fast_path and self._router is None
+            if short and fits(target, arguments):
                 response: object = await lean_completion(str(target.provider), arguments)
+            elif short and handler_fits(target, arguments):
+                response = await handler_completion(str(target.provider), arguments)
             else:
                 with in_place(_never_blocks(target)):
                     response = await litellm.acompletion(**arguments)

@@ -154,11 +154,13 @@ def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
     return _Request(config, url, headers, {**body, **extra})
 
 
-def _checked_parameters(arguments: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+def _checked_parameters(
+    arguments: Mapping[str, Any], model: str | None, *, keeps_tool_keys: bool = False
+) -> dict[str, Any]:
     params = {name: value for name, value in arguments.items() if name in _PLAIN_PARAMETERS}
     if "tools" in params:
         tools = seam.validate_and_fix_openai_tools(tools=params["tools"])
-        params["tools"] = seam.drop_anthropic_only_tool_keys(tools=tools)
+        params["tools"] = tools if keeps_tool_keys else seam.drop_anthropic_only_tool_keys(tools=tools)
     if "tool_choice" in params:
         choice = seam.validate_chat_completion_tool_choice(tool_choice=params["tool_choice"], model=model)
         params["tool_choice"] = choice

@@ -130,6 +130,15 @@ responses_api_bridge_check: Callable[..., Any] = _value("litellm.main:responses_
 get_async_httpx_client: Callable[..., Any] = _value(
     "litellm.llms.custom_httpx.http_handler:get_async_httpx_client"
 )
+is_claude_tool_target: Callable[..., bool] = _value("litellm.main:is_claude_tool_target")
+get_litellm_params: Callable[..., dict[str, Any]] = _value("litellm.main:get_litellm_params")
+#: What `completion()` hands to a provider's handler, and the handlers.
+CompletionDispatchContext: Any = _value("litellm.types.completion:CompletionDispatchContext")
+HANDLERS: Mapping[str, Callable[[Any], Any]] = {
+    "anthropic": _value("litellm.main:_complete_anthropic"),
+    "azure": _value("litellm.main:_complete_azure"),
+    "gemini": _value("litellm.main:_complete_vertex_ai_beta"),
+}
 #: Of httpx's client: the transport below its redirects, cookies and logins.
 transport_for_url: Callable[..., Any] = _value("httpx:AsyncClient._transport_for_url")
 

@@ -1,0 +1,152 @@
+"""Whole answers by LiteLLM's handler of one provider, without what `litellm.acompletion` does around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from litellm import LlmProviders
+
+from ..failures.litellm_error import named_error
+from ..targets.credentials import Target
+from . import seam
+from .fast_path import _OURS, _PLAIN_PARAMETERS, _asked, _checked_parameters, _name_there
+
+#: The providers whose handlers need nothing but what `handler_completion` gives them.
+_PROVIDERS = {
+    "anthropic": LlmProviders.ANTHROPIC,
+    "azure": LlmProviders.AZURE,
+    "gemini": LlmProviders.GEMINI,
+}
+_ARGUMENTS = _PLAIN_PARAMETERS | _OURS | {"api_version"}
+#: Variables that bring a second credential along, or have `completion()` mark what Anthropic shall keep.
+_OTHER_WAYS = ("AZURE_AD_TOKEN", "LITELLM_ENABLE_ANTHROPIC_PROMPT_CACHING")
+_PLAIN_PART = {"type", "text"}
+
+
+class _Unlogged:
+    """Stands where LiteLLM keeps what its callbacks read; two of it are read for Gemini's answers, too."""
+
+    def __init__(self, optional_params: Mapping[str, Any], litellm_params: Mapping[str, Any]) -> None:
+        self.optional_params, self.litellm_params = optional_params, litellm_params
+        self.model_call_details: dict[str, Any] = {}
+
+    def pre_call(self, *_: object, **__: object) -> None:
+        """Nobody listens."""
+
+    post_call = pre_call
+
+
+def handler_fits(
+    target: Target, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> bool:
+    """Whether `handler_completion` of these arguments gives what `litellm.acompletion` would."""
+    return (
+        target.provider in _PROVIDERS
+        and not target.routed
+        and arguments.keys() <= _ARGUMENTS
+        and bool(arguments.get("api_key"))
+        and not any(environment.get(name) for name in _OTHER_WAYS)
+        and _is_plain_choice(arguments.get("tool_choice"))
+        and all(map(_is_plain, arguments["messages"]))
+        and _name_there(target.provider, *_asked(arguments)) is not None
+    )
+
+
+async def handler_completion(provider: str, arguments: Mapping[str, Any]) -> object:
+    """One whole answer of a provider that does not speak OpenAI's form, or not at OpenAI's address.
+
+    The translation, the HTTP client, its repetitions and the exceptions are those of LiteLLM's handler.
+    `litellm.acompletion` hands it the same from a thread, with a log of the call that only callbacks read.
+    Holds for the pinned release of LiteLLM, and only for arguments that `handler_fits`.
+    """
+    try:
+        return await seam.HANDLERS[provider](_context(provider, arguments))
+    except Exception as error:
+        raise named_error(error, model=arguments["model"], provider=provider) from error
+
+
+def _context(provider: str, arguments: Mapping[str, Any]) -> Any:
+    # In the order of LiteLLM's `completion()`, which each step changes for the next.
+    model = _name_there(provider, *_asked(arguments))
+    assert model is not None, "handler_fits"
+    api_base, api_version = arguments.get("api_base"), arguments.get("api_version")
+    headers = dict(arguments.get("extra_headers") or {})
+    messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
+    keeps_tool_keys = seam.is_claude_tool_target(custom_llm_provider=provider, model=model)
+    params = _checked_parameters(arguments, model, keeps_tool_keys=keeps_tool_keys)
+    config = seam.get_provider_chat_config(model=model, provider=_PROVIDERS[provider])
+    messages = list(
+        config.translate_developer_role_to_system_role(
+            messages=messages, model=model, custom_llm_provider=provider, api_base=api_base, model_info=None
+        )
+    )
+    optional_params = seam.get_optional_params(
+        model=model,
+        custom_llm_provider=provider,
+        messages=messages,
+        stream=None,
+        max_retries=arguments["max_retries"],
+        api_version=api_version,
+        **params,
+    )
+    litellm_params = seam.get_litellm_params(
+        acompletion=True,
+        api_key=arguments["api_key"],
+        custom_llm_provider=provider,
+        api_base=api_base,
+        api_version=api_version,
+        max_retries=arguments["max_retries"],
+        timeout=arguments["timeout"],
+    )
+    response = seam.ModelResponse()
+    response.usage = seam.Usage()
+    return seam.CompletionDispatchContext(
+        _azure_detection_model=model,
+        acompletion=True,
+        api_base=api_base,
+        api_key=arguments["api_key"],
+        api_version=api_version,
+        client=None,
+        custom_llm_provider=provider,
+        custom_prompt_dict={},
+        extra_headers=arguments.get("extra_headers"),
+        headers=headers,
+        hf_model_name=None,
+        kwargs={},
+        litellm_params=litellm_params,
+        logger_fn=None,
+        logging=_Unlogged(params, litellm_params),
+        max_retries=arguments["max_retries"],
+        max_tokens=arguments.get("max_tokens"),
+        messages=messages,
+        metadata=None,
+        model=model,
+        model_response=response,
+        optional_params=optional_params,
+        optional_params_for_model_info=lambda _: optional_params,
+        organization=None,
+        provider_config=config,
+        request_params=MappingProxyType(params),
+        shared_session=None,
+        stream=None,
+        temperature=arguments.get("temperature"),
+        text_completion=False,
+        timeout=arguments["timeout"],
+        timeout_for_optional_params=lambda _: arguments["timeout"],
+        top_p=arguments.get("top_p"),
+    )
+
+
+def _is_plain(message: Mapping[str, Any]) -> bool:
+    """Whether a message is text alone: pictures and files may be fetched, and caches made, on the way."""
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return True
+    return all(isinstance(part, Mapping) and part.keys() <= _PLAIN_PART for part in parts)
+
+
+def _is_plain_choice(choice: object) -> bool:
+    return not isinstance(choice, Mapping) or choice.get("type") == "function"
