@@ -1,7 +1,7 @@
-"""What limits cost Redis: CPU a call with none, one and three of them. `python -m bench.admission`.
+"""What limits and budgets cost Redis: CPU a call with none, one and three. `python -m bench.admission`.
 
 The server's own CPU time, so that a busy machine changes little. Each round makes the same calls with each
-number of limits in turn; a figure is that of the least disturbed round.
+number of them in turn; a figure is that of the least disturbed round.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger.limits.budget_ask import BudgetAsk
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.owner import Owner
 from support.servers.valkey import ValkeyServer
@@ -24,8 +25,8 @@ from support.servers.valkey import ValkeyServer
 OWNER = Owner(org="acme", guild="bench", agent="asker")
 LEASE = timedelta(seconds=15)
 META = json.dumps({"status": "SUCCESS", "sealed": "x" * 500})
-#: Microseconds more than without limits, by their number.
-TARGETS_US = {0: 0.0, 1: 60.0, 3: 120.0}
+#: Microseconds more than without any.
+TARGETS_US = {"nothing": 0.0, "1 limit": 60.0, "3 limits": 120.0, "1 budget": 15.0, "3 budgets": 45.0}
 
 
 def limit(name: str) -> LimitAsk:
@@ -41,10 +42,30 @@ def limit(name: str) -> LimitAsk:
     )
 
 
-LIMITS = {0: [], 1: [limit("model")], 3: [limit("guild"), limit("model"), limit("key")]}
+def budget(name: str) -> BudgetAsk:
+    """A budget with room for every call."""
+    return BudgetAsk(
+        f"{name}:0123456789abcdef:month-2026-11",
+        unit="usd",
+        hold=10_000,
+        cap=10**15,
+        ends_ms=2**41,
+        alerts=(80, 100),
+    )
 
 
-async def one_call(ledger: Ledger, limits: list[LimitAsk]) -> None:
+#: What a call asks of limits and of budgets, by a name for the table.
+ASKS: dict[str, list[LimitAsk | BudgetAsk]] = {
+    "nothing": [],
+    "1 limit": [limit("model")],
+    "3 limits": [limit("guild"), limit("model"), limit("key")],
+    "1 budget": [budget("org")],
+    "3 budgets": [budget("agent"), budget("guild"), budget("org")],
+    "1 limit, 1 budget": [budget("org"), limit("model")],
+}
+
+
+async def one_call(ledger: Ledger, limits: list[LimitAsk | BudgetAsk]) -> None:
     """A job from submit to its answer, as a worker and an agent make it."""
     job = Job(
         id=str(uuid.uuid4()), owner=OWNER, model="openai/gpt-4o", queue="llm", timeout_ms=60_000,
@@ -71,15 +92,15 @@ async def function_us(redis: Redis) -> float:
     return float(stats.get("cmdstat_fcall", {}).get("usec", 0))
 
 
-async def measure(url: str, calls: int, rounds: int) -> dict[int, tuple[float, float]]:
-    """CPU and function time a call, by the number of limits."""
-    cpu: dict[int, list[float]] = {count: [] for count in LIMITS}
-    functions: dict[int, list[float]] = {count: [] for count in LIMITS}
+async def measure(url: str, calls: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """CPU and function time a call, by what it asks for."""
+    cpu: dict[str, list[float]] = {count: [] for count in ASKS}
+    functions: dict[str, list[float]] = {count: [] for count in ASKS}
     async with Redis.from_url(url, decode_responses=True) as redis:
         ledger = Ledger(redis, result_ttl=timedelta(minutes=5))
-        await one_call(ledger, LIMITS[3])
+        await one_call(ledger, ASKS["3 limits"])
         for _ in range(rounds):
-            for count, limits in LIMITS.items():
+            for count, limits in ASKS.items():
                 before = await server_us(redis), await function_us(redis)
                 for _ in range(calls):
                     await one_call(ledger, limits)
@@ -87,25 +108,29 @@ async def measure(url: str, calls: int, rounds: int) -> dict[int, tuple[float, f
                 cpu[count].append((after[0] - before[0]) / calls)
                 functions[count].append((after[1] - before[1]) / calls)
                 await redis.flushdb()
-    return {count: (min(cpu[count]), min(functions[count])) for count in LIMITS}
+    return {count: (min(cpu[count]), min(functions[count])) for count in ASKS}
+
+
+def _target(name: str) -> str:
+    return f"+{TARGETS_US[name]:.0f}" if name in TARGETS_US else ""
 
 
 def main() -> None:
     """Measure, and print a table with the targets beside the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=300, help="calls of a round, by number of limits")
+    parser.add_argument("--calls", type=int, default=300, help="calls of a round")
     parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()
     with ValkeyServer() as server:
         figures = asyncio.run(measure(server.url, given.calls, given.rounds))
         print(f"{server.version}, {given.rounds} rounds of {given.calls} calls; microseconds a call")
-    print("| limits | server CPU | more than without | in functions | more than without | target |")
+    print("| a call asks for | server CPU | more than without | in functions | more than without | target |")
     print("|---|---|---|---|---|---|")
     (no_cpu_us, no_function_us), *_ = figures.values()
     for count, (cpu_us, function_time_us) in figures.items():
         print(
             f"| {count} | {cpu_us:.0f} | +{cpu_us - no_cpu_us:.0f} | {function_time_us:.0f} "
-            f"| +{function_time_us - no_function_us:.0f} | +{TARGETS_US[count]:.0f} |"
+            f"| +{function_time_us - no_function_us:.0f} | {_target(count)} |"
         )
 
 

@@ -98,6 +98,10 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
     assert "86%" in llm_queue("budgets", "list").out
     assert json.loads(llm_queue("budgets", "history", "--json").out) == []
 
+    top = llm_queue("top", "--once").out
+    assert "acme" in top
+    assert "86%" in top
+
     raised = llm_queue("budgets", "set", "acme", "0.05")
     assert (raised.exit_code, "acme is 0.05" in raised.out) == (0, True)
     budgeted_llm.completion(ask("#q"))

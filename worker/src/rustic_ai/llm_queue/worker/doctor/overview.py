@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books, MinuteRow
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
+from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
 _MOST_LOOKED_UP = 2_000
@@ -59,6 +60,8 @@ class Overview:
     running: int
     dead: int
     quarantined: int
+    #: Of the periods under way, the fullest first.
+    budgets: tuple[BudgetRow, ...] = ()
 
 
 async def look_at_queue(redis: Redis, queue: str) -> Overview:
@@ -75,7 +78,15 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
         for one in await queue_depths(redis, [queue])
         if one.waiting or not one.priority
     )
-    return Overview(queues, await _models(redis, held), running, dead, quarantined)
+    budgets = [row for row in await BudgetView(redis).rows() if not row.is_over]
+    return Overview(
+        queues,
+        await _models(redis, held),
+        running,
+        dead,
+        quarantined,
+        tuple(sorted(budgets, key=lambda row: (-row.used, row.name, row.bucket))),
+    )
 
 
 def look_at_workers(app: Celery, timeout_s: float) -> tuple[WorkerRow, ...]:

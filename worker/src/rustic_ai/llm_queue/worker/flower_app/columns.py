@@ -19,6 +19,7 @@ COLUMNS = (
     "run_time",
     "attempts",
     "cost",
+    "budget",
     "received",
     "worker",
 )
@@ -31,6 +32,7 @@ _LABELS = {
     "run_time": "Run time",
     "attempts": "Attempts",
     "cost": "Cost",
+    "budget": "Budget",
 }
 #: What a job's own page shows below its name and state, in this order.
 _ROWS = (
@@ -49,6 +51,7 @@ _ROWS = (
     "models",
     "cost",
     "cached",
+    "budget",
     "prompt_tokens",
     "completion_tokens",
     "received",

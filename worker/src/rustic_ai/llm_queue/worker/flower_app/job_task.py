@@ -44,6 +44,8 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     cost_usd: float | None = None
     #: `hit` or `flight` when the answer was reused.
     cached: str | None = None
+    #: The tightest budget that the call passed, and how much of it was used then.
+    budget: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     queue_wait_s: float | None = None
@@ -56,6 +58,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         "models",
         "cost_usd",
         "cached",
+        "budget",
         "prompt_tokens",
         "completion_tokens",
         "queue_wait_s",

@@ -44,6 +44,7 @@ def account_view(outcome: Outcome) -> dict[str, Any]:
         "models": [attempt.model for attempt in account.attempts],
         "cost_usd": account.cost_usd,
         "cached": account.cached,
+        "budget": account.budget and f"{account.budget.name} {account.budget.used:.0%}",
         "prompt_tokens": account.prompt_tokens,
         "completion_tokens": account.completion_tokens,
         "queue_wait_s": round(account.queue_wait_s, 3),

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app
@@ -24,6 +25,7 @@ from ..redis_session import on_redis
 from ..redis_trouble import redis_trouble
 
 _MOST_MODELS = 15
+_MOST_BUDGETS = 10
 #: How long workers have to answer.
 _ANSWER_S = 1.0
 
@@ -94,7 +96,10 @@ def _screen(look: _Look) -> Group:
         (f"quarantined {view.quarantined}", "red" if view.quarantined else ""),
         f"   {usd:.4f} USD/min",
     )
-    return Group(head, "", _queues(view.queues), "", _workers(look.workers), "", _models(view.models))
+    parts: list[RenderableType] = [_queues(view.queues), _workers(look.workers), _models(view.models)]
+    if view.budgets:
+        parts.append(_budgets(view.budgets))
+    return Group(head, *(piece for part in parts for piece in ("", part)))
 
 
 def _queues(rows: tuple[QueueRow, ...]) -> Table:
@@ -132,6 +137,16 @@ def _models(rows: tuple[ModelRow, ...]) -> Table:
         )
     if len(rows) > _MOST_MODELS:
         table.add_row(f"and {len(rows) - _MOST_MODELS} more", *[""] * 4)
+    return table
+
+
+def _budgets(rows: tuple[BudgetRow, ...]) -> Table:
+    table = _table("budget", "period", "used", "spent", "held", "in all", "waiting")
+    for row in rows[:_MOST_BUDGETS]:
+        amounts = (f"{one:,.2f} {row.unit}" for one in (row.spent, row.held, row.limit))
+        table.add_row(cell(row.name), cell(row.period), f"{row.used:.0%}", *amounts, f"{row.waiting:,}")
+    if len(rows) > _MOST_BUDGETS:
+        table.add_row(f"and {len(rows) - _MOST_BUDGETS} more", *[""] * 6)
     return table
 
 
