@@ -28,6 +28,7 @@ TOOL = {
     },
     "cache_control": {"type": "ephemeral"},
     "defer_loading": True,
+    "eager_input_streaming": True,
 }
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 CALLED = {
