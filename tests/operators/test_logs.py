@@ -85,7 +85,7 @@ def test_every_other_ending_is_a_line_too(
         assert line["job"]["model"] == "openai/gpt-4o-mini"
 
 
-@pytest.mark.leaves_keys("elsewhere", reason="the wake-ups on a queue without a worker")
+@pytest.mark.leaves_keys("elsewhere*", reason="the wake-ups on a queue without a worker")
 def test_a_job_that_ends_while_it_waits_is_a_line_and_a_count(
     worker: WorkerProcess, metrics_port: int, llm: MakeLLM
 ) -> None:

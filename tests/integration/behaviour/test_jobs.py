@@ -18,7 +18,7 @@ from support.processes.wait import async_wait_until, wait_until
 from support.providers.provider import Step
 
 pytestmark = pytest.mark.leaves_keys(
-    "nobody", "llmq:queued:nobody:*", "llmq:deadlines", reason="jobs of a queue that no worker serves"
+    "nobody*", "llmq:queued:nobody:*", "llmq:deadlines", reason="jobs of a queue that no worker serves"
 )
 HELD = Step(text="at last", hold=True)
 
