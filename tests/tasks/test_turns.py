@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from support.workers.turns_kit import Hands
 
@@ -156,6 +157,34 @@ async def test_jobs_that_no_list_holds_arrive_anew(hands: Hands) -> None:
     await hands.share()
     await hands.run()
     assert {job.id for job in hands.taken} == {job.id for job in jobs}
+
+
+async def test_a_job_that_comes_back_goes_ahead_of_those_that_wait(hands: Hands) -> None:
+    """It had its turn; its worker was lost, or handed it back."""
+    jobs = [await hands.submit("a") for _ in range(30)]
+    back = await hands.take()
+    assert back == jobs[0]
+    await hands.ledger.hand_back(back.id, 1, begun=0, ended=(), call_under_way=False)
+    await hands.ledger.announce(back)
+    assert await hands.take() == back
+
+
+async def test_dead_jobs_that_are_replayed_take_their_turns(hands: Hands) -> None:
+    dead = [await hands.submit("a") for _ in range(40)]
+    for _ in dead:
+        job = await hands.take()
+        assert job is not None
+        await hands.ledger.finish(
+            job.id, hands.running.pop(job.id), JobState.FAILED, "{}", attempts=(), dead=True
+        )
+    hands.taken.clear()
+    assert all([await hands.ledger.replay(job.id) for job in dead])
+    assert await hands.redis.llen("llm") <= 17, "the rest waits in turn"
+    other = await hands.submit("b")
+    await hands.share()
+    await hands.run()
+    assert {job.id for job in hands.taken} == {job.id for job in [*dead, other]}
+    assert hands.taken.index(other) <= 20, "another organisation's job does not wait for all of them"
 
 
 async def test_a_cancelled_job_in_a_backlog_is_passed_over(hands: Hands) -> None:

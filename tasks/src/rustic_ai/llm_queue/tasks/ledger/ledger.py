@@ -106,8 +106,11 @@ class Ledger:
             await self._redis.hset(keys.job_key(job_id), "caller", "")
 
     async def announce(self, job: Job) -> None:
-        """Wake a worker up for a job that is back on the queue; doing it twice does no harm."""
-        await self._redis.lpush(keys.message_list(job.queue, job.priority), wakeup_message(job))
+        """Wake a worker up for a job that is back on the queue; doing it twice does no harm.
+
+        It has had its turn, and goes ahead of those that come now.
+        """
+        await self._redis.rpush(keys.message_list(job.queue, job.priority), wakeup_message(job))
 
     async def claim(
         self,

@@ -1,6 +1,6 @@
 -- Dead jobs: those that ended because no attempt was left.
 
--- A dead job starts anew under its own id. keys: job; returns 1 or 0
+-- A dead job starts anew under its own id, announced or in turn. keys: job; returns 1 or 0
 local function replay(keys, args)
   local id, record_ttl_ms = unpack(args)
   local state, timeout_ms, request = fields(id, 'state', 'timeout_ms', 'request')
@@ -15,7 +15,10 @@ local function replay(keys, args)
   redis.call('DEL', result_key(id), log_key(id))
   redis.call('ZREM', DEAD, id)
   redis.call('ZADD', DEADLINES, now + timeout_ms, id)
-  enqueue(id, now)
+  local queue, priority = fields(id, 'queue', 'priority')
+  -- To the others it is a job like any that comes now.
+  if waits_its_turn(id, queue or '', message_list(queue or '', priority or '0')) then enqueue(id, UNANNOUNCED + now)
+  else announce_last(id, now) end
   return 1
 end
 register_growing('replay', replay)

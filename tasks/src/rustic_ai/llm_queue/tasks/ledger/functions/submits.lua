@@ -6,19 +6,6 @@ local function same_request(known, given)
   return false
 end
 
--- Whether a new job waits for its turn: there is a backlog, or its window is full. An agent whose rights are
--- those of an older release cannot look, and sends its wake-up itself.
-local function waits_its_turn(id, queue, list)
-  local arrivals = ARRIVALS_PREFIX .. queue
-  local arrived = redis.pcall('LLEN', arrivals)
-  if type(arrived) ~= 'number' then return false end
-  local length = arrived == 0 and redis.pcall('LLEN', list) or SHORTEST_WINDOW
-  if type(length) ~= 'number' or length < SHORTEST_WINDOW then return false end
-  if type(redis.pcall('LPUSH', arrivals, id)) ~= 'number' then return false end
-  redis.pcall('PEXPIRE', arrivals, TURNS_KEPT_MS)
-  return true
-end
-
 -- keys: job, [idempotency key]; list: Celery's, which takes the wake-up; then the record's fields
 -- returns: {'created' | 'exists' | 'conflict', job id}
 local function submit(keys, args)

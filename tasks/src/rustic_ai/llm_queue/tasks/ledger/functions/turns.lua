@@ -22,6 +22,19 @@ local TURNS_A_LIFT = 16
 local BANDS = {'0', '3', '6', '9'}
 local BAND_OF = {['0'] = 1, ['3'] = 2, ['6'] = 3, ['9'] = 4}
 
+-- Whether a new job waits for its turn: there is a backlog, or its window is full. An agent whose rights are
+-- those of an older release cannot look, and sends its wake-up itself.
+local function waits_its_turn(id, queue, list)
+  local arrivals = ARRIVALS_PREFIX .. queue
+  local arrived = redis.pcall('LLEN', arrivals)
+  if type(arrived) ~= 'number' then return false end
+  local length = arrived == 0 and redis.pcall('LLEN', list) or SHORTEST_WINDOW
+  if type(length) ~= 'number' or length < SHORTEST_WINDOW then return false end
+  if type(redis.pcall('LPUSH', arrivals, id)) ~= 'number' then return false end
+  redis.pcall('PEXPIRE', arrivals, TURNS_KEPT_MS)
+  return true
+end
+
 local function arrivals_key(queue) return ARRIVALS_PREFIX .. queue end
 local function flows_key(queue, priority) return FLOWS_PREFIX .. queue .. ':' .. priority end
 local function vtime_key(queue, priority) return VTIME_PREFIX .. queue .. ':' .. priority end

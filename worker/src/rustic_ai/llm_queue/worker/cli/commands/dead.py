@@ -75,12 +75,7 @@ def replay(job_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     settings = QueueSettings()
 
     async def one(redis: Redis, job_id: str) -> bool:
-        ledger = Ledger(redis, result_ttl=settings.result_ttl)
-        listed = await JobIndex(redis).job(job_id)
-        if listed.record is None or not await ledger.replay(job_id):
-            return False
-        await ledger.announce(listed.record.job)
-        return True
+        return await Ledger(redis, result_ttl=settings.result_ttl).replay(job_id)
 
     _report(_for_each(job_ids, every, one, settings), as_json, done="is back on the queue")
 
