@@ -129,7 +129,7 @@ async def test_a_job_is_announced_just_as_celery_would_announce_it(
 
     with valkey.client() as client:
         messages = client.lrange(keys.message_list(QUEUE, priority), 0, -1)
-    again, submitted, celerys = (parse_wakeup(str(one).encode(), QUEUE) for one in messages)
+    submitted, celerys, again = (parse_wakeup(str(one).encode(), QUEUE) for one in messages)
     celerys["headers"] |= {"origin": None}
     assert submitted == again == celerys
 
