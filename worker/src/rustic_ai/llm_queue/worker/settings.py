@@ -13,7 +13,7 @@ from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.duration import Duration
 from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.tasks.policy.budget_rule import BudgetRule, parse_budgets
-from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare
+from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare, parse_fair_share
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule, parse_limits
 from rustic_ai.llm_queue.tasks.policy.policy_file import POLICY_FIELDS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, TextList, split_list
@@ -77,7 +77,7 @@ class WorkerSettings(QueueSettings):
     alert_url: str = Field(default="", pattern=r"^(https?://\S+)?$", repr=False)
     #: `[fair_share]` of the policy file: whose job is next where more wait than run. In the environment
     #: the same as a JSON object.
-    fair_share: FairShare = FairShare()
+    fair_share: Annotated[FairShare, BeforeValidator(parse_fair_share)] = FairShare()
     #: Longest that a provider's 429 closes its model to all workers.
     max_cooldown: Duration = Field(default=timedelta(minutes=15), ge=timedelta(seconds=1))
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .limit_rule import Dimension, LimitMatch
+from .row_errors import explain_row
 
 Period = Literal["day", "week", "month", "total", "run"]
 OnExceeded = Literal["wait", "degrade", "refuse", "warn"]
@@ -130,16 +131,4 @@ def _parsed(row: Any, where: str) -> BudgetRule:
     try:
         return BudgetRule.model_validate(row)
     except ValidationError as error:
-        raise ValueError(f"{where}: {'; '.join(map(_explained, error.errors()))}") from None
-
-
-def _explained(item: Any) -> str:
-    path, reason = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        known = LimitMatch if path.startswith("match.") else BudgetRule
-        return f"{path} is not known here; there are {', '.join(known.model_fields)}"
-    if item["type"] == "missing":
-        return f"{path} is missing"
-    if item["type"] in ("literal_error", "string_pattern_mismatch"):
-        reason = f"{item['input']!r}: {reason[0].lower()}{reason[1:]}"
-    return f"{path} {reason}" if path else reason
+        raise ValueError(f"{where}: {explain_row(error, BudgetRule, {'match': LimitMatch})}") from None

@@ -3,9 +3,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..duration import Duration
+from .row_errors import explain_row
 
 #: A worker takes so many wake-ups at once: a shorter window would leave its places empty.
 SHORTEST_WINDOW = 16
@@ -43,3 +44,15 @@ class FairShare(BaseModel):
         """The policy as the ledger's functions read it."""
         weights = {f"weight:{name}": repr(weight) for name, weight in self.weights.items()}
         return {"window": str(self.ready_window), "cost": self.cost, **weights}
+
+
+def parse_fair_share(table: object) -> FairShare:
+    """The table `[fair_share]`. Raises `ValueError` that names the field and the value."""
+    if isinstance(table, FairShare):
+        return table
+    if not isinstance(table, dict):
+        raise ValueError(f"fair_share is a table, [fair_share], not {type(table).__name__}")
+    try:
+        return FairShare.model_validate(table)
+    except ValidationError as error:
+        raise ValueError(f"[fair_share]: {explain_row(error, FairShare)}") from None

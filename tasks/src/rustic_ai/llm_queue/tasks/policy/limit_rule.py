@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from .row_errors import explain_row
+
 #: What a call has that a limit may match, or be split by; the narrow ones first, in the order in which
 #: a call passes its limits.
 Dimension = Literal["agent", "guild", "org", "deployment", "model", "provider", "credential"]
@@ -150,16 +152,4 @@ def _parsed(row: Any, where: str) -> LimitRule:
     try:
         return LimitRule.model_validate(row)
     except ValidationError as error:
-        raise ValueError(f"{where}: {'; '.join(map(_explained, error.errors()))}") from None
-
-
-def _explained(item: Any) -> str:
-    path, reason = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        known = LimitMatch if path.startswith("match.") else LimitRule
-        return f"{path} is not known here; there are {', '.join(known.model_fields)}"
-    if item["type"] == "missing":
-        return f"{path} is missing"
-    if item["type"] in ("literal_error", "string_pattern_mismatch"):
-        reason = f"{item['input']!r}: {reason[0].lower()}{reason[1:]}"
-    return f"{path} {reason}" if path else reason
+        raise ValueError(f"{where}: {explain_row(error, LimitRule, {'match': LimitMatch})}") from None
