@@ -21,7 +21,7 @@ _PROVIDERS = {"openai": LlmProviders.OPENAI, "deepseek": LlmProviders.DEEPSEEK}
 _ONLY_THE_SDK_READS = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _SET_FOR_EACH = ("authorization", "content-type")
 #: Parameters of which LiteLLM's `completion()` makes no more than `get_optional_params` does.
-_PLAIN_PARAMETERS = frozenset(
+PLAIN_PARAMETERS = frozenset(
     {
         "frequency_penalty",
         "logit_bias",
@@ -47,7 +47,7 @@ _PLAIN_PARAMETERS = frozenset(
     }
 )
 #: What `lean_completion` itself reads, or has no use for.
-_OURS = frozenset(
+OUR_ARGUMENTS = frozenset(
     {
         "api_base",
         "api_key",
@@ -79,10 +79,10 @@ def fits(target: Target, arguments: Mapping[str, Any], environment: Mapping[str,
     return (
         target.provider in _PROVIDERS
         and not target.routed
-        and arguments.keys() <= _PLAIN_PARAMETERS | _OURS
+        and arguments.keys() <= PLAIN_PARAMETERS | OUR_ARGUMENTS
         and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
         and not (target.provider == "openai" and any(environment.get(name) for name in _ONLY_THE_SDK_READS))
-        and _name_there(target.provider, *_asked(arguments)) is not None
+        and name_there(target.provider, *asked_parameters(arguments)) is not None
     )
 
 
@@ -122,10 +122,10 @@ class _Request:
 
 def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
     # In the order of LiteLLM's `completion()`, which each step changes for the next.
-    model = _name_there(provider, *_asked(arguments))
+    model = name_there(provider, *asked_parameters(arguments))
     key, api_base = arguments["api_key"], arguments.get("api_base")
     messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
-    params = _checked_parameters(arguments, model)
+    params = checked_parameters(arguments, model)
     config = seam.get_provider_chat_config(model=model, provider=_PROVIDERS[provider])
     messages = list(
         config.translate_developer_role_to_system_role(
@@ -154,10 +154,10 @@ def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
     return _Request(config, url, headers, {**body, **extra})
 
 
-def _checked_parameters(
+def checked_parameters(
     arguments: Mapping[str, Any], model: str | None, *, keeps_tool_keys: bool = False
 ) -> dict[str, Any]:
-    params = {name: value for name, value in arguments.items() if name in _PLAIN_PARAMETERS}
+    params = {name: value for name, value in arguments.items() if name in PLAIN_PARAMETERS}
     if "tools" in params:
         tools = seam.validate_and_fix_openai_tools(tools=params["tools"])
         params["tools"] = tools if keeps_tool_keys else seam.drop_anthropic_only_tool_keys(tools=tools)
@@ -183,7 +183,7 @@ def _read(request: _Request, response: object) -> object:
     )
 
 
-def _asked(arguments: Mapping[str, Any]) -> tuple[str, str | None, str | None, bool]:
+def asked_parameters(arguments: Mapping[str, Any]) -> tuple[str, str | None, str | None, bool]:
     return (
         arguments["model"],
         arguments.get("custom_llm_provider"),
@@ -205,7 +205,7 @@ def _usual_address(provider: str, _of_the_environment: str | None) -> str | None
 
 
 @functools.lru_cache(_MOST_MODELS)
-def _name_there(
+def name_there(
     wanted: str, model: str, provider: str | None, api_base: str | None, with_tools: bool
 ) -> str | None:
     """The model's name for the provider's chat completions; None where LiteLLM would go another way."""

@@ -12,7 +12,7 @@ from litellm import LlmProviders
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
 from . import seam
-from .fast_path import _OURS, _PLAIN_PARAMETERS, _asked, _checked_parameters, _name_there
+from .fast_path import OUR_ARGUMENTS, PLAIN_PARAMETERS, asked_parameters, checked_parameters, name_there
 
 #: The providers whose handlers need nothing but what `handler_completion` gives them.
 _PROVIDERS = {
@@ -20,7 +20,7 @@ _PROVIDERS = {
     "azure": LlmProviders.AZURE,
     "gemini": LlmProviders.GEMINI,
 }
-_ARGUMENTS = _PLAIN_PARAMETERS | _OURS | {"api_version"}
+_ARGUMENTS = PLAIN_PARAMETERS | OUR_ARGUMENTS | {"api_version"}
 #: Variables that bring a second credential along, or have `completion()` mark what Anthropic shall keep.
 _OTHER_WAYS = ("AZURE_AD_TOKEN", "LITELLM_ENABLE_ANTHROPIC_PROMPT_CACHING")
 _PLAIN_PART = {"type", "text"}
@@ -51,7 +51,7 @@ def handler_fits(
         and not any(environment.get(name) for name in _OTHER_WAYS)
         and _is_plain_choice(arguments.get("tool_choice"))
         and all(map(_is_plain, arguments["messages"]))
-        and _name_there(target.provider, *_asked(arguments)) is not None
+        and name_there(target.provider, *asked_parameters(arguments)) is not None
     )
 
 
@@ -70,13 +70,13 @@ async def handler_completion(provider: str, arguments: Mapping[str, Any]) -> obj
 
 def _context(provider: str, arguments: Mapping[str, Any]) -> Any:
     # In the order of LiteLLM's `completion()`, which each step changes for the next.
-    model = _name_there(provider, *_asked(arguments))
+    model = name_there(provider, *asked_parameters(arguments))
     assert model is not None, "handler_fits"
     api_base, api_version = arguments.get("api_base"), arguments.get("api_version")
     headers = dict(arguments.get("extra_headers") or {})
     messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
     keeps_tool_keys = seam.is_claude_tool_target(custom_llm_provider=provider, model=model)
-    params = _checked_parameters(arguments, model, keeps_tool_keys=keeps_tool_keys)
+    params = checked_parameters(arguments, model, keeps_tool_keys=keeps_tool_keys)
     config = seam.get_provider_chat_config(model=model, provider=_PROVIDERS[provider])
     messages = list(
         config.translate_developer_role_to_system_role(
