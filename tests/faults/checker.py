@@ -191,6 +191,9 @@ def _was_hit(history: History, request: ProviderRequest, following: ProviderRequ
     ended_at = request.ended_at if request.ended_at is not None else following.received_at
     if request.completed:
         recorded_by = history.recorded_by(ended_at, _ON_ITS_WAY_S)
+        # What Redis forgets before the caller has heard of it is lost with it.
+        if any(ended_at <= at <= min(recorded_by, following.received_at) for at in history.flushes):
+            return True
         return history.hit(("killed", "frozen", "handed back"), ended_at - 0.2, recorded_by)
     cut_short = history.hit(("killed", "handed back", "forgotten"), ended_at - _NOTICED_S, ended_at + 0.2)
     return cut_short or history.hit(("frozen",), request.received_at, ended_at)

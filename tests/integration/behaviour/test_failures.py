@@ -81,6 +81,7 @@ TROUBLES = [
     Trouble(
         "ModelNotAllowed", K.MODEL_NOT_ALLOWED, properties={"model": "anthropic/claude-opus-4"}, attempts=0
     ),
+    Trouble("BudgetExceeded", K.BUDGET_EXCEEDED, properties={"max_cost_usd": 1e-9}, attempts=0),
 ]
 #: Refused before anything is queued.
 AT_ONCE = {K.LIMIT_EXCEEDED}

@@ -127,7 +127,7 @@ class JobKit:
         self, prompt: str, *, stream: bool = False, owner: Owner = OWNER, max_retries: int = 2,
         fallback_models: tuple[str, ...] = (), endpoint: Endpoint | None = None, model: str = MODEL,
         params: Mapping[str, Any] | None = None, max_cost_usd: float | None = None,
-        budget_run: str | None = None, **fields: Any,
+        budget_run: str | None = None, reply_channel: str | None = None, **fields: Any,
     ) -> Job:  # fmt: skip
         """A job in the queue, as the resolver puts it there."""
         job_id = str(uuid.uuid4())
@@ -147,7 +147,7 @@ class JobKit:
             stream_ttl_s=60.0 if stream else None, request=request, fingerprints=fingerprints,
             **{"timeout_ms": 60_000, **fields},
         )  # fmt: skip
-        await self.ledger.submit(job)
+        await self.ledger.submit(job, reply_channel=reply_channel)
         return job
 
     def execution(self, job: Job) -> Execution:

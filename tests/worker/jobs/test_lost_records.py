@@ -72,6 +72,27 @@ def own_kit(make_kit: MakeKit, own_valkey: ValkeyServer) -> JobKit:
 HELD = Step(hold=True, text="kept")
 
 
+async def test_an_answer_reaches_the_channel_that_its_caller_listens_on(
+    own_kit: JobKit, provider: ProviderStub
+) -> None:
+    """Else it is found by a look at the record, seconds later, and Redis may lose it again meanwhile."""
+    provider.plan("q", HELD)
+    job = await own_kit.submit("why #q", reply_channel="the-callers")
+    async with own_kit.redis.pubsub() as listening:
+        await listening.subscribe(keys.result_key("the-callers"))
+        _, task = own_kit.start(job)
+        await async_wait_until(lambda: provider.open_calls, 10)
+        await own_kit.redis.flushall()
+        provider.release()
+        assert isinstance(await asyncio.wait_for(task, 20), Answered)
+
+        async def told() -> bool:
+            message = await listening.get_message(ignore_subscribe_messages=True)
+            return message is not None and str(message["data"]).startswith(job.id)
+
+        await async_wait_until(told, 10)
+
+
 async def test_an_answer_finds_its_way_without_a_record(own_kit: JobKit, provider: ProviderStub) -> None:
     job = await lost(own_kit, provider, HELD)
     await job.answered(provider)

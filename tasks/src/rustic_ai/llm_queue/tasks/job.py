@@ -152,6 +152,10 @@ class JobRecord(Contract):
     cancel_by: str | None = Field(default=None, max_length=64)
     #: Claims given back by a worker that shut down, which do not count as losses.
     handbacks: Whole = 0
+    #: Where its end is published beside its own channel, and the process that waits for it elsewhere: see
+    #: `Ledger.submit`.
+    reply_channel: str | None = Field(default=None, max_length=256, repr=False)
+    caller: str | None = Field(default=None, max_length=256, repr=False)
     #: The flight of equal calls that it leads or follows.
     flight: str | None = None
     #: The limit it waits for, as `name:bucket`; how many jobs waited there before it when it came, and
@@ -198,6 +202,8 @@ _PROGRESS = [
     "worker",
     "attempts_begun",
     "handbacks",
+    "reply_channel",
+    "caller",
     "flight",
     "waits_for",
     "ahead",

@@ -173,6 +173,8 @@ class Ledger:
         }
         submitted = {name: value for name, value in job.to_hash().items() if name not in _PROGRESS}
         submitted |= {"request": request, "created_ms": str(record.created_ms)}
+        waiting = {"reply_channel": record.reply_channel, "caller": record.caller}
+        submitted |= {name: value for name, value in waiting.items() if value}
         progress = [part for pair in own.items() if pair[1] is not None for part in pair]
         head = [job.id, record.epoch, job.fingerprints, milliseconds(lease), record.deadline_ms]
         head += [self._ttl_ms, job.generation, len(progress)]
