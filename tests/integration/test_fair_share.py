@@ -42,8 +42,8 @@ def test_a_single_call_overtakes_a_batch_that_is_split_over_guilds(
     jobs = [llms[number % 20].submit(ask(f"{number} #batch")) for number in range(300)]
     provider.wait_for_requests(PLACES, "batch")
     for number in range(3):
-        since = time.monotonic()
         handle = llm_of("single", "guild").submit(ask(f"#single{number}"))
+        since = time.monotonic()
         if number == 0:
             provider.release("batch")
         assert handle.result()
