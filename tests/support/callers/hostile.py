@@ -10,6 +10,7 @@ from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
 from rustic_ai.llm_queue.tasks.job import Job, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
+from rustic_ai.llm_queue.tasks.ledger.wakeup_message import wakeup_message
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
@@ -65,5 +66,5 @@ async def tampered_outcome(
     admin.delete(keys.queued_key(_NO_WORKER, job.priority))
     fields: Any = {"queue": job.queue, **changes}
     admin.hset(keys.job_key(job.id), mapping=fields)
-    await engine._ledger.announce(job)
+    await engine._redis.lpush(keys.message_list(job.queue, job.priority), wakeup_message(job))
     return await engine.outcome(job.id, job.owner, deadline_s=timeout_s)
