@@ -19,6 +19,7 @@ logger = get_logger(__name__)
 
 #: Pub/sub delivers to current subscribers only. A message that was missed is found by polling.
 _SAFETY_POLL_S = 5.0
+_NEXT_TRY_S = 0.5
 _READ_AT_ONCE = 500
 
 
@@ -157,10 +158,10 @@ class ResultWaiter:
             self._poll = asyncio.create_task(supervised("results", self._read_for_ever))
 
     async def _read_for_ever(self) -> None:
-        lost = False
+        lost, wait_s = False, _SAFETY_POLL_S
         while True:
             try:
-                async with asyncio.timeout(_SAFETY_POLL_S):
+                async with asyncio.timeout(wait_s):
                     await self._rejoined.wait()
             except TimeoutError:
                 pass  # nothing was lost that is known of; the keys are read all the same
@@ -168,8 +169,10 @@ class ResultWaiter:
             self._rejoined.clear()
             try:
                 await self._read(after_loss=lost)
-                lost = False
+                lost, wait_s = False, _SAFETY_POLL_S
             except OUTAGE_ERRORS as error:
+                # What was missed meanwhile waits for this.
+                wait_s = _NEXT_TRY_S
                 logger.debug("No pending result could be read: %s", type(error).__name__)
 
     async def _read(self, *, after_loss: bool) -> None:
