@@ -233,6 +233,8 @@ class Exchange:
         step = self._step
         match step.fault:
             case "cut" | "reset":
+                # At the next chunk's time: clients drop what they have not read when a connection ends.
+                await asyncio.sleep(step.chunk_delay_s)
                 await self._hang_up()
             case "no_finish":
                 await response.write_eof()

@@ -3,8 +3,10 @@
 --
 -- Start-time fair queueing over organisations, and within each over its guilds: a flow's tag is the
 -- virtual time of its next job, moved on by the job's cost over the flow's weight. The least tag is next.
--- A flow that comes back from idleness begins at the floor, the tag served last, so idleness earns no
--- credit; a lead it had is kept.
+-- A job is charged what it is expected to take, and its flow's tag is corrected when it ends. So a flow's tag
+-- is what its ended jobs took, and beside it what those under way are expected to take (`open:`).
+-- A flow that comes back from idleness begins at the floor: what the flow served last had really taken. So
+-- idleness earns no credit, and nobody is held to an expectation that proves too high. A lead it had is kept.
 --
 -- Agents put the ids of jobs beyond the window into one list, `arrivals`; the workers' steps sort them
 -- in. While there is a backlog the list's oldest entry is a mark, so that a submit sees it.
@@ -66,21 +68,35 @@ local function tag_of(flows, vtime, name, floor_name)
   return math.max(tonumber(idle or 0), tonumber(floor or 0)), false
 end
 
+-- What a flow's jobs under way are expected to take, over its weight.
+local function open_of(vtime, name) return tonumber(redis.call('HGET', vtime, 'open:' .. name) or 0) end
+
+local function move_open(vtime, name, by)
+  local field = 'open:' .. name
+  if by > 0 and redis.call('HLEN', vtime) > 4 * MOST_FLOWS then return end
+  if tonumber(redis.call('HINCRBYFLOAT', vtime, field, by)) < 0.001 then redis.call('HDEL', vtime, field) end
+end
+
 local function set_tag(flows, vtime, name, tag, waits)
   if waits then redis.call('ZADD', flows, tag, name)
   elseif redis.call('HLEN', vtime) < 2 * MOST_FLOWS then redis.call('HSET', vtime, 'tag:' .. name, tag) end
 end
 
-local function move_tags(queue, priority, flow, cost)
-  local flows, vtime = flows_key(queue, priority), vtime_key(queue, priority)
+-- The costs of one token to the flows of a job.
+local function prices_of(flow)
   local org_weight, guild_weight, usual = unpack(redis.call('HMGET', FAIR_SHARE,
     'weight:' .. flow.org_name, 'weight:' .. flow.guild_name, 'weight:*'))
-  local function move(of, name, floor_name, weight)
+  return 1 / tonumber(org_weight or usual or 1), 1 / tonumber(guild_weight or 1)
+end
+
+local function move_tags(queue, priority, org, guild, org_cost, guild_cost)
+  local flows, vtime = flows_key(queue, priority), vtime_key(queue, priority)
+  local function move(of, name, floor_name, cost)
     local tag, waits = tag_of(of, vtime, name, floor_name)
-    set_tag(of, vtime, name, math.max(tag + cost / tonumber(weight or 1), 0), waits)
+    set_tag(of, vtime, name, math.max(tag + cost, 0), waits)
   end
-  move(flows, flow.org, 'floor', org_weight or usual)
-  move(flows .. ':' .. flow.org, flow.guild, 'floor:' .. flow.org, guild_weight)
+  move(flows, org, 'floor', org_cost)
+  move(flows .. ':' .. org, guild, 'floor:' .. org, guild_cost)
   keep_for_a_day(vtime)
 end
 
@@ -100,11 +116,15 @@ local function learn_answer(id, vtime, guild, used)
   end
 end
 
--- The job is taken from its flow's share; beside the cost stands where, for the step that ends it.
+-- The job is taken from its flow's share; what was charged to whom stands beside, for the step that ends it.
 local function charge(id, queue, priority, flow)
-  local cost = cost_of(id, vtime_key(queue, priority), flow.guild)
-  move_tags(queue, priority, flow, cost)
-  redis.call('SET', CHARGED_PREFIX .. id, cost .. ' ' .. priority, 'PX', TURNS_KEPT_MS)
+  local vtime, org_price, guild_price = vtime_key(queue, priority), prices_of(flow)
+  local cost = cost_of(id, vtime, flow.guild)
+  move_tags(queue, priority, flow.org, flow.guild, cost * org_price, cost * guild_price)
+  move_open(vtime, flow.org, cost * org_price)
+  move_open(vtime, flow.guild, cost * guild_price)
+  local charged = table.concat({cost, priority, flow.org, flow.guild, org_price, guild_price}, ' ')
+  redis.call('SET', CHARGED_PREFIX .. id, charged, 'PX', TURNS_KEPT_MS)
 end
 
 -- The job has ended: its flow is charged what it took, in place of what was expected.
@@ -112,11 +132,16 @@ local function correct_charge(id, queue, used_input, used_output)
   local charged = redis.call('GET', CHARGED_PREFIX .. id)
   if not charged then return end
   redis.call('DEL', CHARGED_PREFIX .. id)
-  local cost, priority = string.match(charged, '^(%S+) (%d)$')
-  if not cost or used_input == '' or redis.call('HGET', FAIR_SHARE, 'cost') == 'jobs' then return end
-  local used, flow = number(used_input, 0) + OUTPUT_COST * number(used_output, 0), flow_of(id)
-  move_tags(queue, priority, flow, used - tonumber(cost))
-  learn_answer(id, vtime_key(queue, priority), flow.guild, used)
+  local cost, priority, org, guild, org_price, guild_price =
+    string.match(charged, '^(%S+) (%d) (%S+) (%S+) (%S+) (%S+)$')
+  if not cost then return end
+  local vtime = vtime_key(queue, priority)
+  move_open(vtime, org, -cost * org_price)
+  move_open(vtime, guild, -cost * guild_price)
+  if used_input == '' or redis.call('HGET', FAIR_SHARE, 'cost') == 'jobs' then return end
+  local used = number(used_input, 0) + OUTPUT_COST * number(used_output, 0)
+  move_tags(queue, priority, org, guild, (used - cost) * org_price, (used - cost) * guild_price)
+  learn_answer(id, vtime, guild, used)
 end
 
 local function waits_in_turn(id, index)
@@ -124,8 +149,15 @@ local function waits_in_turn(id, index)
   return score and tonumber(score) >= UNANNOUNCED and fields(id, 'state') == 'queued'
 end
 
--- Puts a job that has arrived into its guild's backlog. Where its organisation has neither jobs that wait
--- nor a lead over the turn served last, it is next anyway: it goes to the front of the window at once.
+-- Whether an organisation's job goes ahead of the window: by its tag it is next, or it is before those whose
+-- jobs fill the window. Of the latter each gets one at a time, so that a burst keeps its order.
+local function goes_ahead(vtime, org, org_tag)
+  local floor, served = unpack(redis.call('HMGET', vtime, 'floor', 'served'))
+  if floor and org_tag <= tonumber(floor) then return true end
+  return served and org_tag <= tonumber(served) and open_of(vtime, org) == 0
+end
+
+-- Puts a job that has arrived into its guild's backlog, or at the front of the window.
 -- returns: the job's priority, where it waits now
 local function sort_in(id, queue, now)
   local of_queue, priority, created = fields(id, 'queue', 'priority', 'created_ms')
@@ -136,8 +168,7 @@ local function sort_in(id, queue, now)
   local of_org = flows .. ':' .. flow.org
   flow.guild = bounded(of_org, flow.guild)
   local org_tag, org_waits = tag_of(flows, vtime, flow.org, 'floor')
-  local floor = redis.call('HGET', vtime, 'floor')
-  if floor and not org_waits and org_tag <= tonumber(floor) then
+  if not org_waits and goes_ahead(vtime, flow.org, org_tag) then
     charge(id, queue, priority, flow)
     announce_first(id, now)
     return
@@ -169,7 +200,8 @@ local function next_in_turn(queue, priority)
     if guild then id = redis.call('ZPOPMIN', backlog_key(queue, priority, guild))[1] end
     local waits = id and waits_in_turn(id, index)
     if waits then
-      redis.call('HSET', vtime, 'floor', org_tag, 'floor:' .. org, guild_tag)
+      redis.call('HSET', vtime, 'served', org_tag, 'floor', org_tag - open_of(vtime, org),
+        'floor:' .. org, guild_tag - open_of(vtime, guild))
       local flow = flow_of(id)
       flow.org, flow.guild = org, guild
       charge(id, queue, priority, flow)
