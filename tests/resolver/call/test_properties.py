@@ -193,6 +193,7 @@ def test_null_collections_and_blank_texts_are_none_at_all() -> None:
         ({"stream_ttl_s": 1e300}, ["stream_ttl_s", "1e+300"]),
         ({"max_wait": 1e300}, ["max_wait", "1e+300"]),
         ({"first_token_timeout": 1e300}, ["first_token_timeout", "1e+300"]),
+        ({"service_tier": "turbo"}, ["service_tier", "'turbo'", "flex"]),
         ({"messages": [{"role": "system"}]}, ["messages[0]"]),
         ({"toolset": {"type": "nothing"}}, ["toolset"]),
         ({"toolset": toolset_of("no.such.Class")}, ["toolset.class_path", "no.such.Class"]),

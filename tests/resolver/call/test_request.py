@@ -4,9 +4,10 @@ import copy
 from enum import Enum
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rustic_ai.core.guild.agent_ext.depends.llm.models import (
     ArrayOfContentParts,
     AssistantMessage,
@@ -35,7 +36,7 @@ from rustic_ai.core.guild.agent_ext.depends.llm.models import (
 )
 from rustic_ai.core.guild.agent_ext.depends.llm.tools_manager import Toolset, ToolsManager, ToolSpec
 
-from rustic_ai.llm_queue.resolver import Properties
+from rustic_ai.llm_queue.resolver import Properties, QueueChatCompletionRequest
 from rustic_ai.llm_queue.resolver.call.request import build_call, timeout_s
 from rustic_ai.llm_queue.tasks.call import CompletionCall
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
@@ -108,6 +109,15 @@ def test_max_completion_tokens_takes_the_place_of_the_propertys_max_tokens() -> 
     params = call_of(ChatCompletionRequest(messages=HI, max_completion_tokens=5), max_tokens=10).params
     assert params["max_completion_tokens"] == 5
     assert "max_tokens" not in params
+
+
+def test_the_requests_service_tier_goes_before_the_propertys() -> None:
+    prompt = QueueChatCompletionRequest(messages=HI, service_tier="priority")
+    assert call_of(prompt, service_tier="flex").params["service_tier"] == "priority"
+    assert call_of(service_tier="flex").params["service_tier"] == "flex"
+    assert "service_tier" not in call_of().params
+    with pytest.raises(ValidationError, match="service_tier"):
+        QueueChatCompletionRequest(messages=HI, service_tier="turbo")
 
 
 def test_plain_parameters_pass_as_they_are() -> None:

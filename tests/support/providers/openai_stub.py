@@ -142,6 +142,7 @@ class Exchange:
             prompt=record.prompt,
             choices=self._wire.choices(record.body),
             created=int(time.time()),
+            tier=record.body.get("service_tier"),
         )
         record.status = step.status
         return await (self._stream(answer) if record.stream else self._whole(answer))

@@ -57,6 +57,7 @@ class Answer:
     include_usage: bool = True
     chunk_chars: int | None = None
     with_reason: bool = True
+    service_tier: str = "default"
 
     def pieces(self, text: str) -> list[str]:
         """The text cut into stream chunks."""
@@ -72,7 +73,9 @@ def argument_pieces(arguments: str, size: int = 7) -> Iterator[str]:
         yield arguments[at : at + size]
 
 
-def make_answer(step: Step, *, number: int, model: str, prompt: str, choices: int, created: int) -> Answer:
+def make_answer(
+    step: Step, *, number: int, model: str, prompt: str, choices: int, created: int, tier: str | None = None
+) -> Answer:
     """What a healthy step says to this prompt."""
     if step.text is not None:
         texts = [step.text if index == 0 else f"{step.text} ({index})" for index in range(choices)]
@@ -100,4 +103,5 @@ def make_answer(step: Step, *, number: int, model: str, prompt: str, choices: in
         reasoning_tokens=step.reasoning_tokens,
         chunk_chars=step.chunk_chars,
         with_reason=step.fault != "no_reason",
+        service_tier=step.service_tier or tier or "default",
     )

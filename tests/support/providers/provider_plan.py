@@ -84,6 +84,8 @@ class Step(BaseModel):
     after_chunks: int = 2
     stall_s: float = 30.0
     vectors: VectorFault | None = None
+    #: The tier that the answer names; None for the one that was asked for.
+    service_tier: str | None = None
 
     times: int | None = 1
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint
+from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint, WhenLimited
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord, JobState, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
@@ -127,7 +127,8 @@ class JobKit:
         self, prompt: str, *, stream: bool = False, owner: Owner = OWNER, max_retries: int = 2,
         fallback_models: tuple[str, ...] = (), endpoint: Endpoint | None = None, model: str = MODEL,
         params: Mapping[str, Any] | None = None, max_cost_usd: float | None = None,
-        budget_run: str | None = None, reply_channel: str | None = None, **fields: Any,
+        budget_run: str | None = None, reply_channel: str | None = None,
+        when_limited: WhenLimited = "wait", max_wait_s: float | None = None, **fields: Any,
     ) -> Job:  # fmt: skip
         """A job in the queue, as the resolver puts it there."""
         job_id = str(uuid.uuid4())
@@ -135,6 +136,8 @@ class JobKit:
             model=model,
             max_cost_usd=max_cost_usd,
             budget_run=budget_run,
+            when_limited=when_limited,
+            max_wait_s=max_wait_s,
             fallback_models=fallback_models,
             params={"messages": [{"role": "user", "content": prompt}], **(params or {})},
             endpoint=endpoint or Endpoint(),

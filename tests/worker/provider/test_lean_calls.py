@@ -54,7 +54,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "stops": {"stop": ["a", "b", "c", "d", "e"]},
     "stop": {"stop": "a"},
     "bias": {"logit_bias": {"12": -100}, "user": "me"},
-    "keeping": {"store": True, "service_tier": "flex", "safety_identifier": "s", "prompt_cache_key": "k"},
+    "keeping": {"store": True, "service_tier": "auto", "safety_identifier": "s", "prompt_cache_key": "k"},
     "tools": {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
     "one tool": {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
     "choice alone": {"tool_choice": "auto"},

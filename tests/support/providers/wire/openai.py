@@ -50,7 +50,7 @@ class OpenAIWire(Wire):
                 for index, text in enumerate(answer.texts)
             ],
             "usage": self._usage(answer),
-            "service_tier": "default",
+            "service_tier": answer.service_tier,
             "system_fingerprint": "fp_stub",
         }
 

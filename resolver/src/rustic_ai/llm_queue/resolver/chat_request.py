@@ -5,14 +5,16 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from rustic_ai.core.guild.agent_ext.depends.llm.models import ChatCompletionRequest
 
-from rustic_ai.llm_queue.tasks.call import WhenLimited
+from rustic_ai.llm_queue.tasks.call import ServiceTier, WhenLimited
 from rustic_ai.llm_queue.tasks.job import Priority, PriorityName, priority_of
 from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 from rustic_ai.llm_queue.tasks.usage import MOST_USD
 
 
 class QueueChatCompletionRequest(ChatCompletionRequest):
-    """Core's request, with what the queue alone understands. A field that is None leaves it to the property.
+    """Core's request, with what the queue alone understands, and `service_tier`.
+
+    A field that is None leaves it to the property.
 
     Core's own class serves for every other call; a field that it does not know it would drop in silence.
     """
@@ -25,6 +27,8 @@ class QueueChatCompletionRequest(ChatCompletionRequest):
     max_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     #: Seconds after which a stream that has said nothing is tried again, or with the next model.
     first_token_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    #: At which of the provider's tiers the call goes.
+    service_tier: ServiceTier | None = None
     #: The most that the call may cost, in dollars.
     max_cost_usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] | None = None
     #: The run whose calls share a budget.
@@ -41,5 +45,5 @@ class QueueChatCompletionRequest(ChatCompletionRequest):
     cache_key_extra: Annotated[str, Field(max_length=512)] | None = None
 
 
-#: The fields that core's request does not have; none of them is a parameter of the completion.
+#: The fields that core's request does not have, and that are no parameters as they stand.
 QUEUE_FIELDS = QueueChatCompletionRequest.model_fields.keys() - ChatCompletionRequest.model_fields.keys()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints
 from rustic_ai.core.guild.agent_ext.depends.llm.models import DiscriminatedLLMMessage
 
+from rustic_ai.llm_queue.tasks.call import ServiceTier
 from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS
 from rustic_ai.llm_queue.tasks.reuse.options import LONGEST_CACHE_TTL_S, CacheMode, CacheScope
 
@@ -82,6 +83,12 @@ class Properties(QueueProperties):
         None,
         description="a number of seconds above 0 after which a stream that has said nothing is tried again "
         "or with the next model; null for the timeout",
+    )
+    #: At which of the provider's tiers calls go: `flex` is cheaper and slower, `priority` dearer and faster.
+    service_tier: ServiceTier | None = Field(
+        None,
+        description='"auto", "default", "flex" or "priority", or null to leave it to the provider; a model '
+        "without the tier is refused",
     )
     #: Wait for the answer of an equal call that is under way, instead of making a second one.
     single_flight: bool = Field(

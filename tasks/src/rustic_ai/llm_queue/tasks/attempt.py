@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from .call import ServiceTier
 from .contract import Contract, Seconds
 from .error_kind import ErrorKind
 
@@ -22,3 +23,5 @@ class AttemptRecord(Contract):
     run_time_s: Seconds | None = None
     #: The pause before the next attempt, None where none followed.
     backoff_s: Seconds | None = None
+    #: The service tier that had no room: nothing was billed, and it counts as none of the retries.
+    full_tier: ServiceTier | None = None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, SecretStr, field_serializer
 
@@ -35,6 +35,9 @@ _NO_ENDPOINT = Endpoint()
 
 
 WhenLimited = Literal["wait", "fall_back", "fail"]
+#: At which of a provider's tiers a call goes, in OpenAI's words; one of a completion's `params`.
+ServiceTier = Literal["auto", "default", "flex", "priority"]
+SERVICE_TIERS: tuple[ServiceTier, ...] = get_args(ServiceTier)
 
 
 class CallKind(StrEnum):

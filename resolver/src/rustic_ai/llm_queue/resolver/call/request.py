@@ -126,6 +126,8 @@ def _params(properties: Properties, prompt: ChatCompletionRequest) -> dict[str, 
         params["tools"] = tools
     if (response_format := response_format_json(prompt.response_format)) is not None:
         params["response_format"] = response_format
+    if (tier := queue_field(properties, prompt, "service_tier")) is not None:
+        params["service_tier"] = tier
     if prompt.prediction is not None:
         params["prediction"] = {"type": "content", "content": prompt.prediction}
     return params

@@ -3,12 +3,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from rustic_ai.llm_queue.tasks.answer_assembly import says_something
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
-from rustic_ai.llm_queue.tasks.call import Call, CompletionCall
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, ServiceTier
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
@@ -22,9 +22,11 @@ from ..provider.provider import Completion, Provider
 from ..provider.targets.credentials import Target
 from ..provider.wire.exchange import limit_headers
 from ..settings import WorkerSettings
+from .full_tier import FullTier, is_full
 from .log import AttemptLog
 from .plan import AttemptPlan
-from .retry import Backoff, Decision
+from .retry import Backoff
+from .run_times import RunTimes
 
 logger = get_logger(__name__)
 
@@ -94,14 +96,16 @@ def attempt_all(
     journal: Journal,
     sink: ChunkSink | None,
     org: str,
+    full_tier: FullTier | None = None,
 ) -> Awaitable[Answer]:
     """Call the models of a job, in their order and as often as it allows, until one answers.
 
-    `deadline_s` is in the time of the running loop. Raises `AttemptsFailed`, `DeadlinePassed`, and
+    `deadline_s` is in the time of the running loop; `full_tier` says how long the job waits for a service
+    tier that is full. Raises `AttemptsFailed`, `DeadlinePassed`, and
     what the journal and the sink raise. A cancel closes the provider's connection and leaves the
     attempt in `log` as cancelled.
     """
-    return _Run(call, log, deadline_s, provider, settings, journal, sink, org).answer()
+    return _Run(call, log, deadline_s, provider, settings, journal, sink, org, full_tier).answer()
 
 
 class _Run:
@@ -115,6 +119,7 @@ class _Run:
         journal: Journal,
         sink: ChunkSink | None,
         org: str,
+        full_tier: FullTier | None,
     ) -> None:
         self._call = call
         self._org = org
@@ -126,6 +131,7 @@ class _Run:
         self._sink = sink
         self._plan = AttemptPlan(call)
         self._clock = asyncio.get_running_loop().time
+        self._full_tier = full_tier or FullTier(RunTimes(), deadline_s - self._clock(), call.max_wait_s)
         self._sent_chunks = False
         #: The next call's; the claim has put its first one on record.
         self._number = log.begun
@@ -173,11 +179,16 @@ class _Run:
         """Where the next call goes, or why it goes nowhere."""
         try:
             async with asyncio.timeout_at(self._deadline_s) as deadline:
-                return await self._provider.target(self._call, model)
+                target = await self._provider.target(self._call, model)
         except TimeoutError as error:
             return DeadlinePassed() if deadline.expired() else error
         except Exception as error:
             return error
+        if target.service_tier == "flex" and self._full_tier.is_over(
+            self._log.records, model, self._deadline_s - self._clock()
+        ):
+            return replace(target, service_tier="default")
+        return target
 
     async def _admit(self, target: Target) -> Refused | None:
         log = self._log
@@ -214,6 +225,8 @@ class _Run:
                         _log_fault(error)
                 else:
                     self._record("ok", started_s)
+                    if target.service_tier != "flex":
+                        self._full_tier.run_times.learn(model, self._clock() - started_s)
                     await self._journal.note_answer(target, completion.usage, limit_headers())
                     return completion
         except TimeoutError:
@@ -230,7 +243,10 @@ class _Run:
             raise
         finally:
             log.call_under_way = False
-        self._record("failed", started_s, error=failure.kind, provider_status=failure.provider_status)
+        full = log.target.service_tier if log.target and is_full(failure, log.target) else None
+        self._record(
+            "failed", started_s, error=failure.kind, provider_status=failure.provider_status, full_tier=full
+        )
         return failure
 
     def _post(self, target: Target) -> Awaitable[Completion]:
@@ -271,6 +287,7 @@ class _Run:
         *,
         error: ErrorKind | None = None,
         provider_status: int | None = None,
+        full_tier: ServiceTier | None = None,
     ) -> None:
         log = self._log
         assert log.model is not None
@@ -283,11 +300,15 @@ class _Run:
                 error=error,
                 provider_status=provider_status,
                 run_time_s=round(self._clock() - started_s, 6),
+                full_tier=full_tier,
             )
         )
 
     async def _prepare_next(self, failure: ErrorEnvelope) -> None:
         """Wait for the next attempt's time and put it on record, or raise `AttemptsFailed`."""
+        if self._log.records[-1].full_tier is not None:
+            await self._wait_for_tier(failure)
+            return
         decision = self._plan.failed(
             failure,
             remaining_s=self._deadline_s - self._clock(),
@@ -297,7 +318,7 @@ class _Run:
         closed = self._log.target is not None and await self._journal.note_refusal(self._log.target, failure)
         if decision.next is Next.GIVE_UP:
             raise AttemptsFailed(failure, self._log.records)
-        self._note_pause(decision)
+        self._note_pause(decision.delay_s)
         if self._sink is not None and self._sent_chunks:
             await self._sink.restart(failure.kind, self._plan.model)
             self._sent_chunks = False
@@ -312,6 +333,25 @@ class _Run:
         if self._clock() >= self._deadline_s:
             raise DeadlinePassed
 
+    async def _wait_for_tier(self, failure: ErrorEnvelope) -> None:
+        """Leave the job with the ledger until its tier may have room, or return for the next call."""
+        when_limited, log = self._call.when_limited, self._log
+        self._number = log.begun + 1
+        if when_limited == "fall_back" and self._plan.fall_back():
+            return
+        if when_limited == "fail":
+            raise AttemptsFailed(failure, log.records)
+        pause_s = self._full_tier.pause_s(
+            log.records,
+            self._plan.model,
+            remaining_s=self._deadline_s - self._clock(),
+            retry_after_s=failure.retry_after_s,
+            random=random.random,
+        )
+        if pause_s:
+            self._note_pause(pause_s)
+            await self._journal.pause(pause_s, log.begun, log.records)
+
     def _fall_back(self, refused: Refused) -> None:
         """Go on with another model: this one's call may not be made. Raises `AttemptsFailed`."""
         if refused.instead is not None and self._plan.step_in(refused.instead):
@@ -319,9 +359,9 @@ class _Run:
         if not self._plan.fall_back():
             raise AttemptsFailed(refused.envelope, self._log.records)
 
-    def _note_pause(self, decision: Decision) -> None:
+    def _note_pause(self, delay_s: float) -> None:
         last = self._log.records[-1]
-        self._log.replace_last(last.model_copy(update={"backoff_s": round(decision.delay_s, 6)}))
+        self._log.replace_last(last.model_copy(update={"backoff_s": round(delay_s, 6)}))
 
 
 def _log_fault(error: Exception) -> None:

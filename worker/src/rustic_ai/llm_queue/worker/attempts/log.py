@@ -92,6 +92,8 @@ class AttemptLog:
         last = self._records[-1] if self._records else None
         if last is None or last.status != "failed" or last.provider_status is None:
             return None
+        if last.full_tier is not None:
+            return Usage(prompt_tokens=0, completion_tokens=0)
         usage = self.unanswered_usage(estimated_prompt_tokens=estimated_prompt_tokens)
         if usage.prompt_tokens is not None:
             return usage
@@ -127,5 +129,9 @@ class AttemptLog:
             return None
         counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
         return cost_usd(
-            str(target.options.get("model", target.model)), target.provider, counts, target.prices
+            str(target.options.get("model", target.model)),
+            target.provider,
+            counts,
+            target.prices,
+            target.service_tier,
         )

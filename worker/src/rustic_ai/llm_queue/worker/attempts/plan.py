@@ -73,13 +73,14 @@ class AttemptPlan:
     def resume(self, records: Sequence[AttemptRecord]) -> ErrorEnvelope | None:
         """Come to where earlier claims were. Returns the last error when they left nothing to try.
 
-        Only attempts that failed count: those lost with a worker are bounded elsewhere.
+        Only attempts that failed count: those lost with a worker are bounded elsewhere, and those at a
+        service tier that was full cost nothing but time.
         """
         over: ErrorEnvelope | None = None
         for record in records:
             over = None
             self._follow(record.model)
-            if record.status != "failed":
+            if record.status != "failed" or record.full_tier is not None:
                 continue
             error = ErrorEnvelope(
                 kind=record.error or ErrorKind.WORKER_FAULT,

@@ -182,6 +182,12 @@ class Execution:
         return self.since_s + (self.record.deadline_ms - self.now_ms) / 1000
 
     @property
+    def timeout_s(self) -> float:
+        """The time that the job was given in all."""
+        assert self.record is not None
+        return self.record.job.timeout_ms / 1000
+
+    @property
     def new_attempts(self) -> tuple[AttemptRecord, ...]:
         """The attempts of which no earlier claim knew."""
         known = {attempt.number for attempt in self.record.attempts} if self.record else set()

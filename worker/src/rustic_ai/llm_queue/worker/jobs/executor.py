@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rustic_ai.llm_queue.tasks.call import Call
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
@@ -20,6 +20,8 @@ from ..admission.cooldowns import Cooldowns
 from ..admission.estimates import NO_CACHED_READS
 from ..admission.gate import CallGate, JobGate, Refused
 from ..attempts.attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePassed, attempt_all
+from ..attempts.full_tier import FullTier
+from ..attempts.run_times import RunTimes
 from ..provider.provider import Provider
 from ..provider.targets.policy import check_job
 from ..settings import WorkerSettings
@@ -56,6 +58,7 @@ class Executor:
     gates: Sequence[JobGate] = ()
     call_gates: Sequence[CallGate] = ()
     reuse: Reuse | None = None
+    run_times: RunTimes = field(default_factory=RunTimes)
 
     async def execute(self, execution: Execution) -> Outcome | None:
         """Carry the job to its end. None when there was nothing to do, or it was handed back."""
@@ -194,6 +197,7 @@ class Executor:
             journal=journal,
             sink=sink,
             org=execution.owner.org,
+            full_tier=FullTier(self.run_times, execution.timeout_s, call.max_wait_s),
         )
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> Outcome | None:

@@ -17,11 +17,13 @@ def cost_usd(
     provider: str | None,
     usage: Mapping[str, Any] | None,
     prices: tuple[float, float] | None = None,
+    service_tier: str | None = None,
 ) -> float | None:
     """USD for `usage` by LiteLLM's price map; None when the model has no price or nothing was counted.
 
     `model` is LiteLLM's name for it, with or without the provider. `prices`, in USD for an input and
-    an output token, go before the map's.
+    an output token, go before the map's. `service_tier` is the one that the answer names; one without
+    a price of its own costs what the default one does.
     """
     if not usage or usage.get("prompt_tokens") is None or usage.get("completion_tokens") is None:
         return None
@@ -29,15 +31,20 @@ def cost_usd(
         return float(prices[0] * usage["prompt_tokens"] + prices[1] * usage["completion_tokens"])
     # For some providers LiteLLM asks a server what a model is.
     with offline():
-        return _cost_by_the_map(model, provider, usage)
+        return _cost_by_the_map(model, provider, usage, service_tier)
 
 
-def _cost_by_the_map(model: str, provider: str | None, usage: Mapping[str, Any]) -> float | None:
+def _cost_by_the_map(
+    model: str, provider: str | None, usage: Mapping[str, Any], service_tier: str | None
+) -> float | None:
     if not _has_price(model, provider):
         return None
     try:
         prompt, completion = litellm.cost_per_token(
-            model=model, custom_llm_provider=provider, usage_object=seam.Usage(**usage)
+            model=model,
+            custom_llm_provider=provider,
+            usage_object=seam.Usage(**usage),
+            service_tier=service_tier,
         )
     except Exception:
         # Whatever LiteLLM cannot price has no price: it raises a plain Exception for that.

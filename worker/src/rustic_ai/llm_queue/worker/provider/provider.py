@@ -4,12 +4,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import litellm
 
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
-from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, EmbeddingCall
+from rustic_ai.llm_queue.tasks.call import SERVICE_TIERS, Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.policy.limits import bounded
@@ -39,6 +40,7 @@ from .litellm_api import seam
 from .litellm_api.fast_path import fits, lean_completion
 from .litellm_api.handler_call import handler_completion, handler_fits
 from .parameters import checked_parameters, fitting_parameters, own_copy
+from .service_tiers import tier_at
 from .targets.credentials import Credentials, Target
 from .targets.deployment_limits import joined
 from .targets.deployments import ModelRouter
@@ -100,10 +102,10 @@ class Provider:
         if not target.routed:
             if "api_base" in target.options:
                 await self._policy.check_address(call)
-            return target
+            return _at_its_tier(target, call)
         assert self._router is not None
         picked = await self._router.pick(target.model, call.params.get("messages"), target.options)
-        return self._credentials.keyed(picked)
+        return _at_its_tier(self._credentials.keyed(picked), call)
 
     def failure(self, error: Exception, call: Call, model: str, target: Target | None) -> ErrorEnvelope:
         """The envelope of an exception of this provider's methods."""
@@ -183,16 +185,20 @@ class Provider:
         name = str(target.options.get("model", target.model))
         response.setdefault("model", name)
         # What a server of the job's own owner charges, and whether it counts, nobody here knows.
-        cost = None if target.foreign else cost_usd(name, target.provider, usage, target.prices)
+        tier = response.get("service_tier") or target.service_tier
+        cost = None if target.foreign else cost_usd(name, target.provider, usage, target.prices, tier)
         return Completion(response, Usage.of(usage, cost_usd=cost))
 
     def _arguments(self, call: CompletionCall, target: Target) -> dict[str, Any]:
         params = bounded(checked_parameters(call.params), self._settings)
+        asked = {name: value for name, value in params.items() if name != "service_tier"}
+        tier = {"service_tier": target.service_tier} if target.service_tier else {}
         return {
             # Some of LiteLLM's providers write into what they are given, and a retry or fallback
             # needs it as the caller wrote it.
-            **own_copy(fitting_parameters(params, target.options.get("model", target.model))),
+            **own_copy(fitting_parameters(asked, target.options.get("model", target.model))),
             **target.options,
+            **tier,
             # The deadline is kept by our own clock: LiteLLM would open a client, with connections of
             # its own, for every other timeout.
             "timeout": self._settings.max_timeout.total_seconds(),
@@ -200,6 +206,14 @@ class Provider:
             "num_retries": 0,
             "max_retries": 0,
         }
+
+
+def _at_its_tier(target: Target, call: Call) -> Target:
+    name, about = str(target.options.get("model", target.model)), target.options.get("model_info")
+    # A tier in the operator's LiteLLM config goes before the job's.
+    pinned = target.options.get("service_tier")
+    tier = pinned if pinned in SERVICE_TIERS else tier_at(call, name, target.provider, about)
+    return target if tier is None else replace(target, service_tier=tier)
 
 
 def _never_blocks(target: Target) -> bool:

@@ -31,14 +31,17 @@ def most_output(call: Call, target: Target, default: int | None) -> int:
 def priced(target: Target, input_tokens: int, output_tokens: int) -> float | None:
     """USD for a call of so many tokens, none of them cached; None where the model has no price.
 
-    With prices above a threshold, as LiteLLM's price map has them.
+    With prices above a threshold, as LiteLLM's price map has them, and by the service tier that is asked:
+    of `auto`, which is the provider's choice, the dearest.
     """
     counts = {
         "prompt_tokens": input_tokens,
         "completion_tokens": output_tokens,
         "total_tokens": input_tokens + output_tokens,
     }
-    return cost_usd(_name(target), target.provider, counts, target.prices)
+    tiers = ("default", "priority") if target.service_tier == "auto" else (target.service_tier,)
+    costs = [cost_usd(_name(target), target.provider, counts, target.prices, tier) for tier in tiers]
+    return max((cost for cost in costs if cost is not None), default=None)
 
 
 def _name(target: Target) -> str:

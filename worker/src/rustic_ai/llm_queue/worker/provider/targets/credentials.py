@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from rustic_ai.llm_queue.tasks.call import Call, Endpoint
+from rustic_ai.llm_queue.tasks.call import Call, Endpoint, ServiceTier
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
@@ -49,6 +49,8 @@ class Target:
     prices: tuple[float, float] | None = None
     #: The id that the operator's LiteLLM config gives the one of a name's deployments it goes to.
     deployment: str | None = None
+    #: The tier that is asked of its provider; None where nothing is sent.
+    service_tier: ServiceTier | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -103,6 +105,10 @@ class Credentials:
         )
         qualified = f"{provider}/{name.removeprefix(f'{provider}/')}"
         return (qualified,) if given else (model, qualified)
+
+    def is_routed(self, model: str) -> bool:
+        """Whether a model is a name of the operator's LiteLLM config."""
+        return model in self._config
 
     def _require_one_provider(self, model: str) -> None:
         behind = self._config.get(model)

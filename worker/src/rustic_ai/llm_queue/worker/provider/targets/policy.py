@@ -24,6 +24,7 @@ from rustic_ai.llm_queue.tasks.privacy.seal import plaintext_size
 from ...settings import WorkerSettings
 from ..embeddings.checks import check_dimensions, check_fallbacks
 from ..parameters import check_parameters
+from ..service_tiers import asked_tier, tier_at
 from .credentials import Credentials
 
 
@@ -55,6 +56,7 @@ class Policy:
             raise _private(host)
         for model in dict.fromkeys((call.model, *call.fallback_models)):
             self._check_model(call, model)
+            self._check_tier(call, model)
         if isinstance(call, EmbeddingCall):
             self._check_embedding(call)
 
@@ -95,6 +97,13 @@ class Policy:
                 ErrorKind.MODEL_NOT_ALLOWED,
                 f"the model {model[:100]!r} is none of those allowed by LLM_QUEUE_ALLOWED_MODELS",
             )
+
+    def _check_tier(self, call: Call, model: str) -> None:
+        """Of a name in the operator's LiteLLM config its deployment decides, once that is picked."""
+        asked_tier(call)
+        *_, qualified = self._credentials.names_of(call, model)
+        if not self._credentials.is_routed(model):
+            tier_at(call, qualified, qualified.partition("/")[0])
 
 
 def _private(host: str) -> PolicyViolation:
