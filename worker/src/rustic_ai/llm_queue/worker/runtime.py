@@ -160,7 +160,9 @@ class Runtime:
         if self._alerts is not None:
             services.append(self._alerts)
         if self._metrics is not None:
-            services += self._metrics.services(pool, self.leases, self.reaper, self._reuse_counters)
+            services += self._metrics.services(
+                pool, self.leases, self.reaper, self._reuse_counters, self._provider.limit_rules
+            )
         if self._tracing is not None:
             services.append(self._tracing)
         return services

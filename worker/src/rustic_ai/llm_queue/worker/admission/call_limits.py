@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_ask import BudgetAsk
@@ -98,6 +100,29 @@ def limit_ask(rule: LimitRule, bucket: str, tokens: TokenEstimate, provider: str
         most_running=rule.max_parallel_requests or 0,
         counts="all" if rule.tpm else "input",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRoom:
+    """What one dimension of a limit has to give at once: seconds of its bucket, or calls."""
+
+    #: As the policy file names it.
+    dimension: Literal["rpm", "tpm", "itpm", "otpm", "max_parallel_requests"]
+    most: float
+
+
+def rooms(rule: LimitRule) -> list[LimitRoom]:
+    """What a limit has to give, in each dimension that it limits itself; none of what a provider decides."""
+    bursts: dict[Literal["rpm", "tpm", "itpm", "otpm"], tuple[float, int]] = {
+        "rpm": _emission(rule.rpm, rule.burst if rule.burst != "auto" else None),
+        "tpm": _emission(rule.tpm),
+        "itpm": _emission(rule.itpm),
+        "otpm": _emission(rule.otpm),
+    }
+    found = [LimitRoom(name, burst / 1e6) for name, (_, burst) in bursts.items() if burst]
+    if rule.max_parallel_requests:
+        found.append(LimitRoom("max_parallel_requests", rule.max_parallel_requests))
+    return found
 
 
 def oversize(rule: LimitRule, tokens: TokenEstimate) -> bool:

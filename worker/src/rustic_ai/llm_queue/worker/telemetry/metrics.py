@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from ..jobs.leases import Leases
 from ..jobs.observers import Observer
@@ -32,13 +33,18 @@ class Metrics:
         self._redis = connect(settings.redis_url, outage_s=0, max_connections=1)
 
     def services(
-        self, pool: PoolFigures, leases: Leases, reaper: Reaper, reuse: ReuseCounters
+        self,
+        pool: PoolFigures,
+        leases: Leases,
+        reaper: Reaper,
+        reuse: ReuseCounters,
+        limits: Sequence[LimitRule],
     ) -> list[Service]:
-        """What runs for it beside the jobs."""
+        """What runs for it beside the jobs. `limits` are all that calls pass here."""
         WorkerMetrics(pool, leases, reaper, reuse, self.registry)
         settings = self._settings
         return [
-            QueueMetrics(self._redis, queue=settings.queue, registry=self.registry),
+            QueueMetrics(self._redis, queue=settings.queue, limits=limits, registry=self.registry),
             MetricsServer(self.registry, host=settings.metrics_host, port=settings.metrics_port),
         ]
 

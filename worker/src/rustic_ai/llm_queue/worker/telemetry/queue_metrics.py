@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import Redis
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
+from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from .budget_metrics import BudgetMetrics
 from .limit_metrics import LimitMetrics
@@ -26,7 +28,9 @@ class QueueMetrics:
     Every worker shows the same; a query takes the maximum of them.
     """
 
-    def __init__(self, redis: Redis, *, queue: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, redis: Redis, *, queue: str, limits: Sequence[LimitRule], registry: CollectorRegistry
+    ) -> None:
         self._redis, self._queue = redis, queue
         self._depth = Gauge(
             "llm_queue_queue_depth", "Jobs that wait.", ("queue", "priority"), registry=registry
@@ -49,7 +53,7 @@ class QueueMetrics:
             registry=registry,
         )
         self._dead = Gauge("llm_queue_dead_jobs", "Failed jobs that can be replayed.", registry=registry)
-        self._limits = LimitMetrics(redis, registry=registry)
+        self._limits = LimitMetrics(redis, limits, registry=registry)
         self._budgets = BudgetMetrics(redis, registry=registry)
         self._up = Gauge("llm_queue_redis_up", "1 while Redis answers, else 0.", registry=registry)
 
