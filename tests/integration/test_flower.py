@@ -1,14 +1,18 @@
 """Flower as an operator uses it: a real server process, asked over HTTP."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import JobCancelled, QueueError
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from support.callers.llm import MakeLLM, ask
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
@@ -105,6 +109,28 @@ def test_a_failed_job_shows_why_and_how_often_it_was_tried(
     assert seen["attempts"] == 1
     assert seen["traceback"] is None
     assert "authentication" in flower.get(f"/task/{handle.id}").text
+
+
+def test_a_job_that_waits_for_a_limit_is_pending_and_shows_which(
+    llm: MakeLLM,
+    provider: ProviderStub,
+    flower: FlowerProcess,
+    task: Callable[..., Task],
+    valkey: ValkeyServer,
+) -> None:
+    provider.plan("q", Step(status=429, retry_after_s=300), Step(text="fine"))
+    handle = llm().submit(ask("#q"))
+    task(handle.id, "PENDING", limited="waits for ~key_and_model")
+    assert _row(flower, handle.id)["limited"] == "waits for ~key_and_model"
+    asyncio.run(_open(valkey.url, "~key_and_model"))
+    response = handle.result()
+    seen = task(handle.id, "SUCCESS")
+    assert seen["limited"] == f"~key_and_model {response.limited_s:.1f} s"
+
+
+async def _open(redis_url: str, limit: str) -> None:
+    async with connect(redis_url, outage_s=5) as redis:
+        await Ledger(redis, result_ttl=timedelta(minutes=5)).limits.resume_limit(limit)
 
 
 def test_terminate_closes_the_providers_connection(

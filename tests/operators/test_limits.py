@@ -24,6 +24,9 @@ def test_a_limit_that_a_provider_closed_is_shown_and_opened(
     assert 0 < row["closed_s"] <= 300
     shown = llm_queue("limits").out
     assert MODEL in shown
+    top = llm_queue("top", "--once").out
+    assert MODEL in top
+    assert "429 rate_limit_exceeded" in top
     assert llm_queue("resume", MODEL).exit_code == 0
     assert handle.result(20).choices[0].message.content == "forty-two"
 

@@ -78,6 +78,9 @@ class Claimed(Protocol):
     def passed_budget(self, state: BudgetState | None) -> None:
         """Take note of the tightest of the budgets that the next call has passed."""
 
+    def waits_at(self, limit: str) -> None:
+        """Take note of the limit that the job is parked at."""
+
     @property
     def limits_closed(self) -> bool:
         """Some limit was closed to all workers when the job was claimed."""

@@ -94,6 +94,7 @@ class LimitGate:
                 raise of_budget or Refused(_no_room(admission, call))
             case "waits":
                 logger.debug("Job %s waits for the limit %s", job.job_id, admission.limit)
+                job.waits_at((admission.limit or "").partition(":")[0])
                 self._ticker.wake()
         return "parked"
 

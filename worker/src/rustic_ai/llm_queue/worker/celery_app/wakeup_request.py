@@ -9,7 +9,7 @@ _LAST_EVENTS = frozenset({"task-succeeded", "task-failed", "task-revoked"})
 
 
 class WakeupRequest(Request):  # type: ignore[misc]  # celery is untyped
-    """A wake-up as Celery's worker holds it, whose last event also says what the job took."""
+    """A wake-up as Celery's worker holds it, whose last event also says what the job took, or waits for."""
 
     def acknowledge(self) -> None:
         super().acknowledge()
@@ -24,6 +24,8 @@ class WakeupRequest(Request):  # type: ignore[misc]  # celery is untyped
 
     def on_failure(self, *args: Any, **options: Any) -> Any:
         result = super().on_failure(*args, **options)
+        if (limit := self.task.accounts.take_wait(self.id)) is not None:
+            super().send_event("task-waits", limited=f"waits for {limit}")
         # Celery announces a terminated job at once, before it is known what the job has taken.
         if (account := self._take_account()) is not None:
             fields = {"terminated": True, "signum": None, "expired": False}

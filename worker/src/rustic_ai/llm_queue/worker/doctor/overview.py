@@ -12,6 +12,7 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books, MinuteRow
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
 _MOST_LOOKED_UP = 2_000
@@ -62,6 +63,8 @@ class Overview:
     quarantined: int
     #: Of the periods under way, the fullest first.
     budgets: tuple[BudgetRow, ...] = ()
+    #: That jobs wait for or that are closed, those with the most waiting jobs first.
+    limits: tuple[LimitRow, ...] = ()
 
 
 async def look_at_queue(redis: Redis, queue: str) -> Overview:
@@ -78,6 +81,7 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
         for one in await queue_depths(redis, [queue])
         if one.waiting or not one.priority
     )
+    limits = [row for row in await LimitView(redis).rows() if row.waiting or row.is_closed]
     budgets = [row for row in await BudgetView(redis).rows() if not row.is_over]
     return Overview(
         queues,
@@ -86,6 +90,7 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
         dead,
         quarantined,
         tuple(sorted(budgets, key=lambda row: (-row.used, row.name, row.bucket))),
+        tuple(limits),
     )
 
 

@@ -19,6 +19,7 @@ COLUMNS = (
     "run_time",
     "attempts",
     "cost",
+    "limited",
     "budget",
     "received",
     "worker",
@@ -32,6 +33,7 @@ _LABELS = {
     "run_time": "Run time",
     "attempts": "Attempts",
     "cost": "Cost",
+    "limited": "Limited",
     "budget": "Budget",
 }
 #: What a job's own page shows below its name and state, in this order.
@@ -51,6 +53,7 @@ _ROWS = (
     "models",
     "cost",
     "cached",
+    "limited",
     "budget",
     "prompt_tokens",
     "completion_tokens",

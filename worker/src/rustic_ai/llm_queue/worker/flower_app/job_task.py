@@ -44,6 +44,8 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     cost_usd: float | None = None
     #: `hit` or `flight` when the answer was reused.
     cached: str | None = None
+    #: The limit that it waits for, or has waited for longest of late, and for how long.
+    limited: str | None = None
     #: The tightest budget that the call passed, and how much of it was used then.
     budget: str | None = None
     prompt_tokens: int | None = None
@@ -58,6 +60,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         "models",
         "cost_usd",
         "cached",
+        "limited",
         "budget",
         "prompt_tokens",
         "completion_tokens",
@@ -80,11 +83,22 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     ) -> None:
         """Take in one event. What its sender wrote is shown, never trusted."""
         fields = dict(fields or {})
+        if type_ == "waits":
+            self._wait(timestamp or 0, fields.get("limited"))
+            return
+        if type_ == "started":
+            fields["limited"] = None
         fields.update(_owner(fields.get("args")))
         fields.update(_account(fields.pop("account", None)))
         if str(fields.get("exception", "")).startswith(_EXPECTED_FAILURE):
             fields["traceback"] = None
         super().event(type_, timestamp, local_received, fields, **kwargs)
+
+    def _wait(self, timestamp: float, limited: object) -> None:
+        # Another worker may have started it since.
+        latest: float | None = self.__dict__.get("timestamp")
+        if timestamp >= (latest or 0):
+            self.__dict__.update(state=states.PENDING, timestamp=timestamp, limited=str(limited))
 
 
 def _owner(description: object) -> dict[str, Any]:

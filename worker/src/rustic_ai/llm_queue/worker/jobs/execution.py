@@ -78,6 +78,7 @@ class Execution:
         "since_s",
         "stop_reason",
         "violation",
+        "waits_for",
         "worker",
     )
 
@@ -112,6 +113,8 @@ class Execution:
         #: Of the budgets that the latest call passed, the one with the least left.
         self.budget: BudgetState | None = None
         self.stop_reason: StopReason | None = None
+        #: What the job waits for that this worker has left with the ledger.
+        self.waits_for: str | None = None
         self._work: asyncio.Task[Any] | None = None
 
     def claimed(self, claim: Claim) -> None:
@@ -174,6 +177,10 @@ class Execution:
     def passed_budget(self, state: BudgetState | None) -> None:
         """Take note of the tightest of the budgets that the next call has passed."""
         self.budget = state
+
+    def waits_at(self, limit: str) -> None:
+        """Take note of the limit that the job is parked at."""
+        self.waits_for = limit
 
     @property
     def deadline_s(self) -> float:

@@ -83,6 +83,7 @@ class LedgerJournal:
             ended=ended,
             used=CallUse.of_usage(used),
         )
+        execution.waits_for = "its next attempt"
         self._stop(StopReason.CANCELLED if verdict == "cancelled" else StopReason.PARKED)
 
     async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:

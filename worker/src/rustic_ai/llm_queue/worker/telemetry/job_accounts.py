@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
+from ..jobs.execution import StopReason
 from ..jobs.observers import Observer
 
 if TYPE_CHECKING:
@@ -21,18 +22,28 @@ class JobAccounts(Observer):
 
     def __init__(self) -> None:
         self._accounts: dict[str, dict[str, Any]] = {}
+        self._waits: dict[str, str] = {}
 
     def run_ended(self, execution: Execution) -> None:
-        """Keep what the run took, if the job ended with it."""
-        if execution.outcome is None:
-            return
-        if len(self._accounts) >= _MOST:
-            self._accounts.pop(next(iter(self._accounts)))
-        self._accounts[execution.job_id] = account_view(execution.outcome)
+        """Keep what the run took, if the job ended with it, or what the job waits for in no worker."""
+        if execution.outcome is not None:
+            _keep(self._accounts, execution.job_id, account_view(execution.outcome))
+        elif execution.stop_reason is StopReason.PARKED and execution.waits_for is not None:
+            _keep(self._waits, execution.job_id, execution.waits_for)
 
     def take(self, job_id: str) -> dict[str, Any] | None:
         """What the job took; None when it is not known, or was taken before."""
         return self._accounts.pop(job_id, None)
+
+    def take_wait(self, job_id: str) -> str | None:
+        """What the job waits for since its run here; None when it does not, or it was taken before."""
+        return self._waits.pop(job_id, None)
+
+
+def _keep[T](kept: dict[str, T], job_id: str, value: T) -> None:
+    if len(kept) >= _MOST:
+        kept.pop(next(iter(kept)))
+    kept[job_id] = value
 
 
 def account_view(outcome: Outcome) -> dict[str, Any]:
@@ -44,6 +55,7 @@ def account_view(outcome: Outcome) -> dict[str, Any]:
         "models": [attempt.model for attempt in account.attempts],
         "cost_usd": account.cost_usd,
         "cached": account.cached,
+        "limited": account.limited_by and f"{account.limited_by} {account.limited_s:.1f} s",
         "budget": account.budget and f"{account.budget.name} {account.budget.used:.0%}",
         "prompt_tokens": account.prompt_tokens,
         "completion_tokens": account.completion_tokens,

@@ -31,6 +31,11 @@ class LimitRow:
     #: Until an operator's pause ends; None where it lasts until it is resumed, 0 where there is none.
     paused_s: float | None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether a provider has closed it, or an operator has paused it."""
+        return self.paused_s is None or bool(self.paused_s or self.closed_s)
+
 
 class LimitView:
     """What limits there are, for operators. Reads only, over a client with `decode_responses`."""

@@ -111,12 +111,13 @@ def _table(rows: list[LimitRow]) -> Table:
         table.add_row(
             cell(row.name), cell(row.bucket), str(row.running), str(row.waiting),
             f"{row.oldest_wait_s:.0f} s" if row.waiting else "", _seconds(row.requests_s),
-            _seconds(max(row.tokens_s, row.output_s)), _closed(row), cell(row.why),
+            _seconds(max(row.tokens_s, row.output_s)), closed_for(row), cell(row.why),
         )  # fmt: skip
     return table
 
 
-def _closed(row: LimitRow) -> str:
+def closed_for(row: LimitRow) -> str:
+    """For how long a limit stays closed or paused; empty for one that is open."""
     if row.paused_s is None:
         return "paused"
     if row.paused_s:

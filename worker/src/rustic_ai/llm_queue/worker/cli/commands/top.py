@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow
+from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app
@@ -23,9 +24,10 @@ from ...doctor.overview import ModelRow, Overview, QueueRow, WorkerRow, look_at_
 from ..output import cell, json_option, notes, out, print_json
 from ..redis_session import on_redis
 from ..redis_trouble import redis_trouble
+from .limits import closed_for
 
 _MOST_MODELS = 15
-_MOST_BUDGETS = 10
+_MOST_LIMITS, _MOST_BUDGETS = 10, 10
 #: How long workers have to answer.
 _ANSWER_S = 1.0
 
@@ -97,6 +99,8 @@ def _screen(look: _Look) -> Group:
         f"   {usd:.4f} USD/min",
     )
     parts: list[RenderableType] = [_queues(view.queues), _workers(look.workers), _models(view.models)]
+    if view.limits:
+        parts.append(_limits(view.limits))
     if view.budgets:
         parts.append(_budgets(view.budgets))
     return Group(head, *(piece for part in parts for piece in ("", part)))
@@ -137,6 +141,17 @@ def _models(rows: tuple[ModelRow, ...]) -> Table:
         )
     if len(rows) > _MOST_MODELS:
         table.add_row(f"and {len(rows) - _MOST_MODELS} more", *[""] * 4)
+    return table
+
+
+def _limits(rows: tuple[LimitRow, ...]) -> Table:
+    table = _table("limit", "running", "waiting", "oldest wait", "closed", "why")
+    for row in rows[:_MOST_LIMITS]:
+        wait = f"{row.oldest_wait_s:.0f} s" if row.waiting else ""
+        figures = (f"{row.running:,}", f"{row.waiting:,}", wait)
+        table.add_row(cell(row.name), *figures, closed_for(row), cell(row.why))
+    if len(rows) > _MOST_LIMITS:
+        table.add_row(f"and {len(rows) - _MOST_LIMITS} more", *[""] * 5)
     return table
 
 
