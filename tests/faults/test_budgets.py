@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from faults import budget_midnight
 from faults.checker import assert_promises
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver import BudgetExceeded, JobHandle
@@ -94,3 +95,10 @@ def test_a_dead_workers_calls_are_spent_as_doubtful_and_hold_nothing(scene: Scen
     assert row.held == 0
     assert 0.05 < row.doubtful < 0.06
     assert row.spent == pytest.approx(row.doubtful + 0.05)
+
+
+def test_calls_that_wait_over_midnight_are_each_in_one_day() -> None:
+    """Of thirty cents' worth of calls five are made today, five tomorrow, and the rest waits on."""
+    today, tomorrow = budget_midnight.show(jobs=30, workers=2, usd=0.05, after_s=15)
+    assert today.ends_at is not None
+    assert tomorrow.ends_at == today.ends_at + 86_400

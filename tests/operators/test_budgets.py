@@ -7,6 +7,7 @@ import queue
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from support.servers.http_server import HttpServer
 from support.servers.metrics import Scrape
 from support.servers.ports import free_port
 from support.servers.valkey import ValkeyServer
+from support.workers.celery_events import celery_events
 from support.workers.worker import WorkerProcess
 
 QUEUE = "budgets"
@@ -78,8 +80,19 @@ def budgeted_llm(budgeted: WorkerProcess, valkey: ValkeyServer, monkeypatch: pyt
     return QueueLLMResolver(model="openai/gpt-4o", max_tokens=1_000).resolve("org", "guild", "agent")
 
 
+@pytest.fixture
+def events(valkey: ValkeyServer) -> Iterator[list[dict[str, Any]]]:
+    """What Celery's monitors are told."""
+    with celery_events(valkey.url) as received:
+        yield received
+
+
 def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
-    budgeted_llm: QueueLLM, budgeted: WorkerProcess, llm_queue: LlmQueue, provider: ProviderStub
+    budgeted_llm: QueueLLM,
+    budgeted: WorkerProcess,
+    llm_queue: LlmQueue,
+    provider: ProviderStub,
+    events: list[dict[str, Any]],
 ) -> None:
     provider.plan("q", CENT)
     response = budgeted_llm.completion(ask("#q"))
@@ -122,6 +135,8 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
     key = KeyRing.parse(KEY).alert_key
     assert digest == hmac.new(key, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     assert POSTED.empty()
+    seen = [event for event in events if event["type"] == "worker-budget-alert"]
+    assert [(event["budget"], event["percent"], event["spent"]) for event in seen] == [("acme", 50, 0.02)]
     assert "The budget acme (day-" in budgeted.logs()
     shown = wait_until(lambda: _shown(Scrape.of(METRICS_PORT)), 15, "the metrics to show it")
     assert shown == (0.04, 0.035, 1)

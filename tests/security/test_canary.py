@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 import redis
-from celery.events import EventReceiver
 from pydantic import SecretStr
 
 from rustic_ai.llm_queue.resolver import QueueError, QueueLLMResolver
@@ -25,7 +24,6 @@ from rustic_ai.llm_queue.tasks.frames import ChunksFrame
 from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_PREFIX
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
-from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.hostile import a_call, a_job, outcome_of
 from support.callers.llm import MakeLLM, ask
 from support.processes.wait import wait_until
@@ -33,6 +31,7 @@ from support.providers.provider import Step
 from support.servers.flower import FlowerProcess
 from support.servers.fortress import CANARY, Fortress
 from support.servers.roles import PASSWORDS
+from support.workers.celery_events import celery_events
 
 TENANT_KEY = "sk-canarytenant0123456789"
 TENANT_HEADER = "canary-header-0123456789"
@@ -117,23 +116,6 @@ def _listening(fortress: Fortress) -> Iterator[list[str]]:
             thread.join()
 
 
-@contextmanager
-def _events(fortress: Fortress) -> Iterator[list[dict[str, Any]]]:
-    """Celery's events as any monitor receives and decodes them."""
-    app = make_celery_app(QueueSettings(redis_url=fortress.url("flower")))
-    received: list[dict[str, Any]] = []
-    with app.connection_for_read() as connection:
-        receiver: Any = EventReceiver(connection, handlers={"*": received.append}, app=app)
-        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "wakeup": False})
-        thread.start()
-        try:
-            yield received
-        finally:
-            receiver.should_stop = True
-            thread.join()
-    app.close()
-
-
 def _everything_in(server_client: redis.Redis) -> str:
     """Every key and value of the database."""
     readers: dict[str, Any] = {
@@ -177,7 +159,7 @@ def test_nothing_private_is_readable_anywhere(
     with (
         FlowerProcess(fortress.env("flower")) as flower,
         _listening(fortress) as heard,
-        _events(fortress) as events,
+        celery_events(fortress.url("flower")) as events,
     ):
         wait_until(lambda: fortress.worker.nodename in flower.get("/api/workers").text, 15, "the worker")
         job_id, errors = _work(llm, fortress)

@@ -38,7 +38,7 @@ from .reuse.counters import ReuseCounters
 from .reuse.vector_cache import VectorCache
 from .reuse.vector_reuse import VectorReuse
 from .settings import WorkerSettings
-from .telemetry.budget_alerts import BudgetAlerts
+from .telemetry.budget_alerts import BudgetAlerts, SendEvent
 from .telemetry.job_log import JobLog
 from .telemetry.metrics import Metrics
 from .telemetry.tracing import Tracing
@@ -53,8 +53,19 @@ _CACHE_TIMEOUT_S = 1.0
 class Runtime:
     """Everything a worker process shares between its jobs; lives on the pool's event loop."""
 
-    def __init__(self, settings: WorkerSettings, *, worker: str, observers: Sequence[Observer] = ()) -> None:
-        """`observers` are notified beside the worker's own: its log, metrics and traces."""
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        worker: str,
+        observers: Sequence[Observer] = (),
+        send_event: SendEvent | None = None,
+    ) -> None:
+        """
+        Args:
+            observers: are notified beside the worker's own: its log, metrics and traces.
+            send_event: tells Celery's monitors of what concerns no single job.
+        """
         self._worker = worker
         self._policy_digest = settings.policy_digest()
         outage_s = settings.outage.total_seconds()
@@ -106,7 +117,7 @@ class Runtime:
             jobs_on_their_way=self._intake.__len__,
         )
         self._ticker = Ticker(keeper.limits)
-        self._alerts = self._budget_alerts(settings) if settings.budgets else None
+        self._alerts = self._budget_alerts(settings, send_event) if settings.budgets else None
         budgets = Budgets(
             settings.budgets,
             key=settings.key_ring().limit_key,
@@ -139,13 +150,14 @@ class Runtime:
             ),
         )
 
-    def _budget_alerts(self, settings: WorkerSettings) -> BudgetAlerts:
+    def _budget_alerts(self, settings: WorkerSettings, send_event: SendEvent | None) -> BudgetAlerts:
         # It waits on the connection that only listens.
         return BudgetAlerts(
             self._listening,
             url=settings.alert_url,
             secret=settings.key_ring().alert_key,
             registry=self._metrics.registry if self._metrics else None,
+            send_event=send_event,
         )
 
     def services(self, pool: PoolFigures) -> list[Service]:

@@ -21,6 +21,7 @@ from ..pool.shutdown import Shutdown
 from ..provider.litellm_api.setup import load_litellm
 from ..settings import WorkerSettings
 from .start import check_start, refuse
+from .worker_events import WorkerEvents
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,10 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
 
             accounts = app.tasks[TASK_NAME].accounts
             try:
-                runtime = Runtime(self._settings, worker=worker.hostname, observers=[accounts])
+                events = WorkerEvents(app, worker.hostname)
+                runtime = Runtime(
+                    self._settings, worker=worker.hostname, observers=[accounts], send_event=events.send
+                )
             except SettingsError as error:
                 refuse(str(error), ExitCode.SETTINGS)
             app.tasks[TASK_NAME].runtime = runtime

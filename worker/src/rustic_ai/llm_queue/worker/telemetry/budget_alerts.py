@@ -6,7 +6,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.request import Request, urlopen
@@ -20,6 +20,9 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.policy.budget_rule import NANO
 
 logger = logging.getLogger(__name__)
+
+#: Sends an event, by its kind and its fields, to Celery's monitors; blocks.
+SendEvent = Callable[[str, Mapping[str, Any]], None]
 
 _WAIT_S = 2
 _REDIS_AWAY_S = 1.0
@@ -58,20 +61,27 @@ class _Alert(BaseModel):
 class BudgetAlerts:
     """Passes on the alerts of budgets, each by one worker and once: a `Service`.
 
-    Into the log, a counter, and a POST of JSON where an address is set. The POST bears
+    Into the log, a counter, Celery's events (`worker-budget-alert`), and a POST of JSON where an address is
+    set. The POST bears
     `X-LLM-Queue-Signature: t=<Unix seconds>,v1=<hex>`, an HMAC-SHA256 over `<t>.<body>`, and is tried five
     times.
     """
 
     def __init__(
-        self, redis: Redis, *, url: str | None, secret: bytes, registry: CollectorRegistry | None
+        self,
+        redis: Redis,
+        *,
+        url: str | None,
+        secret: bytes,
+        registry: CollectorRegistry | None,
+        send_event: SendEvent | None = None,
     ) -> None:
         """
         Args:
             redis: a connection of its own, on which it waits.
             secret: signs the POSTs; empty for none.
         """
-        self._redis, self._url, self._secret = redis, url, secret
+        self._redis, self._url, self._secret, self._send_event = redis, url, secret, send_event
         self._count = (
             Counter(
                 "llm_queue_budget_alerts",
@@ -108,6 +118,8 @@ class BudgetAlerts:
         )  # fmt: skip
         if self._count is not None:
             self._count.labels(told["budget"], str(told["percent"])).inc()
+        if self._send_event is not None:
+            await asyncio.to_thread(self._send_event, "budget-alert", told)
         if self._url:
             await self._post(self._url, json.dumps(told).encode())
 
