@@ -1,14 +1,16 @@
-"""What a tenant's own server reports goes into no book, and concerns nobody else."""
+"""What a tenant's own server reports is booked apart, and concerns nobody else."""
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.books import Books
+from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
 from rustic_ai.llm_queue.tasks.outcome import Answered
+from rustic_ai.llm_queue.tasks.owner import Owner
 from support.providers.provider import Step
 from support.providers.raw_answers import whole
 from support.workers.job_kit import MODEL, JobKit
@@ -39,6 +41,23 @@ async def test_the_books_of_the_day_are_what_they_were(kit: JobKit, tokens: int)
     assert await booked() == before
     await kit.run(await kit.submit("why #ours"))
     assert (await booked())[1] == before[1] + 1, "what comes after is booked again"
+
+
+async def _booked_apart(kit: JobKit) -> list[CostRow]:
+    books = Books(kit.redis)
+    today = await books.today()
+    return await books.rows(today - timedelta(days=1), today, own_endpoints=True)
+
+
+async def test_what_it_claims_is_booked_apart_and_bounded(kit: JobKit) -> None:
+    usage = {"prompt_tokens": 50_000_000, "completion_tokens": 5_000, "total_tokens": 50_005_000}
+    kit.stub.plan("own", Step(raw=whole(usage=usage)))
+    await kit.run(
+        await kit.submit("why #own", endpoint=own_server(kit), owner=Owner(org="x", guild="g", agent="a"))
+    )
+    (row,) = [row for row in await _booked_apart(kit) if row.org == "x"]
+    assert (row.model, row.jobs, row.unpriced, row.cost_usd) == (MODEL, 1, 0, Decimal(0))
+    assert (row.prompt_tokens, row.completion_tokens) == (10_000_000, 5_000)
 
 
 @pytest.mark.parametrize("refusal", [Step(status=529), Step(status=503, retry_after_s=3600.0)])

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from ..call import CallKind
 from . import keys
 from .charge import usd
+from .wire import OWN_ENDPOINT
 
 _FIRST_DAY = date(1970, 1, 1)
 #: What Redis counts up to.
@@ -39,6 +40,8 @@ class CostRow:
     #: Jobs among them that were answered without a call of their own, and what those calls would have cost.
     cached: int = 0
     saved_usd: Decimal = Decimal(0)
+    #: The jobs called endpoints that they named themselves: the tokens are those servers' word.
+    own_endpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,15 @@ class Books:
         #: Entries read so far that are none of the books', and were left out.
         self.unreadable = 0
 
-    async def rows(self, first: date, last: date) -> list[CostRow]:
-        """Every row of the days from `first` to `last`, both included."""
+    async def rows(self, first: date, last: date, *, own_endpoints: bool = False) -> list[CostRow]:
+        """Every row of the days from `first` to `last`, both included.
+
+        What jobs did at endpoints that they named themselves is booked apart; `own_endpoints` asks for that.
+        """
         rows: list[CostRow] = []
         for number in range((last - first).days + 1):
             rows += await self._rows_of(first + timedelta(days=number))
-        return rows
+        return [row for row in rows if row.own_endpoint == own_endpoints]
 
     async def last_minute(self) -> dict[str, MinuteRow]:
         """What went through in the last whole minute and the one under way, per minute, by model."""
@@ -127,10 +133,16 @@ def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | N
     counts = [_count(book.get(f"{kind} {name}", "0")) for kind in names]
     try:
         guild, agent, model, *kinds = json.loads(name)
-        (kind,) = map(CallKind, kinds or [CallKind.CHAT])
-    except (ValueError, TypeError, RecursionError):
+        (of_row,) = kinds or [CallKind.CHAT.value]
+        kind_name, _, endpoint = of_row.partition(" ")
+        kind = CallKind(kind_name)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    if None in counts or not all(isinstance(one, str) for one in (guild, agent, model)):
+    if (
+        None in counts
+        or endpoint not in ("", OWN_ENDPOINT)
+        or not all(isinstance(one, str) for one in (guild, agent, model))
+    ):
         return None
     jobs, unpriced, pico_usd, prompt_tokens, completion_tokens, cached, saved_pico_usd = (
         count or 0 for count in counts
@@ -149,6 +161,7 @@ def _row(day: date, org: str, name: str, book: Mapping[str, str]) -> CostRow | N
         completion_tokens=completion_tokens,
         cached=cached,
         saved_usd=usd(saved_pico_usd),
+        own_endpoint=endpoint == OWN_ENDPOINT,
     )
 
 

@@ -26,8 +26,11 @@ class CallUse:
 
     @classmethod
     def of_charge(cls, charge: Charge | None, uncounted_tokens: int = 0) -> CallUse | None:
-        """None where nothing is known; `uncounted_tokens` of the input are none that the provider counts."""
-        if charge is None:
+        """None where nothing is known, or by a tenant's word alone.
+
+        `uncounted_tokens` of the input are none that the provider counts.
+        """
+        if charge is None or charge.own_endpoint:
             return None
         input_tokens = max(charge.prompt_tokens - uncounted_tokens, 0)
         return cls(input_tokens, charge.completion_tokens, nano_usd(charge.pico_usd))

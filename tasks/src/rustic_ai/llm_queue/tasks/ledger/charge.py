@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ..call import CallKind
@@ -9,6 +9,9 @@ from ..outcome import Answered, Outcome
 from ..owner import Owner
 from ..usage import PICO
 from ..vectors import OBJECT as EMBEDDINGS
+
+#: Of one kind, in one job of a tenant's own endpoint: more than any model reads or writes at once.
+MOST_TOLD_TOKENS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,19 @@ class Charge:
     cached: bool = False
     #: What others had paid for all or a part of it, None when that has no price.
     saved_pico_usd: int | None = None
+    #: The job called an endpoint that it named itself: its tokens are that server's word, and cost nothing.
+    own_endpoint: bool = False
+
+    def told_by_the_tenant(self) -> Charge:
+        """The same, as the word of an endpoint that the job named itself: bounded, and of no cost to us."""
+        return replace(
+            self,
+            pico_usd=0,
+            prompt_tokens=min(self.prompt_tokens, MOST_TOLD_TOKENS),
+            completion_tokens=min(self.completion_tokens, MOST_TOLD_TOKENS),
+            saved_pico_usd=None,
+            own_endpoint=True,
+        )
 
     @classmethod
     def of(cls, owner: Owner, outcome: Outcome) -> Charge | None:

@@ -12,6 +12,9 @@ from ..call import CallKind
 from .call_use import CallUse
 from .charge import Charge
 
+#: Beside the kind in the name of a row of the books whose jobs called endpoints that they named themselves.
+OWN_ENDPOINT = "own"
+
 
 def milliseconds(span: timedelta) -> int:
     """A duration in whole milliseconds."""
@@ -31,6 +34,8 @@ def charge_args(charge: Charge | None, ttl_ms: int) -> list[str | int]:
     tokens = (charge.prompt_tokens, charge.completion_tokens)
     # A completion's row is named without its kind, as it was before there were others.
     kind = "" if charge.kind is CallKind.CHAT else charge.kind.value
+    if charge.own_endpoint:
+        kind = f"{charge.kind.value} {OWN_ENDPOINT}"
     reused = (int(charge.cached), charge.saved_pico_usd or 0)
     return [owner.org, owner.guild, owner.agent, charge.model, pico_usd, *tokens, ttl_ms, kind, *reused]
 

@@ -227,7 +227,7 @@ class Executor:
             execution.epoch,
             outcome,
             execution.attempts.records,
-            counts=target is None or not target.foreign,
+            own_endpoint=target is not None and target.foreign,
             cached_reads_count=target is None or target.provider not in NO_CACHED_READS,
         )
 

@@ -45,13 +45,13 @@ class Settlement:
         outcome: Outcome,
         attempts: Iterable[AttemptRecord],
         *,
-        counts: bool = True,
+        own_endpoint: bool = False,
         cached_reads_count: bool = True,
     ) -> tuple[FinishVerdict, Outcome]:
         """End a job that this worker holds at `epoch`.
 
         Args:
-            counts: its usage goes into the books; not so what a tenant's own server reports.
+            own_endpoint: what it took is the word of a server that the tenant named, and is booked apart.
             cached_reads_count: its provider's limits count the prompt's tokens that were in its cache.
 
         Returns the outcome that was written: a worker's fault where the given one has no written form.
@@ -65,6 +65,9 @@ class Settlement:
             outcome = Failed(account=_plain_account(outcome), error=worker_fault(error))
             meta = encode(outcome)
         dead = isinstance(outcome, Failed)
+        charge = Charge.of(owner, outcome)
+        if charge is not None and own_endpoint:
+            charge = charge.told_by_the_tenant()
         verdict = await self._ledger.finish(
             job_id,
             epoch,
@@ -72,7 +75,7 @@ class Settlement:
             meta,
             attempts=attempts,
             dead=dead,
-            charge=Charge.of(owner, outcome) if counts else None,
+            charge=charge,
             uncounted_tokens=0 if cached_reads_count else outcome.account.cached_tokens or 0,
         )
         return verdict, outcome

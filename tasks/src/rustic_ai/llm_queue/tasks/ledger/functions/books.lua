@@ -32,7 +32,8 @@ local function book_minute(minute, model, pico_usd, tokens)
   redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
 end
 
--- pico_usd: '' where the model has no price; kind: '' for a completion; cached: 1 for a job that made no call of
+-- pico_usd: '' where the model has no price; kind: '' for a completion, with ' own' behind it where the job named
+-- its endpoint itself; cached: 1 for a job that made no call of
 -- its own, else 0; saved_pico_usd: what others had paid for all or a part of it
 local function book(
     now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind, cached, saved_pico_usd)
@@ -49,5 +50,7 @@ local function book(
   for _, one in ipairs({index, key}) do
     redis.call('PEXPIREAT', one, (day + 1) * DAY_MS + tonumber(ttl_ms))
   end
+  -- What a tenant's own server claims is no throughput of ours.
+  if string.sub(kind, -4) == ' own' then return end
   book_minute(math.floor(now / 60000), model, pico_usd, prompt_tokens + completion_tokens)
 end

@@ -74,7 +74,8 @@ local function open_of(vtime, name) return tonumber(redis.call('HGET', vtime, 'o
 local function move_open(vtime, name, by)
   local field = 'open:' .. name
   if by > 0 and redis.call('HLEN', vtime) > 4 * MOST_FLOWS then return end
-  if tonumber(redis.call('HINCRBYFLOAT', vtime, field, by)) < 0.001 then redis.call('HDEL', vtime, field) end
+  local open = open_of(vtime, name) + by
+  if open > 0.001 then redis.call('HSET', vtime, field, open) else redis.call('HDEL', vtime, field) end
 end
 
 local function set_tag(flows, vtime, name, tag, waits)

@@ -56,17 +56,26 @@ def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
 @click.option("--since", type=_DAY, help="First day (UTC), as 2026-01-31; by default 30 days in all.")
 @click.option("--until", type=_DAY, help="Last day (UTC), by default today.")
 @click.option("--org", help="Only this organisation.")
+@click.option("--own-endpoints", is_flag=True,
+              help="What jobs did at endpoints of their own: by those servers' word.")  # fmt: skip
 @json_option
 def costs(
-    by: tuple[str, ...], since: datetime | None, until: datetime | None, org: str | None, as_json: bool
+    by: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    org: str | None,
+    own_endpoints: bool,
+    as_json: bool,
 ) -> None:
     """What the jobs cost, to the last picodollar, from the books in Redis.
 
     Days are UTC's, a job counts on the day it ended. Amounts are those of the responses' `cost_usd`;
     `unpriced` counts answers of models without a price, `cached` those that needed no call of their own.
+    What jobs did at endpoints that they named themselves is in no sum; `--own-endpoints` shows it alone.
     """
     first, last, rows, unreadable = on_redis(
-        lambda redis, _: _read(redis, since and since.date(), until and until.date()), QueueSettings()
+        lambda redis, _: _read(redis, since and since.date(), until and until.date(), own_endpoints),
+        QueueSettings(),
     )
     note_left_out(unreadable)
     rows = [row for row in rows if org is None or row.org == org]
@@ -76,16 +85,19 @@ def costs(
         span = {"since": str(first), "until": str(last)}
         print_json({**span, "by": by, "rows": groups, "total": total.to_json()})
         return
-    out.print(_table(by, sums, total, f"Costs from {first} to {last} (UTC)"))
+    what = "Tokens at tenants' own endpoints" if own_endpoints else "Costs"
+    out.print(_table(by, sums, total, f"{what} from {first} to {last} (UTC)"))
 
 
-async def _read(redis: Redis, first: date | None, last: date | None) -> tuple[date, date, list[CostRow], int]:
+async def _read(
+    redis: Redis, first: date | None, last: date | None, own_endpoints: bool
+) -> tuple[date, date, list[CostRow], int]:
     ledger = Books(redis)
     last = last or await ledger.today()
     first = first or last - timedelta(days=29)
     if first > last:
         raise click.BadParameter(f"{first} is after {last}", param_hint="--since")
-    rows = await ledger.rows(first, last)
+    rows = await ledger.rows(first, last, own_endpoints=own_endpoints)
     return first, last, rows, ledger.unreadable
 
 
