@@ -37,6 +37,14 @@ def test_the_providers_forms_are_read() -> None:
     assert provider_limits(ANTHROPIC, NOW) == {"input-tokens": ProviderLimit(40_000, 0, 30.0)}
 
 
+def test_a_moment_is_held_against_the_providers_own_clock() -> None:
+    # The worker's own, today's, is no part of it.
+    answer = {**ANTHROPIC, "date": "Thu, 26 Nov 2026 12:00:10 GMT"}
+    assert provider_limits(answer) == {"input-tokens": ProviderLimit(40_000, 0, 20.0)}
+    for nonsense in ("soon", "", "x" * 70, "Thu, 99 Nov 2026 99:00:10 GMT"):
+        assert provider_limits({**OPENAI, "date": nonsense}) == provider_limits(OPENAI)
+
+
 @pytest.mark.parametrize(
     "value", ["-1", "1e400", "NaN", "9" * 30, "", "x" * 70, "2026-11-26T12:00:30", "0.5"]
 )

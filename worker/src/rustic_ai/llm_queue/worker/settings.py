@@ -137,6 +137,11 @@ class WorkerSettings(QueueSettings):
         )
         return (guild, *self.limits)
 
+    def known_models(self) -> set[str]:
+        """The models that the policy names, some of them by patterns."""
+        instead = {model for budget in self.budgets for model in budget.budget_fallbacks.values()}
+        return {*self.allowed_models, *instead}
+
     def policy_digest(self) -> str:
         """Tells two policies apart: workers with different ones would hold calls to different rules."""
         policy = self.model_dump(mode="json", include=set(POLICY_FIELDS))

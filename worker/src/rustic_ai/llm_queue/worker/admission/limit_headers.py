@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal
 
 Unit = Literal["requests", "tokens", "input-tokens", "output-tokens"]
@@ -40,14 +41,25 @@ def provider_limits(headers: Mapping[str, str], now: datetime | None = None) -> 
     Values that are not of their form, negative or absurd are passed over: they come from outside.
     """
     found: dict[Unit, ProviderLimit] = {}
+    # A moment is the provider's: its own clock tells how far off that is, whatever this worker's shows.
+    now = now or _date(headers.get("date")) or datetime.now(UTC)
     for unit in UNITS:
         for form in ("x-ratelimit-{}-" + unit, f"anthropic-ratelimit-{unit}-{{}}"):
             limit = _count(headers.get(form.format("limit")))
             remaining = _count(headers.get(form.format("remaining")))
-            reset_s = _reset_s(headers.get(form.format("reset")), now or datetime.now(UTC))
+            reset_s = _reset_s(headers.get(form.format("reset")), now)
             if limit and remaining is not None and reset_s is not None:
                 found[unit] = ProviderLimit(limit, min(remaining, limit), reset_s)
     return found
+
+
+def _date(text: str | None) -> datetime | None:
+    if not text or len(text) > _LONGEST_VALUE:
+        return None
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _count(text: str | None) -> int | None:

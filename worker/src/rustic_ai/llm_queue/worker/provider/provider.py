@@ -69,7 +69,11 @@ class Provider:
         self._router = ModelRouter(config) if config else None
         #: Limits on calls: the policy's, and those of the config's deployments.
         self.limit_rules = joined(settings.limit_rules(), config.limits if config else ())
-        check_matches(self.limit_rules, has_deployments=config is not None)
+        check_matches(
+            self.limit_rules,
+            has_deployments=config is not None,
+            known_models=[*settings.known_models(), *(config.models() if config else ())],
+        )
         self._credentials = Credentials(
             known,
             allowed_endpoints=settings.allowed_endpoints,

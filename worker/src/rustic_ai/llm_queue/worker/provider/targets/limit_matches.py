@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import litellm
@@ -14,9 +15,20 @@ from rustic_ai.llm_queue.tasks.settings import SettingsError
 from ..litellm_api import seam
 from .config_document import VARIABLE
 
+logger = logging.getLogger(__name__)
 
-def check_matches(rules: Sequence[LimitRule], *, has_deployments: bool) -> None:
-    """Raises `SettingsError` naming the limit, the field and the pattern that can never match."""
+
+def check_matches(
+    rules: Sequence[LimitRule], *, has_deployments: bool, known_models: Iterable[str] = ()
+) -> None:
+    """Raises `SettingsError` naming the limit, the field and the pattern that can never match.
+
+    A pattern of models that fits none known is a line of the log alone: any server may have models that
+    nobody has heard of.
+
+    Args:
+        known_models: names and patterns of models, beside those of LiteLLM's price map.
+    """
     providers = _providers()
     for rule in rules:
         for pattern in rule.match.provider:
@@ -32,6 +44,32 @@ def check_matches(rules: Sequence[LimitRule], *, has_deployments: bool) -> None:
                 f"limits {rule.name!r}: match.deployment {rule.match.deployment[0]!r} can never match: calls "
                 f"have deployments only where {VARIABLE} names a file of them"
             )
+    patterns = [(rule, pattern) for rule in rules for pattern in rule.match.model]
+    if patterns:
+        _warn_of_strangers(patterns, {*_priced_models(), *known_models})
+
+
+def _warn_of_strangers(patterns: Iterable[tuple[LimitRule, str]], known: Collection[str]) -> None:
+    for rule, pattern in patterns:
+        if any(fnmatchcase(name, pattern) for name in known):
+            continue
+        near = difflib.get_close_matches(pattern.lower(), known, n=1)
+        logger.warning(
+            "limits %r: match.model %r fits no model of LiteLLM's price map, its config or the policy: it "
+            "limits nothing unless jobs name such a model%s",
+            rule.name,
+            pattern,
+            f"; did you mean {near[0]!r}?" if near else "",
+        )
+
+
+def _priced_models() -> set[str]:
+    """Each model by its name alone, and as `provider/model`."""
+    names: set[str] = set()
+    for name, entry in litellm.model_cost.items():
+        provider = str(entry.get("litellm_provider", ""))
+        names |= {name, f"{provider}/{name.removeprefix(f'{provider}/')}"}
+    return names
 
 
 def _providers() -> list[str]:

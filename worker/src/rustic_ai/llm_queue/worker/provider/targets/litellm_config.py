@@ -55,6 +55,11 @@ class LiteLLMConfig:
             behind[alias] = behind.get(name, frozenset())
         return behind
 
+    def models(self) -> set[str]:
+        """The models a request may name, and those that stand behind them."""
+        behind = {str(entry["litellm_params"]["model"]) for entry in self.model_list}
+        return {*self.providers(), *behind}
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """The keys it holds."""

@@ -79,6 +79,9 @@ class Exchange:
         """Keep what an answer's headers report of the provider's limits."""
         found = {name.lower(): value for name, value in headers.items() if "ratelimit-" in name.lower()}
         self.limit_headers = dict(list(found.items())[:_MOST_HEADERS])
+        if found and (date := headers.get("date")):
+            # What the moments among them are to be held against.
+            self.limit_headers = {**self.limit_headers, "date": date}
 
 
 _latest: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
