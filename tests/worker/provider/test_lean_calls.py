@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import litellm
@@ -11,8 +12,8 @@ import pytest
 
 from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.worker.provider import provider as worker_provider
+from rustic_ai.llm_queue.worker.provider.litellm_api import azure_call, handler_call
 from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path as lean_calls
-from rustic_ai.llm_queue.worker.provider.litellm_api import handler_call
 from rustic_ai.llm_queue.worker.provider.targets.credentials import Target
 from support.providers.provider import Step, ToolCall
 from support.providers.provider_plan import Fault
@@ -88,6 +89,17 @@ FAILURES: dict[str, Step] = {
     "limited": Step(status=429, retry_after_s=0.01, times=None),
     "too long": Step(status=400, code="context_length_exceeded"),
     "filtered": Step(status=400, code="content_filter"),
+    "not JSON": Step(status=502, raw="<html>bad gateway</html>", times=None),
+}
+#: In words of OpenAI's SDK, which LiteLLM calls Azure by.
+AZURES_FAILURES: dict[str, Step] = {
+    "no room for a word": Step(
+        status=400,
+        message="Could not finish the message because max_tokens or model output limit was reached.",
+        times=None,
+    ),
+    "no answer": Step(raw="<html>welcome</html>", headers={"content-type": "text/html"}, times=None),
+    "a list": Step(raw="[1]", times=None),
 }
 #: Of these LiteLLM's clients speak in words of their own.
 BREAKS: tuple[Fault, ...] = ("refuse", "abort", "cut", "reset", "bad_json")
@@ -125,7 +137,9 @@ def asked_model(request: pytest.FixtureRequest) -> str:
 def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ask the same twice, the short way and LiteLLM's own; the requests and the ends of both."""
 
-    async def ask(model: str = asked_model, step: Step | None = None, on: Bench = bench, **how: Any) -> Any:
+    async def ask(
+        model: str = asked_model, step: Step | None = None, on: Bench = bench, sdk: bool = False, **how: Any
+    ) -> Any:
         pictured = IMAGE in [part for message in how.get("messages", ()) for part in _parts(message)]
         expected = "whole" if pictured and model.startswith(BY_HANDLERS) else None
         ends = []
@@ -142,8 +156,9 @@ def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -
                 end = _told(error)
             requests = bench.stub.requests()[before:]
             assert set(taken) == {expected or way}
-            if model.startswith("openai/"):
-                assert all(_by_the_sdk(request) == (way == "whole") for request in requests)
+            if model.startswith(("openai/", "azure/gpt")):
+                by_the_sdk = sdk or "whole" in (expected, way)
+                assert all(_by_the_sdk(request) == by_the_sdk for request in requests)
             ends.append(([_asked(request) for request in requests], _compared(end)))
         return ends
 
@@ -229,6 +244,13 @@ async def test_a_failure_has_the_name_it_has_by_litellms_own_way(both_ways: Any,
     assert lean == whole
 
 
+@pytest.mark.parametrize("asked_model", [ASKED["azure"]], indirect=True)
+@pytest.mark.parametrize("name", AZURES_FAILURES)
+async def test_azures_failure_is_the_one_that_the_sdk_makes_of_it(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=AZURES_FAILURES[name])
+    assert lean == whole
+
+
 @pytest.mark.parametrize("fault", BREAKS)
 async def test_a_broken_answer_is_one_by_litellms_own_way(both_ways: Any, fault: Fault) -> None:
     ends = await both_ways(step=Step(fault=fault, text="secret words", times=None))
@@ -303,6 +325,22 @@ def test_a_model_that_litellm_asks_elsewhere_is_left_to_it(
     messages = [{"role": "user", "content": "ask"}]
     arguments = {"model": model, "messages": messages, **({"tools": tools} if tools else {})}
     assert not lean_calls.fits(Target(model, "openai", {}), arguments, {})
+
+
+async def test_an_azure_address_of_another_form_is_left_to_the_sdk(both_ways: Any, bench: Bench) -> None:
+    base = f"{bench.stub.base_url('azure')}/openai/deployments/gpt-4o"
+    ends = await both_ways("azure/gpt-4o", sdk=True, endpoint=Endpoint(api_key="sk-1", base_url=base))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("name", ["AZURE_OPENAI_AD_TOKEN", "OPENAI_ORG_ID", "OPENAI_CUSTOM_HEADERS"])
+def test_what_only_the_sdk_reads_leaves_azures_calls_to_it(name: str) -> None:
+    context = SimpleNamespace(
+        api_base="https://a.example", api_version=None, model="gpt-4o", headers={}, provider_config=None
+    )
+    url = azure_call.azure_url(context, {"AZURE_API_VERSION": "2024-10-21"})
+    assert url == "https://a.example/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
+    assert azure_call.azure_url(context, {name: "set"}) is None
 
 
 async def test_an_organization_of_the_call_is_sent(bench: Bench) -> None:

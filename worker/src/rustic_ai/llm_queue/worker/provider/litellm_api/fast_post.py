@@ -30,17 +30,29 @@ async def lean_post(
     Bypasses httpx's redirects, cookies and logins: no provider call may use them. Raises the errors of
     `config`, the provider's own in LiteLLM.
     """
+    try:
+        return await post(url, headers, body, timeout_s=timeout_s, provider=provider)
+    except Exception as error:
+        raise seam.provider_error(
+            e=await _described(error, provider.value), provider_config=config
+        ) from error
+
+
+async def post(
+    url: str,
+    headers: Mapping[str, str],
+    body: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    provider: litellm.LlmProviders,
+) -> httpx.Response:
+    """The same. Raises httpx's errors, `HTTPStatusError` among them, and those of the worker's rules."""
     handler = seam.get_async_httpx_client(provider, params={"ssl_verify": None})
     client: Any = handler.client
     request = client.build_request(
         "POST", _url(url), content=json.dumps(body), headers=headers, timeout=timeout_s
     )
-    try:
-        return await _answer(seam.transport_for_url(client, request.url), request)
-    except Exception as error:
-        raise seam.provider_error(
-            e=await _described(error, provider.value), provider_config=config
-        ) from error
+    return await _answer(seam.transport_for_url(client, request.url), request)
 
 
 async def _answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:

@@ -12,6 +12,7 @@ from litellm import LlmProviders
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
 from . import seam
+from .azure_call import azure_answer, azure_url
 from .fast_path import OUR_ARGUMENTS, PLAIN_PARAMETERS, asked_parameters, checked_parameters, name_there
 
 #: The providers whose handlers need nothing but what `handler_completion` gives them.
@@ -58,12 +59,16 @@ def handler_fits(
 async def handler_completion(provider: str, arguments: Mapping[str, Any]) -> object:
     """One whole answer of a provider that does not speak OpenAI's form, or not at OpenAI's address.
 
-    The translation, the HTTP client, its repetitions and the exceptions are those of LiteLLM's handler.
+    The translation, the HTTP client, its repetitions and the exceptions are those of LiteLLM's handler;
+    Azure's goes by way of OpenAI's SDK, which most calls go past.
     `litellm.acompletion` hands it the same from a thread, with a log of the call that only callbacks read.
     Holds for the pinned release of LiteLLM, and only for arguments that `handler_fits`.
     """
     try:
-        return await seam.HANDLERS[provider](_context(provider, arguments))
+        context = _context(provider, arguments)
+        if provider == "azure" and (url := azure_url(context)) is not None:
+            return await azure_answer(url, context)
+        return await seam.HANDLERS[provider](context)
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider=provider) from error
 

@@ -139,6 +139,17 @@ HANDLERS: Mapping[str, Callable[[Any], Any]] = {
     "azure": _value("litellm.main:_complete_azure"),
     "gemini": _value("litellm.main:_complete_vertex_ai_beta"),
 }
+#: What OpenAI's SDK, and LiteLLM's handler of Azure around it, make of a failure.
+AzureOpenAIError: Callable[..., Exception] = _value("litellm.llms.azure.common_utils:AzureOpenAIError")
+openai_status_error: Callable[[Any, Any], Exception] = _value(
+    "openai:AsyncOpenAI._make_status_error_from_response"
+)
+is_output_token_limit_error: Callable[[Any], bool] = _value(
+    "litellm.llms.openai.common_utils:is_output_token_limit_error"
+)
+build_output_token_limit_response: Callable[..., Any] = _value(
+    "litellm.llms.openai.common_utils:build_output_token_limit_response"
+)
 #: Of httpx's client: the transport below its redirects, cookies and logins.
 transport_for_url: Callable[..., Any] = _value("httpx:AsyncClient._transport_for_url")
 
@@ -147,6 +158,9 @@ ModelResponse: Any = _value("litellm.types.utils:ModelResponse")
 ModelResponseStream: Any = _value("litellm.types.utils:ModelResponseStream")
 GenericStreamingChunk: Any = _value("litellm.types.utils:GenericStreamingChunk")
 Usage: Any = _value("litellm.types.utils:Usage")
+convert_to_model_response_object: Callable[..., Any] = _value(
+    "litellm.litellm_core_utils.llm_response_utils.convert_dict_to_response:convert_to_model_response_object"
+)
 map_finish_reason: Callable[[str], Any] = _value("litellm.litellm_core_utils.core_helpers:map_finish_reason")
 #: A stream, whose `completion_stream` is the provider's own.
 CustomStreamWrapper: Any = _names.instances_have(
