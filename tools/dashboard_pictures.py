@@ -39,7 +39,10 @@ ROWS = {
     "dashboard-jobs.png": ("At a glance", "Jobs"),
     "dashboard-providers.png": ("Providers",),
     "dashboard-workers.png": ("Workers", "Trouble"),
-    "dashboard-sharing.png": ("Limits", "Fair share", "Answers reused", "Embeddings", "Budgets"),
+    "dashboard-sharing.png": (
+        *("Limits", "Fair share", "Organisations"),
+        *("Answers reused", "Embeddings", "Budgets"),
+    ),
 }
 CAPTION = (
     "Drawn by tools/dashboard_pictures.py, not by Grafana: the panels of docker/grafana/dashboard.json, "

@@ -62,6 +62,7 @@ def test_top_shows_queue_worker_and_models(
     provider.wait_for_requests(1, "hold")
     seen = json.loads(llm_queue("top", "--json").out)
     shown = llm_queue("top", "--once").out
+    why = llm_queue("jobs", "--why", running.id).out
     provider.release("hold")
     running.result()
     assert seen["running"] == 1
@@ -73,6 +74,23 @@ def test_top_shows_queue_worker_and_models(
     assert worker.nodename in shown
     assert MODELS[1] in shown
     assert "running 1" in shown
+    orgs = {row["org"]: row for row in seen["orgs"]}
+    assert orgs["acme"]["share"] > 0
+    assert orgs["acme"]["wait_p95_s"] < 10
+    assert sum(row["running"] for row in orgs.values()) == 1
+    assert {"organisation", "acme"} <= set(shown.split())
+    assert {"org": "acme", "guild": "support"}.items() <= seen["guilds"][0].items() | seen["guilds"][
+        1
+    ].items()
+    assert f"worker {worker.nodename} runs it" in why
+    reason = json.loads(llm_queue("jobs", "--why", running.id, "--json").out)
+    assert (reason["id"], reason["place"]) == (running.id, "ended")
+
+
+def test_why_a_job_waits_where_nobody_knows_it(llm_queue: LlmQueue) -> None:
+    unknown = "00000000-0000-4000-8000-000000000000"
+    ran = llm_queue("jobs", "--why", unknown)
+    assert (ran.exit_code, f"job {unknown}: its record is gone" in ran.err) == (1, True)
 
 
 @pytest.mark.usefixtures("worker")

@@ -94,6 +94,8 @@ FAIR_SHARE = f"{KEY_PREFIX}fair_share"
 
 COSTS_PREFIX = f"{KEY_PREFIX}costs:"
 MINUTE_PREFIX = f"{KEY_PREFIX}minute:"
+#: Tokens and waits of each guild in one minute: a hash.
+FLOW_MINUTE_PREFIX = f"{KEY_PREFIX}minute_of_guilds:"
 JOB_PREFIX = f"{KEY_PREFIX}job:"
 STREAM_PREFIX = f"{KEY_PREFIX}stream:"
 FRAMES_PREFIX = f"{KEY_PREFIX}frames:"
@@ -150,6 +152,30 @@ def costs_key(day: int, org: str | None = None) -> str:
 def minute_key(minute: int) -> str:
     """What went through in a minute, counted since 1970, by model."""
     return f"{MINUTE_PREFIX}{minute}"
+
+
+def flow_minute_key(minute: int) -> str:
+    """Tokens and waits of each guild in one minute, counted from 1970."""
+    return f"{FLOW_MINUTE_PREFIX}{minute}"
+
+
+def flow_names(org: str, guild: str) -> tuple[str, str]:
+    """An organisation's flow, and its guild's, as turns know them: hashed, for names may be of any form."""
+
+    def name(text: str) -> str:
+        return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:16]
+
+    return name(org), name(f"{org}/{guild}")
+
+
+def flows_key(queue: str, priority: int, org_flow: str | None = None) -> str:
+    """The organisations that have a backlog, or the guilds of one, to their tags."""
+    return f"{FLOWS_PREFIX}{queue}:{priority}" + (f":{org_flow}" if org_flow else "")
+
+
+def backlog_key(queue: str, priority: int, guild_flow: str) -> str:
+    """A guild's jobs that wait for their turn, to the time (ms) each was submitted."""
+    return f"{BACKLOG_PREFIX}{queue}:{priority}:{guild_flow}"
 
 
 def stream_log_key(job_id: str) -> str:

@@ -13,6 +13,7 @@ from rustic_ai.llm_queue.tasks.ledger.books import Books, MinuteRow
 from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
+from rustic_ai.llm_queue.tasks.ledger.shares import ShareRow, Shares, by_org
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
 _MOST_LOOKED_UP = 2_000
@@ -65,6 +66,9 @@ class Overview:
     budgets: tuple[BudgetRow, ...] = ()
     #: That jobs wait for or that are closed, those with the most waiting jobs first.
     limits: tuple[LimitRow, ...] = ()
+    #: By organisation, whose guild is then empty, and by guild; those with the most waiting jobs first.
+    orgs: tuple[ShareRow, ...] = ()
+    guilds: tuple[ShareRow, ...] = ()
 
 
 async def look_at_queue(redis: Redis, queue: str) -> Overview:
@@ -83,6 +87,7 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
     )
     limits = [row for row in await LimitView(redis).rows() if row.waiting or row.is_closed]
     budgets = [row for row in await BudgetView(redis).rows() if not row.is_over]
+    guilds = await Shares(redis).rows(queue)
     return Overview(
         queues,
         await _models(redis, held),
@@ -91,6 +96,8 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
         quarantined,
         tuple(sorted(budgets, key=lambda row: (-row.used, row.name, row.bucket))),
         tuple(limits),
+        tuple(by_org(guilds)),
+        tuple(guilds),
     )
 
 

@@ -15,6 +15,7 @@ from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from .budget_metrics import BudgetMetrics
 from .limit_metrics import LimitMetrics
+from .share_metrics import ShareMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class QueueMetrics:
         self._dead = Gauge("llm_queue_dead_jobs", "Failed jobs that can be replayed.", registry=registry)
         self._limits = LimitMetrics(redis, limits, registry=registry)
         self._budgets = BudgetMetrics(redis, registry=registry)
+        self._shares = ShareMetrics(redis, queue, registry=registry)
         self._up = Gauge("llm_queue_redis_up", "1 while Redis answers, else 0.", registry=registry)
 
     async def run(self) -> None:
@@ -82,3 +84,4 @@ class QueueMetrics:
         self._oldest_s.labels(self._queue).set(max(waits_s, default=0.0))
         await self._limits.look()
         await self._budgets.look()
+        await self._shares.look()

@@ -1,5 +1,8 @@
 -- The books of a day: per organisation a hash of sums by guild, agent and model. Tenants choose these
 -- names, so their number is bounded: rows beyond it are booked under "other", and the sums stay exact.
+-- Lua allows a chunk 200 local names at once: all but these two are the block's own.
+local book, book_flow
+do
 local DAY_MS, MOST_ROWS, MOST_ROWS_OF_ONE, MOST_ORGS = 86400000, 20000, 10000, 500
 local OTHER, OTHER_ROW = 'other', '["other","other","other"]'
 -- The throughput of each minute, by model, for dashboards: kept for a quarter of an hour.
@@ -32,10 +35,30 @@ local function book_minute(minute, model, pico_usd, tokens)
   redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
 end
 
+-- Of each guild and minute: the tokens of the jobs that ended, and how long they had waited for a worker, as a
+-- histogram whose buckets grow by a fifth (`wait_bucket`). Waits for limits are not among them.
+local MOST_GUILDS_A_MINUTE = 1000
+local function wait_bucket(ms) return ms < 1 and 0 or math.floor(math.log(ms) / math.log(2) * 4) + 1 end
+
+function book_flow(now, id, org, guild, tokens)
+  local key = FLOW_MINUTE_PREFIX .. math.floor(now / 60000)
+  local created, started, limited = fields(id, 'created_ms', 'started_ms', 'limited_ms')
+  local flow = cjson.encode({org, guild})
+  if redis.call('HEXISTS', key, 'tokens ' .. flow) == 0 and redis.call('HLEN', key) >= 4 * MOST_GUILDS_A_MINUTE then
+    flow = '["other","other"]'
+  end
+  redis.call('HINCRBY', key, 'tokens ' .. flow, tokens)
+  if started then
+    local waited_ms = math.max(number(started, 0) - number(created, 0) - number(limited, 0), 0)
+    redis.call('HINCRBY', key, 'wait:' .. wait_bucket(waited_ms) .. ' ' .. flow, 1)
+  end
+  redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
+end
+
 -- pico_usd: '' where the model has no price; kind: '' for a completion, with ' own' behind it where the job named
 -- its endpoint itself; cached: 1 for a job that made no call of
 -- its own, else 0; saved_pico_usd: what others had paid for all or a part of it
-local function book(
+function book(
     now, org, guild, agent, model, pico_usd, prompt_tokens, completion_tokens, ttl_ms, kind, cached, saved_pico_usd)
   local day = math.floor(now / DAY_MS)
   local index = COSTS_PREFIX .. day
@@ -53,4 +76,5 @@ local function book(
   -- What a tenant's own server claims is no throughput of ours.
   if string.sub(kind, -4) == ' own' then return end
   book_minute(math.floor(now / 60000), model, pico_usd, prompt_tokens + completion_tokens)
+end
 end

@@ -44,7 +44,10 @@ local function finish(keys, args)
   pcall(correct_charge, id, queue or '', input, output)
   pcall(take_turns, queue, priority, now, false)
   -- Books that cannot be written do not keep a job from ending.
-  if args[11] then pcall(book, now, unpack(args, 11)) end
+  if args[11] then
+    pcall(book, now, unpack(args, 11))
+    pcall(book_flow, now, id, args[11], args[12], number(input, 0) + number(output, 0))
+  end
   return 'done'
 end
 register('finish', finish)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger.view import JobIndex, ListedJob
+from rustic_ai.llm_queue.tasks.ledger.wait_reason import WaitReason, WaitReasons
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
-from ..job_table import job_json, job_list
-from ..output import json_option, notes, out, print_json
+from ..job_id import JOB_ID
+from ..job_table import job_json, job_list, moment
+from ..output import cell, json_option, notes, out, print_json
 from ..redis_session import on_redis
 
 _STATES = click.Choice([JobState.QUEUED.value, JobState.RUNNING.value])
@@ -20,10 +24,16 @@ LIMIT = click.option(
 
 @click.command()
 @click.option("--state", type=_STATES, help="Only those that wait, or only those that run.")
+@click.option(
+    "--why", "job_id", metavar="JOB", type=JOB_ID, help="Why this one waits: where it is, and behind what."
+)
 @LIMIT
 @json_option
-def jobs(state: str | None, limit: int, as_json: bool) -> None:
+def jobs(state: str | None, job_id: str | None, limit: int, as_json: bool) -> None:
     """Jobs that wait or run; never what they ask."""
+    if job_id is not None:
+        _explain(job_id, as_json=as_json)
+        return
 
     async def read(redis: Redis, _: QueueSettings) -> list[ListedJob]:
         return await JobIndex(redis).unfinished(limit)
@@ -36,3 +46,18 @@ def jobs(state: str | None, limit: int, as_json: bool) -> None:
         out.print(job_list(shown, f"{len(shown)} jobs that have not ended"))
         if len(found) == limit:
             notes.print(f"there may be more: only {limit} were looked at, see --limit")
+
+
+def _explain(job_id: str, *, as_json: bool) -> None:
+    async def read(redis: Redis, _: QueueSettings) -> tuple[ListedJob, WaitReason | None]:
+        listed = await JobIndex(redis).job(job_id)
+        return listed, await WaitReasons(redis).of(listed.record) if listed.record else None
+
+    listed, reason = on_redis(read, QueueSettings())
+    if reason is None:
+        raise click.ClickException(f"job {job_id}: {listed.violation}")
+    if as_json:
+        print_json({"id": job_id, **asdict(reason)})
+        return
+    until = "" if reason.until is None else f"; until {moment(round(reason.until * 1000))}"
+    out.print(cell(f"{reason.explanation}{until}"))

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow
+from rustic_ai.llm_queue.tasks.ledger.shares import ShareRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app
@@ -27,7 +28,7 @@ from ..redis_trouble import redis_trouble
 from .limits import closed_for
 
 _MOST_MODELS = 15
-_MOST_LIMITS, _MOST_BUDGETS = 10, 10
+_MOST_LIMITS, _MOST_BUDGETS, _MOST_SHARES = 10, 10, 10
 #: How long workers have to answer.
 _ANSWER_S = 1.0
 
@@ -99,6 +100,10 @@ def _screen(look: _Look) -> Group:
         f"   {usd:.4f} USD/min",
     )
     parts: list[RenderableType] = [_queues(view.queues), _workers(look.workers), _models(view.models)]
+    if view.orgs:
+        parts.append(_shares("organisation", view.orgs))
+    if len(view.guilds) > len(view.orgs):
+        parts.append(_shares("guild", view.guilds))
     if view.limits:
         parts.append(_limits(view.limits))
     if view.budgets:
@@ -141,6 +146,17 @@ def _models(rows: tuple[ModelRow, ...]) -> Table:
         )
     if len(rows) > _MOST_MODELS:
         table.add_row(f"and {len(rows) - _MOST_MODELS} more", *[""] * 4)
+    return table
+
+
+def _shares(of: str, rows: tuple[ShareRow, ...]) -> Table:
+    table = _table(of, "waiting", "running", "share of tokens", "wait p95")
+    for row in rows[:_MOST_SHARES]:
+        name = f"{row.org}/{row.guild}" if row.guild else row.org
+        figures = (f"{row.waiting:,}", f"{row.running:,}", f"{row.share:.0%}", f"{row.wait_p95_s:.2f} s")
+        table.add_row(cell(name), *figures)
+    if len(rows) > _MOST_SHARES:
+        table.add_row(f"and {len(rows) - _MOST_SHARES} more", *[""] * 4)
     return table
 
 
