@@ -25,6 +25,8 @@ _TESTS = Path(__file__).parents[1]
 _POLL_S = 0.02
 #: Importing LiteLLM takes 7-10 s of CPU, on a machine that may be busy.
 _READY_S = 90
+#: In a worker's environment: by how many seconds its clock is ahead, or behind.
+CLOCK_OFF_S = "TESTS_CLOCK_OFF_S"
 
 
 class Nursery:
@@ -156,6 +158,7 @@ def _become(order: dict[str, Any]) -> None:
     os.dup2(log, 2)
     os.environ.clear()
     os.environ.update(order["env"])
+    _move_clock(float(os.environ.pop(CLOCK_OFF_S, "0")))
     signal.set_wakeup_fd(-1)
     module, *arguments = order["fork"][1:]
     sys.argv = [module, *arguments]
@@ -163,6 +166,15 @@ def _become(order: dict[str, Any]) -> None:
 
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit(0)
+
+
+def _move_clock(seconds: float) -> None:
+    """Have this process' own code see another time of day, as on a machine whose clock is off."""
+    if not seconds:
+        return
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + round(seconds * 1e9)
 
 
 def _warm_up() -> None:

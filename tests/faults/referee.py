@@ -1,8 +1,9 @@
 """Several workers, one limit, and a provider that referees: `python -m faults.referee --minutes 5`.
 
 The backlog is always ten times what a minute admits. Every so often a worker is killed and another started,
-and Redis stands still for some seconds. At the end the provider's own times are held against the limit:
-no minute may have seen more requests, and of what the limit admits nearly all has to be used.
+and Redis stands still for some seconds; the clocks of some workers are off. At the end the provider's own
+times are held against the limit: no minute may have seen more requests, and of what the limit admits nearly
+all has to be used.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ def over_admissions(times: Sequence[float], rpm: int) -> int:
 
 
 def run(
-    scene: Scene, *, minutes: float, rpm: int, kill_every_s: float, seed: int
+    scene: Scene, *, minutes: float, rpm: int, kill_every_s: float, seed: int, clock_off_s: float
 ) -> tuple[list[float], float]:
     """The times of the provider's requests, and the seconds from the first to the last."""
     chance = random.Random(seed)
     rules = {"LIMITS": json.dumps([{"name": "referee", "rpm": rpm}])}
-    workers = [scene.start_worker(rules) for _ in range(4)]
+    workers = [scene.start_worker(rules) for _ in range(3)]
+    workers.append(scene.start_worker(rules, clock_off_s=clock_off_s))
     scene.provider.plan("*", Step(delay_s=0.2, times=None))
     needed = round(rpm * minutes)
     scene.callers.ask(
@@ -50,7 +52,8 @@ def run(
             killed = time.monotonic()
             worker = workers.pop(chance.randrange(len(workers)))
             scene.kill(worker)
-            workers.append(scene.start_worker(rules, wait=False))
+            # Sooner or later the one whose clock is off is among those that die.
+            workers.append(scene.start_worker(rules, wait=False, clock_off_s=clock_off_s))
         if not frozen and passed_s > minutes * MINUTE_S / 2:
             frozen = True
             scene.server.freeze()
@@ -68,6 +71,9 @@ def main() -> int:
     parser.add_argument("--rpm", type=int, default=1_200)
     parser.add_argument("--kill-every", type=float, default=15.0, metavar="S")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--clock-off", type=float, default=60.0, metavar="S", help="of one worker, later of more"
+    )
     given = parser.parse_args()
     with (
         ValkeyServer(append_only=True) as server,
@@ -79,7 +85,12 @@ def main() -> int:
         scene = Scene(server, provider, nursery, callers, url=server.url)
         try:
             times, span_s = run(
-                scene, minutes=given.minutes, rpm=given.rpm, kill_every_s=given.kill_every, seed=given.seed
+                scene,
+                minutes=given.minutes,
+                rpm=given.rpm,
+                kill_every_s=given.kill_every,
+                seed=given.seed,
+                clock_off_s=given.clock_off,
             )
         finally:
             for worker in scene.workers:

@@ -11,7 +11,7 @@ import redis
 
 from faults.callers import Callers
 from faults.history import History, Hit, JobEnd, WorkerFault
-from faults.nursery import Nursery, NurseryWorker
+from faults.nursery import CLOCK_OFF_S, Nursery, NurseryWorker
 from rustic_ai.llm_queue.tasks.job import PRIORITIES
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
@@ -56,9 +56,13 @@ class Scene:
         url: str | None = None,
         wait: bool = True,
         quick: bool = True,
+        clock_off_s: float = 0.0,
         **more: str,
     ) -> NurseryWorker:
-        """Start one more worker; settings are without their prefix, such as ``DRAIN="1s"``."""
+        """Start one more worker; settings are without their prefix, such as ``DRAIN="1s"``.
+
+        Its clock is `clock_off_s` ahead of this machine's, or behind it.
+        """
         settings = {f"LLM_QUEUE_{name}": value for name, value in {**(env or {}), **more}.items()}
         worker = NurseryWorker(
             self.nursery,
@@ -66,6 +70,7 @@ class Scene:
                 "LLM_QUEUE_REDIS_URL": url or self.url,
                 **(QUICK if quick else {}),
                 **self.provider.env(),
+                **({CLOCK_OFF_S: str(clock_off_s)} if clock_off_s else {}),
                 **settings,
             },
             args=_PLAIN_WORKER,

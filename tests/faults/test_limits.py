@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from faults.checker import assert_promises
+from faults.limit_show import calls_after_a_refusal, other_models_start_s, waiting
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver import JobHandle, RateLimitError
 from rustic_ai.llm_queue.tasks.ledger import keys
@@ -22,13 +23,6 @@ def limits(*rows: dict[str, Any]) -> dict[str, str]:
 
 
 ONE_AT_ONCE = limits({"name": "openai", "match": {"provider": "openai"}, "max_parallel_requests": 1})
-
-
-def waiting(scene: Scene) -> int:
-    """Jobs that wait for a limit."""
-    with scene.server.client() as client:
-        found = list(client.scan_iter(f"{keys.WAITING_PREFIX}*"))
-        return sum(int(client.zcard(key)) for key in found)
 
 
 def wait_until_waiting(scene: Scene, count: int) -> None:
@@ -66,13 +60,7 @@ def test_several_workers_share_a_limit_and_one_that_dies_takes_no_room_with_it(s
 
 
 def test_jobs_that_wait_take_no_place_in_a_worker(scene: Scene) -> None:
-    scene.provider.plan("*", Step(hold=True), Step(times=None), model="gpt-4o-mini")
-    scene.start_worker(ONE_AT_ONCE, CONCURRENCY="3")
-    held = [scene.callers.llm().submit(ask(f"#held-{number}")) for number in range(40)]
-    scene.until(lambda: waiting(scene) == 39, "all but one to wait")
-    other = scene.callers.llm(model=FALLBACK).completion(ask("#other"))
-    assert other.choices[0].message.content
-    assert other.limited_by is None
+    _, held = other_models_start_s(scene, jobs=40, places=3)
     assert scene.waiting() == 0, "what waits for a limit is no work for more workers"
     scene.provider.release()
     assert all(handle.result(60) for handle in held)
@@ -116,6 +104,32 @@ def test_a_429_closes_the_model_to_all_workers_until_one_call_has_gone_through(s
     answer = first.result(60)
     assert [attempt.status for attempt in answer.attempts] == ["failed", "ok"]
     assert all(handle.result(60) for handle in rest)
+    leave_nothing(scene)
+
+
+def test_once_a_call_is_refused_room_that_comes_is_given_to_nobody(scene: Scene) -> None:
+    calls, jobs = calls_after_a_refusal(scene, jobs=30, workers=2)
+    assert calls == 0
+    assert all(handle.cancel() for handle in jobs)
+    leave_nothing(scene)
+
+
+def test_a_workers_own_clock_is_of_no_matter(scene: Scene) -> None:
+    # All twelve of a minute may go at once; the next one goes 61 s later.
+    rules = limits({"name": "rate", "rpm": 12, "burst": 12})
+    scene.provider.plan("*", Step(hold=True, times=None))
+    for off_s in (-90.0, 0.0, 90.0):
+        # Too few places in two of them for all: each worker makes some of the calls.
+        scene.start_worker(rules, clock_off_s=off_s, CONCURRENCY="5")
+    handles = [scene.callers.llm().submit(ask(f"#q-{number}")) for number in range(30)]
+    wait_until_waiting(scene, 18)
+    scene.until(lambda: len(scene.provider.requests()) >= 12, "those that have room")
+    assert len(scene.provider.requests()) == 12
+    scene.provider.release()
+    answers = [handle.result(60) for handle in handles if not handle.waits_for()]
+    assert len(answers) == 12
+    assert len({answer.worker for answer in answers}) == 3
+    assert all(handle.cancel() for handle in handles if not handle.status().final)
     leave_nothing(scene)
 
 
