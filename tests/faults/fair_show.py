@@ -1,0 +1,236 @@
+"""Fair share through real workers and a provider of this run's own.
+
+    cd tests && python -m faults.fair_show batch   [--jobs 10000] [--guilds 1]
+    cd tests && python -m faults.fair_show weights [--jobs 4000]
+    cd tests && python -m faults.fair_show tokens  [--jobs 10000]
+    cd tests && python -m faults.fair_show alone   [--jobs 2000] [--rounds 4]
+    cd tests && python -m faults.fair_show ageing  [--seconds 40]
+
+`batch`: how long another organisation's single calls wait for a worker while a batch, split over so many
+guilds, waits. `weights`: two organisations of weights 4 and 1, whose jobs four submitters send in unequal
+parts. `tokens`: Jain's index of the tokens of fifty organisations whose answers have 100 to 100,000 of them.
+`alone`: one tenant's throughput with turns and without, alternating. `ageing`: the longest wait at priority
+`batch` under a flood of `interactive`. Exits with 1 where a figure misses what docs/fair_share.md promises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from faults.callers import Callers
+from faults.nursery import Nursery
+from faults.scene import Scene
+from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM
+from rustic_ai.llm_queue.resolver.properties import Properties
+from rustic_ai.llm_queue.tasks.owner import Owner
+from support.callers.llm import ask
+from support.providers.provider import ProviderStub, Step
+from support.servers.valkey import ValkeyServer
+
+MODEL = "openai/gpt-4o-mini"
+_AT_ONCE = 64
+_WORKERS, _PLACES, _CALL_S = 2, 25, 0.1
+_TIMEOUT_S = 3_000
+
+
+@contextmanager
+def scene(policy: str, *, workers: int = _WORKERS, places: int = _PLACES) -> Iterator[Scene]:
+    """Workers under a `[fair_share]` of that text."""
+    with (
+        TemporaryDirectory() as folder,
+        ValkeyServer() as server,
+        ProviderStub() as provider,
+        Nursery() as nursery,
+        Callers(server.url) as callers,
+    ):
+        path = Path(folder) / "policy.toml"
+        path.write_text(f"[fair_share]\n{policy}\n")
+        nursery.wait_ready()
+        made = Scene(server, provider, nursery, callers, url=server.url)
+        try:
+            for _ in range(workers):
+                made.start_worker({"POLICY": str(path), "CONCURRENCY": str(places)}, quick=False, wait=False)
+            for worker in made.workers:
+                worker.wait_ready()
+            yield made
+        finally:
+            for worker in made.workers:
+                worker.kill()
+
+
+def llm_of(here: Scene, org: str, guild: str = "g", **properties: object) -> QueueLLM:
+    """An agent of an organisation's guild."""
+    owner = Owner(org=org, guild=guild, agent="a")
+    return QueueLLM(
+        Properties.load({"model": MODEL, "timeout": _TIMEOUT_S, **properties}), here.callers.settings, owner
+    )
+
+
+def submit(llms: Callable[[int], QueueLLM], jobs: int, tag: str) -> list[JobHandle]:
+    """Submit jobs, several at once; `llms` gives the agent of each."""
+
+    async def all_of_them() -> list[JobHandle]:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(number: int) -> JobHandle:
+            async with places:
+                return await llms(number).async_submit(ask(f"#{tag}"))
+
+        return list(await asyncio.gather(*(one(number) for number in range(jobs))))
+
+    return asyncio.run(all_of_them())
+
+
+def batch(jobs: int, guilds: int) -> bool:
+    """Single calls of another organisation beside a batch."""
+    with scene("") as here:
+        here.provider.plan("*", Step(delay_s=_CALL_S, times=None))
+        agents = [llm_of(here, "batch", f"g{number}") for number in range(guilds)]
+        began = time.monotonic()
+        submit(lambda number: agents[number % guilds], jobs, "batch")
+        submitted_s = time.monotonic() - began
+        single, waits_s = llm_of(here, "single"), list[float]()
+        while len(here.provider.requests("batch")) < 0.9 * jobs and len(waits_s) < 300:
+            response = single.completion(ask("#single"))
+            waits_s.append(response.queue_wait_s or 0.0)
+        made = len(here.provider.requests("batch"))
+    waits_s.sort()
+    p99_s = waits_s[int(0.99 * len(waits_s))]
+    # A place of the worker that takes the job is released every so often.
+    release_s = _CALL_S / _PLACES
+    print(
+        f"{jobs} jobs over {guilds} guilds, submitted in {submitted_s:.0f} s; {len(waits_s)} single calls "
+        f"while {made} of the batch were made: waited p50 {median(waits_s):.3f} s, p99 {p99_s:.3f} s, at the most "
+        f"{waits_s[-1]:.3f} s; a place is released every {release_s:.3f} s"
+    )
+    return p99_s <= 0.5 + release_s
+
+
+def weights(jobs: int) -> bool:
+    """Weights 4 and 1, whoever submits how many where."""
+    with scene('weights = {"heavy" = 4}') as here:
+        here.provider.plan("*", Step(delay_s=_CALL_S, times=None))
+        heavy, light = llm_of(here, "heavy"), llm_of(here, "light")
+        # Each of four submitters sends another part of both: the last one hardly any of the heavy.
+        for part in (9, 5, 2, 1):
+            submit(lambda _: heavy, jobs * part // 17, "heavy")
+            submit(lambda _: light, jobs * (10 - part) // 23, "light")
+        done = _made(here)
+        while (now := _made(here))["heavy"] < jobs * 0.9 and now["light"] < jobs * 0.9:
+            time.sleep(0.2)  # the length of the run
+    # Those that ran while the others were still submitted are not among them.
+    ran = {tag: now[tag] - done[tag] for tag in ("heavy", "light")}
+    ratio = ran["heavy"] / ran["light"]
+    print(f"{ran['heavy']} of weight 4, {ran['light']} of weight 1: {ratio:.3f} to 1")
+    return abs(ratio / 4 - 1) <= 0.025
+
+
+def _made(here: Scene) -> Counter[str]:
+    return Counter(one.tag for one in here.provider.requests())
+
+
+def tokens(jobs: int) -> bool:
+    """Jain's index over what fifty organisations got in tokens, while all of them had jobs waiting."""
+    sizes = {f"org{number}": 100 * 10 ** (number % 4) for number in range(50)}
+    with scene("") as here:
+        for org, size in sizes.items():
+            here.provider.plan(
+                org, Step(prompt_tokens=0, completion_tokens=size, delay_s=_CALL_S, times=None)
+            )
+        each = {org: max(jobs // 20 * 100 // size, 20) for org, size in sizes.items()}
+        for org, count in each.items():
+            agent = llm_of(here, org)
+            submit(lambda _, agent=agent: agent, count, org)  # type: ignore[misc]
+        first = _made(here)
+        while True:
+            made = _made(here)
+            if any(made[org] >= 0.9 * count for org, count in each.items()):
+                break
+            time.sleep(0.2)  # the length of the run
+    got = {org: (made[org] - first[org]) * size for org, size in sizes.items()}
+    by_size = {
+        size: [got[org] for org in sizes if sizes[org] == size] for size in sorted(set(sizes.values()))
+    }
+    for size, sums in by_size.items():
+        print(f"  answers of {size:,} tokens: {min(sums):,} to {max(sums):,} tokens an organisation")
+    sums = list(got.values())
+    index = sum(sums) ** 2 / (len(sums) * sum(one**2 for one in sums)) if any(sums) else 0.0
+    print(f"Jain's index of {len(sums)} organisations: {index:.3f}, {sum(sums):,} tokens")
+    return index >= 0.98
+
+
+def alone(jobs: int, rounds: int) -> bool:
+    """Throughput of one tenant: turns against a window that takes all."""
+    rates: dict[str, list[float]] = {"64": [], "1000000": []}
+    for number in range(rounds):
+        for window in sorted(rates, reverse=bool(number % 2)):
+            with scene(f"ready_window = {window}", workers=1, places=200) as here:
+                here.provider.plan("*", Step(delay_s=_CALL_S, times=None))
+                agent = llm_of(here, "one")
+                handles = submit(lambda _, agent=agent: agent, jobs, "q")  # type: ignore[misc]
+                done, began = len(here.provider.requests("q")), time.monotonic()
+                for handle in handles:
+                    handle.result(_TIMEOUT_S)
+                rates[window].append((jobs - done) / (time.monotonic() - began))
+    with_turns, without = (rates["64"], rates["1000000"])
+    pairs = [one / other for one, other in zip(with_turns, without, strict=True)]
+    print(
+        f"jobs a second with turns {median(with_turns):.0f}, without {median(without):.0f}; "
+        f"pair by pair {median(pairs):.3f} ({min(pairs):.3f} to {max(pairs):.3f})"
+    )
+    return median(pairs) >= 0.98
+
+
+def ageing(seconds: float) -> bool:
+    """The longest wait at the lowest priority under a flood of the highest."""
+    ageing_s = 5.0
+    with scene(f'ageing = "{ageing_s:g}s"', workers=1, places=8) as here:
+        here.provider.plan("*", Step(delay_s=_CALL_S, times=None))
+        flood, patient = (
+            llm_of(here, "flood", priority="interactive"),
+            llm_of(here, "patient", priority="batch"),
+        )
+        waits_s: list[float] = []
+        submit(lambda _: flood, 500, "flood")
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            handle = patient.submit(ask("#patient"))
+            while not here.provider.requests("patient")[len(waits_s) :]:
+                if len(here.provider.requests("flood")) % 100 > 50:
+                    submit(lambda _: flood, 60, "flood")
+                time.sleep(0.05)  # the length of the run
+            waits_s.append(handle.result().queue_wait_s or 0.0)
+    longest = f"{max(waits_s):.1f} s at the most"
+    print(f"{len(waits_s)} jobs at priority batch waited {longest}; ageing {ageing_s:g} s")
+    return max(waits_s) <= 4 * ageing_s
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("show", choices=("batch", "weights", "tokens", "alone", "ageing"))
+    parser.add_argument("--jobs", type=int, default=4_000)
+    parser.add_argument("--guilds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    given = parser.parse_args()
+    shows: dict[str, Callable[[], bool]] = {
+        "batch": lambda: batch(given.jobs, given.guilds),
+        "weights": lambda: weights(given.jobs),
+        "tokens": lambda: tokens(given.jobs),
+        "alone": lambda: alone(given.jobs, given.rounds),
+        "ageing": lambda: ageing(given.seconds),
+    }
+    return 0 if shows[given.show]() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
