@@ -109,8 +109,8 @@ def batch(jobs: int, guilds: int) -> bool:
     release_s = _CALL_S / _PLACES
     print(
         f"{jobs} jobs over {guilds} guilds, submitted in {submitted_s:.0f} s; {len(waits_s)} single calls "
-        f"while {made} of the batch were made: waited p50 {median(waits_s):.3f} s, p99 {p99_s:.3f} s, at the most "
-        f"{waits_s[-1]:.3f} s; a place is released every {release_s:.3f} s"
+        f"while {made} of the batch were made: waited p50 {median(waits_s):.3f} s, p99 {p99_s:.3f} s, "
+        f"at the most {waits_s[-1]:.3f} s; a place is released every {release_s:.3f} s"
     )
     return p99_s <= 0.5 + release_s
 
