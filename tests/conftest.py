@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from support.workers.celery_fixtures import (
     celery_worker_env,
     celery_worker_options,
 )
+from support.workers.nursery import Nursery, NurseryWorker
 from support.workers.worker import WorkerProcess
 
 # As every worker has it: tests may import LiteLLM first, which would look for its price list for 10 s.
@@ -142,14 +144,35 @@ def local_model_server() -> Iterator[LocalModelServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where workers are forked from: their start then costs half a second."""
+    with Nursery() as nursery:
+        nursery.wait_ready()
+        yield nursery
+
+
 @pytest.fixture
-def start_worker(tmp_path: Path) -> Iterator[WorkerFactory]:
-    """A function that starts a `WorkerProcess` with its arguments; all are killed at the end."""
+def start_worker(tmp_path: Path, nursery: Nursery) -> Iterator[WorkerFactory]:
+    """A function that starts a worker out of the nursery, with a `WorkerProcess`' arguments.
+
+    All are killed at the end. `start_fresh_worker` is for tests of the start itself.
+    """
+    yield from _workers(tmp_path, partial(NurseryWorker, nursery))
+
+
+@pytest.fixture
+def start_fresh_worker(tmp_path: Path) -> Iterator[WorkerFactory]:
+    """A function that starts a `WorkerProcess` as an operator does; all are killed at the end."""
+    yield from _workers(tmp_path, WorkerProcess)
+
+
+def _workers(folder: Path, make: Callable[..., WorkerProcess]) -> Iterator[WorkerFactory]:
     started: list[WorkerProcess] = []
 
     def start(*args: Any, wait: bool = True, **kwargs: Any) -> WorkerProcess:
-        kwargs.setdefault("log_path", tmp_path / f"worker-{len(started)}.log")
-        worker = WorkerProcess(*args, **kwargs)
+        kwargs.setdefault("log_path", folder / f"worker-{len(started)}.log")
+        worker = make(*args, **kwargs)
         started.append(worker)
         worker.launch()
         if wait:

@@ -25,7 +25,6 @@ from zoneinfo import TZPATH, reset_tzpath
 from redis.asyncio import Redis
 
 from faults.callers import Callers
-from faults.nursery import Nursery
 from faults.scene import Scene
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from support.callers.llm import ask
@@ -33,6 +32,7 @@ from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
 from support.servers.time_zone import offset_with_midnight_at, write_time_zone
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 _ZONE = "Test/Midnight"
 _HOUR_S = 3_600

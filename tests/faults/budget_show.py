@@ -19,13 +19,13 @@ import time
 from redis.asyncio import Redis
 
 from faults.callers import Callers
-from faults.nursery import Nursery
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver import BudgetExceeded
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from support.callers.llm import ask
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 MODEL = "openai/gpt-4o"
 _TOKENS_OF_A_CENT = 1_000

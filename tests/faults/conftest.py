@@ -5,18 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from faults.callers import Callers
-from faults.nursery import Nursery
 from faults.scene import Scene
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """Where workers are forked from: their start then costs half a second."""
-    with Nursery() as nursery:
-        nursery.wait_ready()
-        yield nursery
+from support.workers.nursery import Nursery
 
 
 @pytest.fixture

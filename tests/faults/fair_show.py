@@ -27,7 +27,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from faults.callers import Callers
-from faults.nursery import Nursery
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM
 from rustic_ai.llm_queue.resolver.properties import Properties
@@ -35,6 +34,7 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from support.callers.llm import ask
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 MODEL = "openai/gpt-4o-mini"
 _AT_ONCE = 64
@@ -135,7 +135,7 @@ def weights(jobs: int) -> bool:
 
 
 def _made(here: Scene) -> Counter[str]:
-    return Counter(one.tag for one in here.provider.requests())
+    return Counter(one.tag for one in here.provider.requests() if one.tag)
 
 
 def tokens(jobs: int) -> bool:

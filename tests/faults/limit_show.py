@@ -16,13 +16,13 @@ import sys
 import time
 
 from faults.callers import MODEL, Callers
-from faults.nursery import Nursery
 from faults.scene import Scene
 from rustic_ai.llm_queue.resolver import JobHandle
 from rustic_ai.llm_queue.tasks.ledger import keys
 from support.callers.llm import ask
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 OTHER_MODEL = "anthropic/claude-sonnet-4-5"
 _WAIT_S = 300.0

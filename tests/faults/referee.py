@@ -16,10 +16,10 @@ import time
 from collections.abc import Sequence
 
 from faults.callers import Callers
-from faults.nursery import Nursery
 from faults.scene import Scene
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 MINUTE_S = 60.0
 LEAST_USED = 0.97

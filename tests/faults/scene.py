@@ -11,7 +11,6 @@ import redis
 
 from faults.callers import Callers
 from faults.history import History, Hit, JobEnd, WorkerFault
-from faults.nursery import CLOCK_OFF_S, Nursery, NurseryWorker
 from rustic_ai.llm_queue.tasks.job import PRIORITIES
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
@@ -20,6 +19,7 @@ from support.processes.scratch import scratch_dir
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import CLOCK_OFF_S, Nursery, NurseryWorker
 
 #: Short enough for tests to be quick, long enough for a busy machine to renew in time.
 QUICK = {

@@ -9,7 +9,6 @@ import pytest
 from faults.callers import Callers
 from faults.checker import assert_promises
 from faults.history import Ending
-from faults.nursery import Nursery
 from faults.scene import Scene
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
@@ -17,6 +16,7 @@ from support.servers.certificate import make_certificate
 from support.servers.proxy import TcpProxy
 from support.servers.sentinel import SentinelCluster
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from faults.checker import assert_promises
-from faults.nursery import NurseryWorker
 from faults.scene import Scene
 from support.providers.provider import Step
+from support.workers.nursery import NurseryWorker
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,6 +9,7 @@ from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
 from support.callers.llm import MakeLLM
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery, NurseryWorker
 from support.workers.worker import WorkerProcess
 
 
@@ -21,7 +22,10 @@ def valkey() -> Iterator[ValkeyServer]:
 
 @pytest.fixture(scope="session")
 def worker(
-    valkey: ValkeyServer, provider_stub_process: ProviderStub, tmp_path_factory: pytest.TempPathFactory
+    valkey: ValkeyServer,
+    provider_stub_process: ProviderStub,
+    tmp_path_factory: pytest.TempPathFactory,
+    nursery: Nursery,
 ) -> Iterator[WorkerProcess]:
     """The session's worker, in which LiteLLM finds all providers at the simulator. Do not kill it."""
     env = {
@@ -30,7 +34,7 @@ def worker(
         "LLM_QUEUE_RETRY_CAP": "500ms",
         **provider_stub_process.env(),
     }
-    process = WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
+    process = NurseryWorker(nursery, env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
     with process:
         yield process
 

@@ -22,6 +22,7 @@ from support.providers.wire.embeddings import derived_vector
 from support.servers.metrics import Scrape
 from support.servers.ports import free_port
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery, NurseryWorker
 from support.workers.worker import WorkerProcess
 
 QUEUE = "embeddings"
@@ -43,10 +44,10 @@ def worker_env(valkey: ValkeyServer, provider_stub_process: ProviderStub) -> dic
 
 @pytest.fixture(scope="module")
 def worker(
-    worker_env: dict[str, str | None], tmp_path_factory: pytest.TempPathFactory
+    worker_env: dict[str, str | None], tmp_path_factory: pytest.TempPathFactory, nursery: Nursery
 ) -> Iterator[WorkerProcess]:
     log_path: Path = tmp_path_factory.mktemp("worker") / "worker.log"
-    with WorkerProcess(worker_env, log_path=log_path) as process:
+    with NurseryWorker(nursery, worker_env, log_path=log_path) as process:
         yield process
 
 

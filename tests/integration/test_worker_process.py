@@ -44,11 +44,11 @@ def env(valkey: ValkeyServer, provider: ProviderStub) -> dict[str, str]:
 
 @pytest.mark.timeout(400)
 def test_four_thousand_calls_are_in_flight_in_one_process(
-    start_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
+    start_fresh_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
 ) -> None:
     provider.plan("warm", Step(text="ready"))
     provider.plan("many", Step(text="done", hold=True, times=None))
-    worker = start_worker({**env, "LLM_QUEUE_CONCURRENCY": "4000"})
+    worker = start_fresh_worker({**env, "LLM_QUEUE_CONCURRENCY": "4000"})
     asker = llm(timeout=600)
     asker.completion(ask("#warm"))
     before = worker.rss_bytes
@@ -75,13 +75,13 @@ def test_four_thousand_calls_are_in_flight_in_one_process(
 
 
 def test_more_calls_are_in_flight_than_files_may_be_open_by_default(
-    start_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
+    start_fresh_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
 ) -> None:
     provider.plan("q", Step(text="done", hold=True, times=None))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
-        start_worker({**env, "LLM_QUEUE_CONCURRENCY": "400"})
+        start_fresh_worker({**env, "LLM_QUEUE_CONCURRENCY": "400"})
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     handles = [llm().submit(ask("#q")) for _ in range(300)]
@@ -91,7 +91,7 @@ def test_more_calls_are_in_flight_than_files_may_be_open_by_default(
 
 
 def test_a_litellm_config_file_names_models(
-    start_worker: StartWorker,
+    start_fresh_worker: StartWorker,
     env: dict[str, str],
     provider: ProviderStub,
     llm: MakeLLM,
@@ -107,7 +107,7 @@ model_list:
       api_base: {provider.base_url("openai")}
       api_key: os.environ/HOUSE_KEY
 """)
-    start_worker({**env, "LLM_QUEUE_LITELLM_CONFIG": str(config), "HOUSE_KEY": "sk-house-key"})
+    start_fresh_worker({**env, "LLM_QUEUE_LITELLM_CONFIG": str(config), "HOUSE_KEY": "sk-house-key"})
     provider.plan("q", Step(text="at home"))
     assert llm(model="house-model").completion(ask("#q")).choices[0].message.content == "at home"
     (sent,) = provider.requests("q")
@@ -116,12 +116,12 @@ model_list:
 
 @pytest.mark.parametrize("text", [None, "model_list: [", "model_list: 7"], ids=["missing", "broken", "wrong"])
 def test_a_litellm_config_file_that_cannot_be_used_stops_the_start(
-    env: dict[str, str], start_worker: StartWorker, tmp_path: Path, text: str | None
+    env: dict[str, str], start_fresh_worker: StartWorker, tmp_path: Path, text: str | None
 ) -> None:
     config = tmp_path / "litellm.yaml"
     if text is not None:
         config.write_text(text)
-    worker = start_worker({**env, "LLM_QUEUE_LITELLM_CONFIG": str(config)}, wait=False)
+    worker = start_fresh_worker({**env, "LLM_QUEUE_LITELLM_CONFIG": str(config)}, wait=False)
     wait_until(lambda: worker.exit_code is not None, 60, "the worker to give up")
     assert worker.exit_code != 0
     assert "LLM_QUEUE_LITELLM_CONFIG" in worker.logs()
@@ -133,7 +133,7 @@ def _break(valkey: ValkeyServer, job_id: str, fields: dict[str, str]) -> None:
 
 
 def test_bad_wake_ups_and_records_do_not_stop_a_worker(
-    start_worker: StartWorker,
+    start_fresh_worker: StartWorker,
     env: dict[str, str],
     provider: ProviderStub,
     llm: MakeLLM,
@@ -160,7 +160,7 @@ def test_bad_wake_ups_and_records_do_not_stop_a_worker(
     app.send_task(TASK_NAME, args=(unknown,), task_id=unknown)
     app.close()
 
-    worker = start_worker(env)
+    worker = start_fresh_worker(env)
     assert asker.completion(ask("still there? #good"))
     assert provider.requests("broken") == [], "nothing unreadable reaches a provider"
     with valkey.client() as client:
@@ -175,10 +175,10 @@ def test_bad_wake_ups_and_records_do_not_stop_a_worker(
 
 
 def test_a_warm_shutdown_finishes_what_runs(
-    start_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
+    start_fresh_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
 ) -> None:
     provider.plan("q", Step(text="finished", hold=True))
-    worker = start_worker(env)
+    worker = start_fresh_worker(env)
     handle = llm().submit(ask("#q"))
     provider.wait_for_requests(1, "q")
     worker.send_signal(signal.SIGTERM)
@@ -190,17 +190,17 @@ def test_a_warm_shutdown_finishes_what_runs(
 
 
 def test_the_friendly_command_runs_a_worker(
-    start_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
+    start_fresh_worker: StartWorker, env: dict[str, str], provider: ProviderStub, llm: MakeLLM
 ) -> None:
     provider.plan("q", Step(text="hello"))
     command = ["-m", "rustic_ai.llm_queue.worker.cli", "worker", "--concurrency", "7"]
-    worker = start_worker(env, command=command)
+    worker = start_fresh_worker(env, command=command)
     assert llm().completion(ask("#q")).choices[0].message.content == "hello"
     assert "concurrency: 7" in worker.logs()
 
 
 def test_keys_of_the_resolver_beat_those_of_the_worker_and_travel_sealed(
-    start_worker: StartWorker,
+    start_fresh_worker: StartWorker,
     env: dict[str, str],
     provider: ProviderStub,
     redis_url: str,
@@ -210,7 +210,7 @@ def test_keys_of_the_resolver_beat_those_of_the_worker_and_travel_sealed(
     key = "k1:" + "A" * 43 + "="
     monkeypatch.setenv("LLM_QUEUE_SEALING_KEYS", key)
     monkeypatch.setenv("LLM_QUEUE_REDIS_URL", valkey.url)
-    start_worker({**env, "LLM_QUEUE_SEALING_KEYS": key})
+    start_fresh_worker({**env, "LLM_QUEUE_SEALING_KEYS": key})
     provider.plan("q", Step(text="sealed"))
     llm: QueueLLM = QueueLLMResolver(model="openai/gpt-4o-mini", api_key="sk-tenant-key").resolve(
         "o", "g", "a"

@@ -173,11 +173,14 @@ def test_a_json_log_is_json_from_the_first_line_to_the_last(valkey: ValkeyServer
 
 
 def test_its_connections_follow_its_own_concurrency_also_when_that_is_raised(
-    start_worker: Callable[..., WorkerProcess], valkey: ValkeyServer, provider: ProviderStub, llm: MakeLLM
+    start_fresh_worker: Callable[..., WorkerProcess],
+    valkey: ValkeyServer,
+    provider: ProviderStub,
+    llm: MakeLLM,
 ) -> None:
     """With a limit of LiteLLM's made from the setting, the last of 90 calls would wait for a connection."""
     env = {"LLM_QUEUE_REDIS_URL": valkey.url, "LLM_QUEUE_CONCURRENCY": "1", **provider.env()}
-    start_worker(env, args=["-c", "5"])
+    start_fresh_worker(env, args=["-c", "5"])
     with make_celery_app(QueueSettings(redis_url=valkey.url)) as app:
         assert app.control.pool_grow(85, reply=True, timeout=60, limit=1)
     provider.plan("q", Step(hold=True, times=None))

@@ -12,6 +12,7 @@ from support.providers.provider import ProviderStub
 from support.servers.collector import Collector
 from support.servers.ports import free_port
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery, NurseryWorker
 from support.workers.worker import WorkerProcess
 
 
@@ -42,6 +43,7 @@ def worker(
     collector: Collector,
     provider_stub_process: ProviderStub,
     tmp_path_factory: pytest.TempPathFactory,
+    nursery: Nursery,
 ) -> Iterator[WorkerProcess]:
     """The worker of these tests. Do not kill it."""
     env = {
@@ -54,7 +56,7 @@ def worker(
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         **provider_stub_process.env(),
     }
-    process = WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
+    process = NurseryWorker(nursery, env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
     with process:
         yield process
 

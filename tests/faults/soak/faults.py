@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from faults.checker import OF_DEAD_CALLERS
-from faults.nursery import NurseryWorker
 from faults.scene import Scene
 from support.callers.malformed import malformed_messages
 from support.callers.waiting_process import waiting_process
 from support.providers.provider import Step
 from support.servers.proxy import TcpProxy
+from support.workers.nursery import NurseryWorker
 
 WORKERS = 3
 _LEASE_S = 6.0

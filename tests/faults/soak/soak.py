@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from faults.callers import Callers
 from faults.checker import Verdict, check
 from faults.history import Ending, History, WorkerFault
-from faults.nursery import Nursery
 from faults.scene import Scene
 from faults.soak.faults import RedisFaults, WorkerFaults
 from faults.soak.odd_answers import hostile_error, odd_answer
 from support.providers.provider import ProviderStub, Step
 from support.servers.proxy import TcpProxy
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery
 
 #: After this long the queue is left to come to rest, and the round is judged.
 ROUND_S = 45.0

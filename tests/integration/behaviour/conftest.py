@@ -8,6 +8,7 @@ from rustic_ai.llm_queue.resolver.testing.process_queue import close_memory_queu
 from support.callers.behaviour import Backend, MemoryBackend, RedisBackend
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery, NurseryWorker
 from support.workers.worker import WorkerProcess
 
 QUEUE = "behaviour"
@@ -15,7 +16,10 @@ QUEUE = "behaviour"
 
 @pytest.fixture(scope="session")
 def behaviour_worker(
-    valkey: ValkeyServer, provider_stub_process: ProviderStub, tmp_path_factory: pytest.TempPathFactory
+    valkey: ValkeyServer,
+    provider_stub_process: ProviderStub,
+    tmp_path_factory: pytest.TempPathFactory,
+    nursery: Nursery,
 ) -> Iterator[WorkerProcess]:
     """A worker with limits that a test can reach."""
     env = {
@@ -28,7 +32,7 @@ def behaviour_worker(
         "LLM_QUEUE_STREAM_IDLE": "2s",
         "LLM_QUEUE_STREAM_MAX_BYTES": "50000",
     }
-    with WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log") as process:
+    with NurseryWorker(nursery, env, log_path=tmp_path_factory.mktemp("worker") / "worker.log") as process:
         yield process
 
 

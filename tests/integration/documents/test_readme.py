@@ -62,12 +62,12 @@ def _spec(kind: type[Agent[Any]]) -> AgentSpec[Any]:
 
 @pytest.mark.parametrize("command", WORKER_COMMANDS)
 def test_its_worker_commands_start_a_worker(
-    command: str, start_worker: Callable[..., WorkerProcess], redis_url: str
+    command: str, start_fresh_worker: Callable[..., WorkerProcess], redis_url: str
 ) -> None:
     program, *arguments = shlex.split(command)
     module = {"llm-queue": "rustic_ai.llm_queue.worker.cli", "celery": "celery"}[program]
     env = {"LLM_QUEUE_REDIS_URL": redis_url, "PATH": os.environ["PATH"]}
-    worker = start_worker(env, command=["-m", module, *arguments])
+    worker = start_fresh_worker(env, command=["-m", module, *arguments])
     assert "concurrency: 1000 (pool)" in worker.logs()
     assert "cost map" not in worker.logs(), "LiteLLM fetches its price map"
 

@@ -11,6 +11,7 @@ from rustic_ai.llm_queue.tasks.privacy.seal import make_key
 from support.callers.llm import MakeLLM
 from support.providers.provider import ProviderStub
 from support.servers.valkey import ValkeyServer
+from support.workers.nursery import Nursery, NurseryWorker
 from support.workers.worker import WorkerProcess
 
 #: Far longer than a busy machine keeps 200 streams waiting.
@@ -25,6 +26,7 @@ def stream_worker(
     provider_stub_process: ProviderStub,
     local_model_server: LocalModelServer,
     tmp_path_factory: pytest.TempPathFactory,
+    nursery: Nursery,
 ) -> Iterator[WorkerProcess]:
     """The worker of all tests here. Do not kill it."""
     env = {
@@ -37,7 +39,7 @@ def stream_worker(
         "LLM_QUEUE_STREAM_IDLE": f"{IDLE_S}s",
         "LLM_QUEUE_STREAM_MAX_BYTES": str(MAX_BYTES),
     }
-    process = WorkerProcess(env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
+    process = NurseryWorker(nursery, env, log_path=tmp_path_factory.mktemp("worker") / "worker.log")
     with process:
         yield process
 

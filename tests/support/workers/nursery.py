@@ -21,7 +21,7 @@ from support.processes.reaper import reaper
 from support.processes.scratch import scratch_dir
 from support.workers.worker import WorkerProcess
 
-_TESTS = Path(__file__).parents[1]
+_TESTS = Path(__file__).parents[2]
 _POLL_S = 0.02
 #: Importing LiteLLM takes 7-10 s of CPU, on a machine that may be busy.
 _READY_S = 90
@@ -38,7 +38,7 @@ class Nursery:
         self.log_path = scratch_dir("nursery") / "nursery.log"
         with theirs, self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faults.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "support.workers.nursery", str(theirs.fileno())],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
