@@ -1,6 +1,7 @@
 """Fair share: whose job is next where more wait than run."""
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
@@ -233,6 +234,24 @@ async def test_every_waiting_job_is_in_exactly_one_place(hands: Hands) -> None:
     places = await hands.places()
     assert all(len(where) == 1 for where in places.values()), places
     assert len(places) == 200
+
+
+async def test_nothing_is_reckoned_with_any_more_when_all_have_ended(hands: Hands) -> None:
+    """Answered, cancelled while they waited in the window, or expired."""
+    jobs = [await hands.submit("a", f"g{number % 3}") for number in range(120)]
+    await hands.share()
+    for job in jobs[16:24]:
+        await hands.ledger.cancel(job.id, by="caller", meta="{}")
+    for job in jobs[24:32]:
+        assert await hands.ledger.conclude(job.id, 0, JobState.EXPIRED, "{}")
+    await hands.run()
+    now_ms = await hands.ledger.now_ms()
+    await hands.ledger.reap(renewed_ms=now_ms, within=timedelta(minutes=1), most=500)
+    states = [await hands.redis.hget(keys.job_key(job.id), "state") for job in jobs]
+    assert set(states) == {"answered", "cancelled", "expired"}
+    left = await hands.redis.hkeys("llmq:vtime:llm:0")
+    assert [str(name) for name in left if str(name).startswith("open:")] == []
+    assert [key async for key in hands.redis.scan_iter("llmq:charged:*")] == []
 
 
 async def test_what_agents_may_put_into_arrivals_harms_nobody(hands: Hands) -> None:

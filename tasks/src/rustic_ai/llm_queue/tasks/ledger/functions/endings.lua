@@ -71,6 +71,8 @@ local function conclude(keys, args)
   if current_state == 'queued' then used = false end
   settle(id, state, meta, tonumber(result_ttl_ms), now)
   release(id, used)
+  local queue, begun = fields(id, 'queue', 'attempts_begun')
+  pcall(end_charge, id, queue or '', number(begun, 0) == 0 and 0 or nil)
   if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
   return 'done'
 end
@@ -86,6 +88,7 @@ local function finish_follower(keys, args)
   if not waits_for(id, name) then return 'stale' end
   local now = now_ms()
   settle(id, state, meta, tonumber(result_ttl_ms), now)
+  pcall(end_charge, id, fields(id, 'queue') or '', 0)
   if dead == '1' then bury(id, now, tonumber(result_ttl_ms)) end
   if args[7] then pcall(book, now, unpack(args, 7)) end
   return 'done'

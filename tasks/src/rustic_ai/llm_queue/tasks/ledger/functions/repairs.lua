@@ -41,6 +41,7 @@ local function reap(_, args)
     -- Every user that may cancel can write to this list: a job is reported once, and only if it is true.
     if fields(id, 'state') == 'cancelled' and redis.call('HSETNX', job_key(id), 'told', 1) == 1 then
       release(id, false)
+      pcall(end_charge, id, fields(id, 'queue') or '', 0)
       add('withdrawn', id)
     end
   end

@@ -117,8 +117,26 @@ local function learn_answer(id, vtime, guild, used)
   end
 end
 
+-- A job that was charged does not run any more: its expectation goes, and `used` is charged in its place. Where
+-- nothing is known of what it used, the expectation stands.
+-- returns: where its guild's turns are kept, and the guild's flow; nothing when it was not charged
+local function end_charge(id, queue, used)
+  local charged = redis.call('GET', CHARGED_PREFIX .. id)
+  if not charged then return end
+  redis.call('DEL', CHARGED_PREFIX .. id)
+  local cost, priority, org, guild, org_price, guild_price =
+    string.match(charged, '^(%S+) (%d) (%S+) (%S+) (%S+) (%S+)$')
+  if not cost then return end
+  local vtime = vtime_key(queue, priority)
+  move_open(vtime, org, -cost * org_price)
+  move_open(vtime, guild, -cost * guild_price)
+  if used then move_tags(queue, priority, org, guild, (used - cost) * org_price, (used - cost) * guild_price) end
+  return vtime, guild
+end
+
 -- The job is taken from its flow's share; what was charged to whom stands beside, for the step that ends it.
 local function charge(id, queue, priority, flow)
+  end_charge(id, queue, 0)
   local vtime, org_price, guild_price = vtime_key(queue, priority), prices_of(flow)
   local cost = cost_of(id, vtime, flow.guild)
   move_tags(queue, priority, flow.org, flow.guild, cost * org_price, cost * guild_price)
@@ -130,19 +148,13 @@ end
 
 -- The job has ended: its flow is charged what it took, in place of what was expected.
 local function correct_charge(id, queue, used_input, used_output)
-  local charged = redis.call('GET', CHARGED_PREFIX .. id)
-  if not charged then return end
-  redis.call('DEL', CHARGED_PREFIX .. id)
-  local cost, priority, org, guild, org_price, guild_price =
-    string.match(charged, '^(%S+) (%d) (%S+) (%S+) (%S+) (%S+)$')
-  if not cost then return end
-  local vtime = vtime_key(queue, priority)
-  move_open(vtime, org, -cost * org_price)
-  move_open(vtime, guild, -cost * guild_price)
-  if used_input == '' or redis.call('HGET', FAIR_SHARE, 'cost') == 'jobs' then return end
+  if used_input == '' or redis.call('HGET', FAIR_SHARE, 'cost') == 'jobs' then
+    end_charge(id, queue)
+    return
+  end
   local used = number(used_input, 0) + OUTPUT_COST * number(used_output, 0)
-  move_tags(queue, priority, org, guild, (used - cost) * org_price, (used - cost) * guild_price)
-  learn_answer(id, vtime, guild, used)
+  local vtime, guild = end_charge(id, queue, used)
+  if guild then learn_answer(id, vtime, guild, used) end
 end
 
 local function waits_in_turn(id, index)
