@@ -46,6 +46,8 @@ WAITING_PREFIX = f"{KEY_PREFIX}waiting:"
 HELD_PREFIX = f"{KEY_PREFIX}held:"
 #: The limits that are in use: a sorted set of limit id to the time (ms) it was last seen to begin.
 LIMITS = f"{KEY_PREFIX}limits"
+#: What workers have learned of the tokens that models take.
+LEARNED = f"{KEY_PREFIX}learned"
 #: When a limit has room for the first that waits, as far as time alone decides it (µs).
 ALARMS = f"{KEY_PREFIX}alarms"
 #: Jobs that wait for a time (ms): that of their next attempt, or the end of their longest wait.

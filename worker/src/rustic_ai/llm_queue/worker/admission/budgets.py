@@ -44,6 +44,11 @@ class Budgets:
         self._rules = {rule.name: rule for rule in rules}
         self._key, self._max_output_tokens = key, max_output_tokens
 
+    @property
+    def any(self) -> bool:
+        """There are budgets."""
+        return bool(self._rules)
+
     def asks(self, job: Claimed, facts: CallFacts, target: Target, tokens: TokenEstimate) -> list[BudgetAsk]:
         """What the call asks of each of its budgets.
 

@@ -50,7 +50,10 @@ class LimitGate:
         self._rules = {rule.name: rule for rule in rules}
         self._provider_limits = ProviderLimits(ledger, time.monotonic)
         self.limits = CallLimits(rules, self._provider_limits, key=key)
-        self.estimates = TokenEstimates()
+        counts_tokens = budgets.any or any(
+            one.tpm or one.itpm or one.otpm or one.learn.headers == "auto" for one in rules
+        )
+        self.estimates = TokenEstimates(ledger.learned if counts_tokens else None)
 
     async def admit(self, job: Claimed, call: NextCall) -> Verdict:
         """Let the call through, or leave its job with the ledger until all its limits have room.
@@ -60,6 +63,7 @@ class LimitGate:
         assert job.record is not None
         assert job.call is not None
         facts = CallFacts.of(job, call.target)
+        await self.estimates.begin(call.target.model)
         tokens = self._estimate(job, call.target)
         budgets = self._budgets.asks(job, facts, call.target, tokens)
         asks = self.limits.asks(
@@ -104,7 +108,7 @@ class LimitGate:
         """Learn what such calls take, and what the provider says of its limits."""
         assert job.record is not None
         tokens = self._estimate(job, target)
-        self.estimates.learn(target.model, job.record.job.estimated_tokens, usage)
+        await self.estimates.learn(target.model, job.record.job.estimated_tokens, usage)
         if headers and self._rules:
             own = self.limits.of_rules(CallFacts.of(job, target), target, tokens)
             wide = [(rule, ask) for rule, ask in own if rule.narrowness >= COOLDOWN_PLACE]

@@ -14,6 +14,7 @@ from ..functions.library import FunctionLibrary
 from ..verdicts import Admission, BudgetAmounts, PauseVerdict
 from ..wire import attempts_json, milliseconds, used_args
 from .budget_ask import BudgetAsk
+from .learned_tokens import LearnedTokens
 from .limit_ask import LimitAsk
 
 
@@ -26,6 +27,8 @@ class LimitLedger:
 
     def __init__(self, redis: Redis) -> None:
         self._library = FunctionLibrary(redis)
+        #: What workers have learned of models.
+        self.learned = LearnedTokens(redis)
 
     async def admit(
         self,
