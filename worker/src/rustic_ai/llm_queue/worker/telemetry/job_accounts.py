@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 
-from ..jobs.execution import StopReason
 from ..jobs.observers import Observer
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class JobAccounts(Observer):
         """Keep what the run took, if the job ended with it, or what the job waits for in no worker."""
         if execution.outcome is not None:
             _keep(self._accounts, execution.job_id, account_view(execution.outcome))
-        elif execution.stop_reason is StopReason.PARKED and execution.waits_for is not None:
+        elif execution.waits_for is not None:
             _keep(self._waits, execution.job_id, execution.waits_for)
 
     def take(self, job_id: str) -> dict[str, Any] | None:
