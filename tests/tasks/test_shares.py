@@ -60,6 +60,21 @@ async def test_shares_and_waits_are_those_of_the_latest_minutes(hands: Hands) ->
     assert rows["globex"].wait_p95_s == pytest.approx(20, rel=0.2), "waits for limits are not for workers"
 
 
+async def test_tenants_cannot_make_guilds_without_end(hands: Hands) -> None:
+    await hands.submit("acme")
+    job = await hands.take()
+    assert job is not None
+    seconds, _ = await hands.redis.time()
+    for minute in (seconds // 60, seconds // 60 + 1):
+        many = [word for number in range(4_000) for word in (f'tokens ["x","{number}"]', "1")]
+        await hands.redis.execute_command("HSET", keys.flow_minute_key(minute), *many)
+        await hands.redis.expire(keys.flow_minute_key(minute), 600)
+    await hands.finish(job, (600, 400))
+    rows = {(row.org, row.guild): row for row in await Shares(hands.redis).rows("llm")}
+    assert ("acme", "g") not in rows
+    assert rows["other", "other"].share > 0.1
+
+
 async def test_what_may_be_written_into_the_minutes_hides_nobody(hands: Hands) -> None:
     await hands.submit("acme")
     job = await hands.take()

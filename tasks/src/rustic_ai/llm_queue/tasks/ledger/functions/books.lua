@@ -44,15 +44,17 @@ function book_flow(now, id, org, guild, tokens)
   local key = FLOW_MINUTE_PREFIX .. math.floor(now / 60000)
   local created, started, limited = fields(id, 'created_ms', 'started_ms', 'limited_ms')
   local flow = cjson.encode({org, guild})
-  if redis.call('HEXISTS', key, 'tokens ' .. flow) == 0 and redis.call('HLEN', key) >= 4 * MOST_GUILDS_A_MINUTE then
+  local first = redis.call('HINCRBY', key, 'tokens ' .. flow, tokens) == tokens
+  if first and redis.call('HLEN', key) > 4 * MOST_GUILDS_A_MINUTE then
+    redis.call('HDEL', key, 'tokens ' .. flow)
     flow = '["other","other"]'
+    redis.call('HINCRBY', key, 'tokens ' .. flow, tokens)
   end
-  redis.call('HINCRBY', key, 'tokens ' .. flow, tokens)
   if started then
     local waited_ms = math.max(number(started, 0) - number(created, 0) - number(limited, 0), 0)
     redis.call('HINCRBY', key, 'wait:' .. wait_bucket(waited_ms) .. ' ' .. flow, 1)
   end
-  redis.call('PEXPIRE', key, MINUTES_KEPT_MS)
+  if first then redis.call('PEXPIRE', key, MINUTES_KEPT_MS) end
 end
 
 -- pico_usd: '' where the model has no price; kind: '' for a completion, with ' own' behind it where the job named
