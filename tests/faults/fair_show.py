@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from faults.callers import Callers
 from faults.scene import Scene
@@ -32,6 +31,7 @@ from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM
 from rustic_ai.llm_queue.resolver.properties import Properties
 from rustic_ai.llm_queue.tasks.owner import Owner
 from support.callers.llm import ask
+from support.processes.scratch import scratch_dir
 from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
 from support.workers.nursery import Nursery
@@ -46,25 +46,29 @@ _TIMEOUT_S = 3_000
 def scene(policy: str, *, workers: int = _WORKERS, places: int = _PLACES) -> Iterator[Scene]:
     """Workers under a `[fair_share]` of that text."""
     with (
-        TemporaryDirectory() as folder,
         ValkeyServer() as server,
         ProviderStub() as provider,
         Nursery() as nursery,
         Callers(server.url) as callers,
     ):
-        path = Path(folder) / "policy.toml"
-        path.write_text(f"[fair_share]\n{policy}\n")
         nursery.wait_ready()
         made = Scene(server, provider, nursery, callers, url=server.url)
         try:
-            for _ in range(workers):
-                made.start_worker({"POLICY": str(path), "CONCURRENCY": str(places)}, quick=False, wait=False)
-            for worker in made.workers:
-                worker.wait_ready()
+            start_workers(made, policy, workers, places)
             yield made
         finally:
             for worker in made.workers:
                 worker.kill()
+
+
+def start_workers(here: Scene, policy: str, workers: int, places: int) -> None:
+    """Start workers under a `[fair_share]` of that text."""
+    path = scratch_dir("policy") / "policy.toml"
+    path.write_text(f"[fair_share]\n{policy}\n")
+    for _ in range(workers):
+        here.start_worker({"POLICY": str(path), "CONCURRENCY": str(places)}, quick=False, wait=False)
+    for worker in here.workers:
+        worker.wait_ready()
 
 
 def llm_of(here: Scene, org: str, guild: str = "g", **properties: object) -> QueueLLM:
@@ -75,15 +79,15 @@ def llm_of(here: Scene, org: str, guild: str = "g", **properties: object) -> Que
     )
 
 
-def submit(llms: Callable[[int], QueueLLM], jobs: int, tag: str) -> list[JobHandle]:
-    """Submit jobs, several at once; `llms` gives the agent of each."""
+def submit(llms: Callable[[int], QueueLLM], jobs: int, *tags: str) -> list[JobHandle]:
+    """Submit jobs, several at once; `llms` gives the agent of each, and the tags follow in turn."""
 
     async def all_of_them() -> list[JobHandle]:
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def one(number: int) -> JobHandle:
             async with places:
-                return await llms(number).async_submit(ask(f"#{tag}"))
+                return await llms(number).async_submit(ask(f"#{tags[number % len(tags)]}"))
 
         return list(await asyncio.gather(*(one(number) for number in range(jobs))))
 
@@ -139,33 +143,42 @@ def _made(here: Scene) -> Counter[str]:
 
 
 def tokens(jobs: int) -> bool:
-    """Jain's index over what fifty organisations got in tokens, while all of them had jobs waiting."""
-    sizes = {f"org{number}": 100 * 10 ** (number % 4) for number in range(50)}
-    with scene("") as here:
-        for org, size in sizes.items():
-            here.provider.plan(
-                org, Step(prompt_tokens=0, completion_tokens=size, delay_s=_CALL_S, times=None)
-            )
-        each = {org: max(jobs // 20 * 100 // size, 20) for org, size in sizes.items()}
-        for org, count in each.items():
-            agent = llm_of(here, org)
-            submit(lambda _, agent=agent: agent, count, org)  # type: ignore[misc]
-        first = _made(here)
-        while True:
-            made = _made(here)
-            if any(made[org] >= 0.9 * count for org, count in each.items()):
-                break
+    """Jain's index over what fifty organisations got in tokens, while all of them had jobs waiting.
+
+    The answers have 100 to 100,000 tokens, and each organisation has more of one size than of the others.
+    """
+    orgs, sizes, dice = (
+        [f"org{number}" for number in range(50)],
+        (100, 1_000, 10_000, 100_000),
+        random.Random(7),
+    )
+    with scene("", workers=0) as here:
+        for org in orgs:
+            for size in sizes:
+                answer = Step(prompt_tokens=0, completion_tokens=size, delay_s=_CALL_S, times=None)
+                here.provider.plan(f"{org}-{size}", answer)
+        agents = [llm_of(here, org) for org in orgs]
+        # Half as many again as are run: all of them have jobs waiting to the end.
+        for _ in range(jobs * 3 // 2 // len(orgs)):
+            submit(lambda at: agents[at], len(orgs), *_tags(orgs, sizes, dice))
+        start_workers(here, "", _WORKERS, _PLACES)
+        while sum((made := _made(here)).values()) < jobs:
             time.sleep(0.2)  # the length of the run
-    got = {org: (made[org] - first[org]) * size for org, size in sizes.items()}
-    by_size = {
-        size: [got[org] for org in sizes if sizes[org] == size] for size in sorted(set(sizes.values()))
-    }
-    for size, sums in by_size.items():
-        print(f"  answers of {size:,} tokens: {min(sums):,} to {max(sums):,} tokens an organisation")
+    got = {org: sum(made[f"{org}-{size}"] * size for size in sizes) for org in orgs}
+    calls = [sum(made[f"{org}-{size}"] for size in sizes) for org in orgs]
     sums = list(got.values())
-    index = sum(sums) ** 2 / (len(sums) * sum(one**2 for one in sums)) if any(sums) else 0.0
-    print(f"Jain's index of {len(sums)} organisations: {index:.3f}, {sum(sums):,} tokens")
+    index = sum(sums) ** 2 / (len(sums) * sum(one**2 for one in sums))
+    print(
+        f"{jobs} calls of {len(orgs)} organisations, {min(calls)} to {max(calls)} of each: {min(sums):,} to "
+        f"{max(sums):,} tokens; Jain's index {index:.3f}"
+    )
     return index >= 0.98
+
+
+def _tags(orgs: list[str], sizes: tuple[int, ...], dice: random.Random) -> list[str]:
+    """One job of each organisation: of a size that those of its number like best."""
+    bias = [[1 + 3 * (at == number % len(sizes)) for at in range(len(sizes))] for number in range(len(orgs))]
+    return [f"{org}-{dice.choices(sizes, weights)[0]}" for org, weights in zip(orgs, bias, strict=True)]
 
 
 def alone(jobs: int, rounds: int) -> bool:
