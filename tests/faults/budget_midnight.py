@@ -2,8 +2,8 @@
 
     cd tests && python -m faults.budget_midnight [--jobs 300] [--workers 4] [--usd 1.0] [--after 30] [--twice]
 
-Midnight comes `after` seconds from the start, by a time zone of this run's own; with `--twice` the clock is
-set back an hour ten seconds later, as some countries do at midnight, so that the day before comes again.
+Midnight comes `after` seconds after the workers start, by a time zone of this run's own; with `--twice` the
+clock is set back an hour ten seconds later, as some countries do at midnight, so that the day before comes again.
 Prints what each period was asked and spent; exits with 1 when one was overspent, or when what was spent is
 not what the provider was asked. Redis, workers and the provider are its own.
 """
@@ -43,22 +43,26 @@ _FOR_PROMPTS = 1.003
 
 
 @contextmanager
-def time_zone(midnight: float, *, twice: bool) -> Iterator[str]:
-    """The name of a zone in which a day begins at that Unix time; for processes that start meanwhile."""
-    offset = offset_with_midnight_at(midnight)
-    changes = [(0.0, offset)] + ([(midnight + _BACK_AFTER_S, offset - _HOUR_S)] if twice else [])
+def time_zones() -> Iterator[Path]:
+    """A folder whose files are time zones to processes that start meanwhile."""
     before = os.environ.get("PYTHONTZPATH")
     with TemporaryDirectory() as folder:
-        write_time_zone(Path(folder) / _ZONE, changes)
         os.environ["PYTHONTZPATH"] = os.pathsep.join((folder, *TZPATH))
         reset_tzpath()
         try:
-            yield _ZONE
+            yield Path(folder)
         finally:
             os.environ.pop("PYTHONTZPATH")
             if before is not None:
                 os.environ["PYTHONTZPATH"] = before
             reset_tzpath()
+
+
+def write_midnight(path: Path, midnight: float, *, twice: bool) -> None:
+    """Write a zone in which a day begins at that Unix time."""
+    offset = offset_with_midnight_at(midnight)
+    back = [(midnight + _BACK_AFTER_S, offset - _HOUR_S)] if twice else []
+    write_time_zone(path, [(0.0, offset), *back])
 
 
 async def _rows(url: str) -> list[BudgetRow]:
@@ -74,18 +78,20 @@ def show(*, jobs: int, workers: int, usd: float, after_s: float, twice: bool = F
 
     Raises `AssertionError` where a promise is broken.
     """
-    midnight = round(time.time() + after_s)
     with (
-        time_zone(midnight, twice=twice) as zone,
+        time_zones() as folder,
         ValkeyServer() as server,
         ProviderStub() as provider,
         Nursery() as nursery,
         Callers(server.url) as callers,
     ):
         nursery.wait_ready()
+        # Not before: from here on a worker starts within a second or two.
+        midnight = round(time.time() + after_s)
+        write_midnight(folder / _ZONE, midnight, twice=twice)
         scene = Scene(server, provider, nursery, callers, url=server.url)
         provider.plan("q", _CENT)
-        budget = {"name": "daily", "usd": round(usd * _FOR_PROMPTS, 6), "period": "day", "timezone": zone}
+        budget = {"name": "daily", "usd": round(usd * _FOR_PROMPTS, 6), "period": "day", "timezone": _ZONE}
         try:
             for _ in range(workers):
                 scene.start_worker({"BUDGETS": json.dumps([budget])}, wait=False)

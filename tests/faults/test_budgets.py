@@ -99,6 +99,6 @@ def test_a_dead_workers_calls_are_spent_as_doubtful_and_hold_nothing(scene: Scen
 
 def test_calls_that_wait_over_midnight_are_each_in_one_day() -> None:
     """Of thirty cents' worth of calls five are made today, five tomorrow, and the rest waits on."""
-    today, tomorrow = budget_midnight.show(jobs=30, workers=2, usd=0.05, after_s=15)
+    today, tomorrow = budget_midnight.show(jobs=30, workers=2, usd=0.05, after_s=20)
     assert today.ends_at is not None
     assert tomorrow.ends_at == today.ends_at + 86_400
