@@ -3,7 +3,7 @@
     cd tests && python -m faults.budget_midnight [--jobs 300] [--workers 4] [--usd 1.0] [--after 30] [--twice]
 
 Midnight comes `after` seconds after the workers start, by a time zone of this run's own; with `--twice` the
-clock is set back an hour ten seconds later, as some countries do at midnight, so that the day before comes again.
+clock is set back an hour ten seconds later, as some countries do, so that the day before comes again.
 Prints what each period was asked and spent; exits with 1 when one was overspent, or when what was spent is
 not what the provider was asked. Redis, workers and the provider are its own.
 """
