@@ -17,7 +17,7 @@ from support.callers.llm import MakeLLM, ask
 from support.processes.command import LlmQueue, Ran
 from support.providers.provider import ProviderStub
 from support.servers.ports import free_port
-from support.servers.roles import PASSWORDS, users_acl
+from support.servers.roles import ADMIN_PASSWORD, PASSWORDS, users_acl
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import WorkerProcess
 
@@ -123,6 +123,22 @@ def test_the_workers_own_user(
     assert ran.exit_code == 1, "it goes on without what it may not ask"
     assert "TIME, " in verdicts(ran)["rights"][1]
     assert "ZCARD llmq:dead" in verdicts(ran)["rights"][1]
+
+
+def test_agents_whose_rights_are_an_older_releases(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, restricted: ValkeyServer
+) -> None:
+    """Their jobs are run all the same, but ahead of everybody's turn."""
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("admin", ADMIN_PASSWORD))
+    assert verdicts(llm_queue("doctor", "--json"))["agents"][0] == "ok"
+    with restricted.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "agent", "clearselectors")
+    verdict, says = verdicts(llm_queue("doctor", "--json"))["agents"]
+    assert verdict == "warning"
+    assert "may not: LLEN llmq:arrivals:llm, LPUSH llmq:arrivals:llm" in says
+    assert "docker/redis/users.acl" in says
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for("worker", PASSWORDS["worker"]))
+    assert "agents" not in verdicts(llm_queue("doctor", "--json")), "no other user may try its rights"
 
 
 def test_a_wrong_password_is_named_and_not_shown(

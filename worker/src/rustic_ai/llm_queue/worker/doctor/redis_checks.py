@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.policy.private_hosts import is_loopback
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from .finding import Finding, bad, doubtful, good
-from .rights import missing_channels, missing_rights
+from .rights import AGENTS_USER, missing_channels, missing_rights, missing_to_agents
 
 #: The first with functions.
 _OLDEST_VERSION = (7, 0)
@@ -125,7 +125,19 @@ async def _rights(redis: Redis, settings: QueueSettings) -> list[Finding]:
                 "run `llm-queue load-functions` as the worker's user, or start a worker",
             )
         ]
-    return [good("rights", "functions, keys and channels of the queue")]
+    return [good("rights", "functions, keys and channels of the queue"), *await _agents(redis, settings)]
+
+
+async def _agents(redis: Redis, settings: QueueSettings) -> list[Finding]:
+    """Whether agents may put their jobs where they take turns; nothing where that cannot be tried."""
+    missing = await missing_to_agents(redis, settings.queue)
+    if missing is None:
+        return []
+    if missing:
+        says = f"the user {AGENTS_USER!r} may not: {', '.join(missing)}; its jobs go ahead of all turns"
+        mend = "give it the rights of docker/redis/users.acl, and ACL LOAD"
+        return [doubtful("agents", says, mend)]
+    return [good("agents", f"the user {AGENTS_USER!r} may put jobs into {settings.queue!r} in turn")]
 
 
 async def _login(redis: Redis, url: str) -> Finding:

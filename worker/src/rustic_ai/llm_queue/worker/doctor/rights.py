@@ -12,6 +12,8 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 
 Command = tuple[str, ...]
 
+#: Agents' user in docker/redis/users.acl.
+AGENTS_USER = "agent"
 #: No job has this id.
 _JOB = "doctor"
 _RECORD, _RESULT, _STREAM = keys.job_key(_JOB), keys.result_key(_JOB), keys.stream_log_key(_JOB)
@@ -105,6 +107,24 @@ async def missing_channels(redis: Redis) -> list[str]:
                 await pubsub.get_message(timeout=_ANSWER_S)
             except NoPermissionError:
                 missing.append(f"{listen.upper()} {channel}")
+    return missing
+
+
+async def missing_to_agents(redis: Redis, queue: str) -> list[str] | None:
+    """What the user `agent` may not do with the list of arrivals; None where that cannot be tried.
+
+    Only an administrator may try another user's rights, and users may have other names than those of
+    docker/redis/users.acl.
+    """
+    arrivals = keys.ARRIVALS_PREFIX + queue
+    missing = []
+    for command in (("LLEN", arrivals), ("LPUSH", arrivals, _JOB), ("PEXPIRE", arrivals, "1")):
+        try:
+            answer = await redis.execute_command("ACL DRYRUN", AGENTS_USER, *command)
+        except (NoPermissionError, ResponseError):
+            return None
+        if answer not in ("OK", True):
+            missing.append(" ".join(command[:2]))
     return missing
 
 
