@@ -136,11 +136,11 @@ def test_a_server_that_cannot_start_says_why() -> None:
 
 @pytest.mark.leaves_keys("unacked*", reason="plain Celery keeps what a killed worker had taken")
 def test_a_worker_runs_tasks_freezes_and_dies(
-    start_worker: Callable[..., WorkerProcess], throwaway: dict[str, str | None], valkey: ValkeyServer
+    start_fresh_worker: Callable[..., WorkerProcess], throwaway: dict[str, str | None], valkey: ValkeyServer
 ) -> None:
     from celery import Celery
 
-    worker = start_worker(throwaway, app="throwaway", args=["--without-gossip", "--without-mingle"])
+    worker = start_fresh_worker(throwaway, app="throwaway", args=["--without-gossip", "--without-mingle"])
     app = Celery(broker=valkey.url, backend=valkey.url)
     assert app.send_task("throwaway.double", [21]).get(timeout=10) == 42
     assert worker.nodename in worker.logs()
@@ -158,9 +158,9 @@ def test_a_worker_runs_tasks_freezes_and_dies(
     app.close()
 
 
-def test_a_worker_that_cannot_start_shows_its_log(start_worker: Callable[..., WorkerProcess]) -> None:
+def test_a_worker_that_cannot_start_shows_its_log(start_fresh_worker: Callable[..., WorkerProcess]) -> None:
     with pytest.raises(AssertionError, match="no_such_app"):
-        start_worker(app="no_such_app")
+        start_fresh_worker(app="no_such_app")
 
 
 def test_a_child_is_killed_with_all_it_started(tmp_path: Path) -> None:
