@@ -15,7 +15,7 @@ REFUSED_AFTER_S = QueueSettings().redis_timeout.total_seconds()
 #: How long after a worker's death the provider notices, and how long an answer may have been on its
 #: way to the ledger when its worker died.
 _NOTICED_S = 2.0
-_ON_ITS_WAY_S = 2.0
+_ON_ITS_WAY_S = 2.5
 
 #: Final states of the ledger that go with what a caller was told. A call that ended at its
 #: deadline, or was refused, leaves a job that was cancelled, unless it ended at the same moment.

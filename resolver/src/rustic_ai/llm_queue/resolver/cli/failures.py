@@ -15,7 +15,9 @@ from .command_failed import CommandFailed, Unreachable
 def failures() -> Iterator[None]:
     """Turns what the queue raises into one line and an exit code."""
     # A command's output is its own: a library's warnings while it tries again are not.
-    logging.getLogger("rustic_ai").setLevel(logging.ERROR)
+    logger = logging.getLogger("rustic_ai")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     except ConfigurationError as error:
@@ -24,3 +26,5 @@ def failures() -> Iterator[None]:
         raise Unreachable(str(error)) from None
     except QueueError as error:
         raise CommandFailed(str(error)) from None
+    finally:
+        logger.setLevel(before)
