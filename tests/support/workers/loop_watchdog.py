@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 import threading
 import time
@@ -14,7 +15,11 @@ LONGEST_S = 0.05
 
 @contextlib.asynccontextmanager
 async def loop_watchdog(longest_s: float = LONGEST_S) -> AsyncIterator[list[str]]:
-    """Fails when one step of the running loop takes more than `longest_s` of CPU, and shows its stack."""
+    """Fails when one step of the running loop takes more than `longest_s` of CPU, and shows its stack.
+
+    What is in memory is set apart from garbage collection meanwhile, as a worker does at its start:
+    looking through all of LiteLLM takes up to 0.1 s, whoever happens to be running.
+    """
     loop, thread = asyncio.get_running_loop(), threading.get_ident()
     clock = time.pthread_getcpuclockid(thread)
     over = threading.Event()
@@ -35,10 +40,12 @@ async def loop_watchdog(longest_s: float = LONGEST_S) -> AsyncIterator[list[str]
             over.wait(0.001)
 
     watcher = threading.Thread(target=watch, name="loop watchdog")
+    gc.freeze()
     watcher.start()
     try:
         yield held
     finally:
         over.set()
         watcher.join()
+        gc.unfreeze()
     assert not held, held[0]
