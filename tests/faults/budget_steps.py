@@ -43,6 +43,8 @@ class _Steps:
     ledger: Ledger = field(init=False)
     #: What each live job asks of which budgets.
     jobs: dict[str, list[BudgetAsk]] = field(default_factory=dict)
+    #: The epoch of each that runs.
+    running: dict[str, int] = field(default_factory=dict)
     spent: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
     #: Periods follow one another, so that small budgets do not stay spent.
@@ -57,10 +59,9 @@ class _Steps:
         await self._take_up()
         if self.dice.random() < 0.002:
             self.period += 1
-        running = [job_id for job_id in self.jobs if await self._state(job_id) == "running"]
-        if running and self.dice.random() < 0.6:
-            await self._end(self.dice.choice(running))
-        waiting = [job_id for job_id in self.jobs if await self._state(job_id) == "queued"]
+        if self.running and self.dice.random() < 0.6:
+            await self._end(self.dice.choice(list(self.running)))
+        waiting = [job_id for job_id in self.jobs if job_id not in self.running]
         if waiting and self.dice.random() < 0.05:
             job_id = self.dice.choice(waiting)
             await self.ledger.cancel(job_id, by="caller", meta=_META)
@@ -93,9 +94,11 @@ class _Steps:
         if admission.verdict == "refused":
             await self.ledger.finish(job_id, claim.epoch, JobState.FAILED, _META, attempts=())
             del self.jobs[job_id]
+        elif admission.verdict == "granted":
+            self.running[job_id] = claim.epoch
 
     async def _end(self, job_id: str) -> None:
-        asks, epoch = self.jobs[job_id], await self.ledger.epoch(job_id)
+        asks, epoch = self.jobs[job_id], self.running.pop(job_id)
         how = self.dice.choice(["finish"] * 6 + ["hand back", "lost", "lose"])
         self.seen[how] += 1
         if how == "finish":
@@ -118,9 +121,6 @@ class _Steps:
     def _spend(self, asks: list[BudgetAsk], took: int) -> None:
         self.spent.update({ask.id: took for ask in asks})
 
-    async def _state(self, job_id: str) -> str:
-        return str(await self.redis.hget(f"llmq:job:{job_id}", "state"))
-
     async def check(self) -> None:
         held: Counter[str] = Counter()
         async for key in self.redis.scan_iter("llmq:held:*", count=1_000):
@@ -137,14 +137,14 @@ class _Steps:
 
     async def end(self) -> None:
         for job_id in list(self.jobs):
-            if await self._state(job_id) == "running":
-                await self.ledger.finish(
-                    job_id, await self.ledger.epoch(job_id), JobState.ANSWERED, _META, attempts=()
-                )
+            if job_id in self.running:
+                epoch = self.running[job_id]
+                await self.ledger.finish(job_id, epoch, JobState.ANSWERED, _META, attempts=())
             else:
                 await self.ledger.cancel(job_id, by="caller", meta=_META)
                 await self.ledger.limits.give_up(job_id)
         self.jobs.clear()
+        self.running.clear()
         # A job whose room came while others ended is queued, and holds.
         await self.check()
         async for key in self.redis.scan_iter("llmq:budget:*", count=1_000):

@@ -36,6 +36,12 @@ GOOD: dict[str, Any] = {"name": "acme", "usd": 200, "period": "month"}
         ({"match": {"team": "a"}}, "match.team is not known here; there are agent"),
         ({"limit": 5}, "limit is not known here; there are name, match"),
         ({"per": ["org", "org"]}, "per names a dimension twice"),
+        ({"unpriced": "free"}, "unpriced must be 'refuse', 'allow', or dollars a token, .*not 'free'"),
+        ({"unpriced": 2}, "unpriced .*0.000002 is 2 USD for a million.*not 2"),
+        ({"unpriced": -0.1}, "unpriced .*not -0.1"),
+        ({"unpriced": float("nan")}, "unpriced .*not nan"),
+        ({"unpriced": True}, "unpriced .*not True"),
+        ({"usd": None, "tokens": 5, "unpriced": 0.01}, "unpriced = 0.01 is in dollars"),
         ({"name": "a b"}, "name 'a b'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,27 @@ async def test_a_model_without_a_price_is_refused_unless_the_policy_allows_it(
     assert isinstance(outcome, Failed)
     assert "the model has no price" in outcome.error.message
     assert isinstance(await ask(lenient, model="openai/own-model"), Answered)
+
+
+async def test_tokens_of_a_model_without_a_price_may_be_given_one(
+    make_kit: MakeKit, provider: ProviderStub
+) -> None:
+    provider.plan("q", ANSWER)
+    usd_a_token = 0.000_002_5
+    of_one_call = math.ceil((4 + GPT_4O_OUTPUT) * usd_a_token * 1e9)
+    # Enough for two calls and what the second's prompt might have more than was reckoned, not for three.
+    kit = make_kit(**budgets(2.2 * of_one_call / 1e9, unpriced=usd_a_token, on_exceeded="refuse"))
+    outcomes = [await ask(kit, model="openai/own-model") for _ in range(3)]
+    assert [one.kind for one in outcomes] == ["answered", "answered", "failed"]
+    assert await spent(kit) == (2 * of_one_call, 0)
+    assert outcomes[0].account.cost_usd is None, "the books know of no price"
+
+
+async def test_a_model_with_a_price_keeps_it(make_kit: MakeKit, provider: ProviderStub) -> None:
+    provider.plan("q", ANSWER)
+    kit = make_kit(**budgets(1.0, unpriced=0.01))
+    assert isinstance(await ask(kit), Answered)
+    assert await spent(kit) == (round(COST_USD * 1e9), 0)
 
 
 async def test_a_tenants_own_money_is_not_counted(make_kit: MakeKit, provider: ProviderStub) -> None:

@@ -19,6 +19,8 @@ OnExceeded = Literal["wait", "degrade", "refuse", "warn"]
 NANO = 10**9
 MOST_USD = 9_000_000
 _MOST_TOKENS = 10**15
+#: A hundred times the dearest model's: whoever writes more meant dollars for a million tokens.
+_MOST_USD_A_TOKEN = 0.1
 _MOST_ALERTS = 5
 
 
@@ -29,6 +31,18 @@ def _usd(value: object) -> object:
     # NaN is in no range.
     if not plain or not 0 < float(str(value)) <= MOST_USD:
         raise ValueError(f"must be dollars, above 0 and at most {MOST_USD:,}, not {value!r}")
+    return float(str(value))
+
+
+def _unpriced(value: object) -> object:
+    if value in ("refuse", "allow"):
+        return value
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not 0 < float(str(value)) <= _MOST_USD_A_TOKEN:
+        raise ValueError(
+            "must be 'refuse', 'allow', or dollars a token, above 0 and at most "
+            f"{_MOST_USD_A_TOKEN:g} (0.000002 is 2 USD for a million), not {value!r}"
+        )
     return float(str(value))
 
 
@@ -81,15 +95,22 @@ class BudgetRule(BaseModel):
     budget_fallbacks: dict[str, str] = Field(default_factory=dict)
     #: Percents of the budget at which an alert goes out, each once a period.
     alerts: Annotated[tuple[int, ...], BeforeValidator(_alerts)] = (80, 100)
-    #: A model without a price: its calls are refused, or not counted.
-    unpriced: Literal["refuse", "allow"] = "refuse"
+    #: A model without a price: its calls are refused, or not counted, or count as so many dollars a token.
+    unpriced: Annotated[Literal["refuse", "allow"] | float, BeforeValidator(_unpriced)] = "refuse"
     #: What a call holds until its end: the `max` that it may cost, or what such calls commonly cost.
     hold: Literal["max", "learned"] = "max"
+
+    @property
+    def usd_a_token(self) -> float | None:
+        """What a token of a model without a price counts for, in dollars; None where no price was given."""
+        return self.unpriced if isinstance(self.unpriced, float) else None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.usd is None) == (self.tokens is None):
             raise ValueError("give usd or tokens, one of the two")
+        if self.usd is None and self.usd_a_token is not None:
+            raise ValueError(f"unpriced = {self.unpriced!r} is in dollars, and the budget counts tokens")
         if (self.on_exceeded == "degrade") != bool(self.budget_fallbacks):
             raise ValueError("on_exceeded = 'degrade' and budget_fallbacks go together")
         if len(set(self.per)) != len(self.per):

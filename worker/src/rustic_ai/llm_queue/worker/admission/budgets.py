@@ -67,7 +67,9 @@ class Budgets:
             if rule.usd is not None and price.usd is None:
                 if rule.unpriced == "refuse":
                     raise Refused(_unpriced(rule, target))
-                continue
+                if rule.usd_a_token is None:
+                    continue
+                price = _Price(price.tokens, price.tokens * rule.usd_a_token)
             found.append(self._ask(rule, price, facts, job))
         return found
 
@@ -116,6 +118,7 @@ class Budgets:
             ends_ms=period.ends_ms,
             mode="refuse" if rule.on_exceeded == "degrade" else rule.on_exceeded,
             alerts=rule.alerts,
+            token_nano=(rule.usd_a_token or 0) * NANO,
         )
 
     def _check_own_limit(self, max_cost_usd: float, price: _Price, target: Target) -> None:
@@ -180,6 +183,6 @@ def _unpriced(rule: BudgetRule, target: Target) -> ErrorEnvelope:
     return ErrorEnvelope(
         kind=ErrorKind.BUDGET_EXCEEDED,
         message=f"the budget {rule.name!r} is in dollars, and the model has no price; give it one in the "
-        "workers' LiteLLM config, or set unpriced = 'allow'",
+        "workers' LiteLLM config, or set unpriced to dollars a token, or to 'allow'",
         model=target.model,
     )

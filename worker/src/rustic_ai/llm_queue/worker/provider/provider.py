@@ -41,6 +41,7 @@ from .litellm_api.fast_path import fits, lean_completion
 from .litellm_api.handler_call import handler_completion, handler_fits
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .service_tiers import tier_at
+from .targets.budget_fallbacks import warn_of_fallbacks
 from .targets.credentials import Credentials, Target
 from .targets.deployment_limits import joined
 from .targets.deployments import ModelRouter
@@ -70,10 +71,11 @@ class Provider:
         #: Limits on calls: the policy's, and those of the config's deployments.
         self.limit_rules = joined(settings.limit_rules(), config.limits if config else ())
         check_matches(
-            self.limit_rules,
+            [*self.limit_rules, *settings.budgets],
             has_deployments=config is not None,
             known_models=[*settings.known_models(), *(config.models() if config else ())],
         )
+        warn_of_fallbacks(settings.budgets, settings.allowed_models)
         self._credentials = Credentials(
             known,
             allowed_endpoints=settings.allowed_endpoints,

@@ -14,12 +14,10 @@ local MOST_ALERTS_KEPT = 1000
 
 -- Of the words by which the worker names a budget, those after its unit.
 function Budget.of(id, unit, words, from)
-  local budget = {id = id, unit = unit, alerts = {}}
+  local budget = {id = id, unit = unit, alerts = words[from + 5]}
   for i, name in ipairs({'hold', 'cap', 'ends_ms', 'mode'}) do budget[name] = tonumber(words[from + i]) or 0 end
-  for i = 5, 9 do
-    local percent = tonumber(words[from + i]) or 0
-    if percent > 0 then budget.alerts[#budget.alerts + 1] = percent end
-  end
+  -- What a token of a model without a price takes, in nanodollars.
+  budget.token_nano = tonumber(words[from + 6]) or 0
   return budget
 end
 
@@ -68,7 +66,8 @@ function Budget.hold(id, budget, order, now)
 end
 
 local function alert(budget, before, after, limit)
-  for _, percent in ipairs(budget.alerts) do
+  for word in string.gmatch(budget.alerts, '%d+') do
+    local percent = tonumber(word)
     local at = limit * percent / 100
     if before < at and after >= at
       and redis.call('HSETNX', budget_key(budget.id), 'alert:' .. percent, 1) == 1 then
@@ -96,7 +95,8 @@ function Budget.settle(id, budget, used)
     took = mine
     put('doubtful', tonumber(doubtful or 0) + took)
   elseif used then
-    took = budget.unit == 'tokens' and used[1] + used[2] or used.nano or 0
+    local tokens = used[1] + used[2]
+    took = budget.unit == 'tokens' and tokens or used.nano or math.ceil(tokens * budget.token_nano)
     if not (took >= 0 and took < NEVER) then took = 0 end
     if took > mine then put('overshoot', tonumber(overshoot or 0) + took - mine) end
   end

@@ -3,8 +3,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-_NO_ALERT = 0
-_MOST_ALERTS = 5
+_NO_ALERTS = "-"
+#: As many words as a limit has.
+_PADDING = (0, 0, 0)
 _MODES = {"wait": 0, "refuse": 1, "warn": 2}
 
 
@@ -25,8 +26,21 @@ class BudgetAsk:
     mode: Literal["wait", "refuse", "warn"] = "wait"
     #: Percents of the budget, at most five.
     alerts: tuple[int, ...] = ()
+    #: Nanodollars that a token takes where the call turns out to have no price.
+    token_nano: float = 0
 
     def words(self) -> tuple[str | int | float, ...]:
         """The arguments of `admit` for this budget, in the order of `budgets.lua`."""
-        alerts = (*self.alerts, *[_NO_ALERT] * _MOST_ALERTS)[:_MOST_ALERTS]
-        return (self.id, self.unit, self.hold, self.cap, self.ends_ms, _MODES[self.mode], *alerts)
+        alerts = ",".join(map(str, self.alerts)) or _NO_ALERTS
+        mode = _MODES[self.mode]
+        return (
+            self.id,
+            self.unit,
+            self.hold,
+            self.cap,
+            self.ends_ms,
+            mode,
+            alerts,
+            self.token_nano,
+            *_PADDING,
+        )

@@ -1,4 +1,4 @@
-"""A limit that no call could ever meet would be taken for one that holds: it is refused at the start."""
+"""A limit or budget that no call could meet would be taken for one that holds: it is refused at the start."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from fnmatch import fnmatchcase
 
 import litellm
 
+from rustic_ai.llm_queue.tasks.policy.budget_rule import BudgetRule
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..litellm_api import seam
 from .config_document import VARIABLE
+from .priced_models import priced_models
 
 logger = logging.getLogger(__name__)
 
+Rule = LimitRule | BudgetRule
 
-def check_matches(
-    rules: Sequence[LimitRule], *, has_deployments: bool, known_models: Iterable[str] = ()
-) -> None:
-    """Raises `SettingsError` naming the limit, the field and the pattern that can never match.
+
+def check_matches(rules: Sequence[Rule], *, has_deployments: bool, known_models: Iterable[str] = ()) -> None:
+    """Raises `SettingsError` naming the limit or budget, the field and the pattern that can never match.
 
     A pattern of models that fits none known is a line of the log alone: any server may have models that
     nobody has heard of.
@@ -31,45 +33,41 @@ def check_matches(
     """
     providers = _providers()
     for rule in rules:
+        where = f"{_table(rule)} {rule.name!r}"
         for pattern in rule.match.provider:
             if not any(fnmatchcase(one, pattern) for one in providers):
                 near = difflib.get_close_matches(pattern.lower(), providers, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise SettingsError(
-                    f"limits {rule.name!r}: match.provider {pattern!r} can never match: LiteLLM has no such "
-                    f"provider{hint}"
+                    f"{where}: match.provider {pattern!r} can never match: LiteLLM has no such provider{hint}"
                 )
         if rule.match.deployment and not has_deployments:
             raise SettingsError(
-                f"limits {rule.name!r}: match.deployment {rule.match.deployment[0]!r} can never match: calls "
+                f"{where}: match.deployment {rule.match.deployment[0]!r} can never match: calls "
                 f"have deployments only where {VARIABLE} names a file of them"
             )
     patterns = [(rule, pattern) for rule in rules for pattern in rule.match.model]
     if patterns:
-        _warn_of_strangers(patterns, {*_priced_models(), *known_models})
+        _warn_of_strangers(patterns, {*(name for name, _ in priced_models()), *known_models})
 
 
-def _warn_of_strangers(patterns: Iterable[tuple[LimitRule, str]], known: Collection[str]) -> None:
+def _warn_of_strangers(patterns: Iterable[tuple[Rule, str]], known: Collection[str]) -> None:
     for rule, pattern in patterns:
         if any(fnmatchcase(name, pattern) for name in known):
             continue
         near = difflib.get_close_matches(pattern.lower(), known, n=1)
         logger.warning(
-            "limits %r: match.model %r fits no model of LiteLLM's price map, its config or the policy: it "
+            "%s %r: match.model %r fits no model of LiteLLM's price map, its config or the policy: it "
             "limits nothing unless jobs name such a model%s",
+            _table(rule),
             rule.name,
             pattern,
             f"; did you mean {near[0]!r}?" if near else "",
         )
 
 
-def _priced_models() -> set[str]:
-    """Each model by its name alone, and as `provider/model`."""
-    names: set[str] = set()
-    for name, entry in litellm.model_cost.items():
-        provider = str(entry.get("litellm_provider", ""))
-        names |= {name, f"{provider}/{name.removeprefix(f'{provider}/')}"}
-    return names
+def _table(rule: Rule) -> str:
+    return "budgets" if isinstance(rule, BudgetRule) else "limits"
 
 
 def _providers() -> list[str]:
