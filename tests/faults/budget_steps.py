@@ -54,12 +54,12 @@ class _Steps:
         self.ledger = Ledger(self.redis, result_ttl=TTL)
 
     async def step(self) -> None:
-        if len(self.jobs) < _MOST_JOBS and self.dice.random() < 0.4:
+        if len(self.jobs) < _MOST_JOBS and self.dice.random() < 0.5:
             await self._submit()
         await self._take_up()
-        if self.dice.random() < 0.002:
+        if self.dice.random() < 0.01:
             self.period += 1
-        if self.running and self.dice.random() < 0.6:
+        if self.running and self.dice.random() < 0.35:
             await self._end(self.dice.choice(list(self.running)))
         waiting = [job_id for job_id in self.jobs if job_id not in self.running]
         if waiting and self.dice.random() < 0.05:

@@ -251,5 +251,5 @@ async def test_each_alert_comes_once(ledger: Ledger, redis: Redis) -> None:
 
 async def test_random_steps_spend_what_the_books_say(valkey: ValkeyServer) -> None:
     """`python -m faults.budget_steps --steps 1000000` is the long form."""
-    seen = await run_steps(valkey.url, steps=2_500, seed=16)
+    seen = await run_steps(valkey.url, steps=4_000, seed=16)
     assert min(seen.values()) > 10, seen

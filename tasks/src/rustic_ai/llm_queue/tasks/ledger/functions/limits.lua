@@ -23,13 +23,18 @@ local WORDS_A_LIMIT = #NUMBERS + 2
 -- Limits as the worker names them: id, 'all' or 'input' for the tokens that count, then the numbers. A budget
 -- stands among them, with its unit, 'usd' or 'tokens', in the place of the tokens that count.
 local function limits_of(words)
-  local limits = {}
-  for at = 1, #words, WORDS_A_LIMIT do
+  local limits, at = {}, 1
+  while at <= #words do
     local id, counts = words[at], words[at + 1]
-    local budget = counts == 'usd' or counts == 'tokens'
-    local limit = budget and Budget.of(id, counts, words, at + 1) or {id = id, counts = counts}
-    for i, name in ipairs(NUMBERS) do limit[name] = not budget and tonumber(words[at + 1 + i]) or 0 end
-    limits[#limits + 1] = limit
+    if counts == 'usd' or counts == 'tokens' then
+      limits[#limits + 1] = Budget.of(id, counts, words, at + 1)
+      at = at + Budget.WORDS
+    else
+      local limit = {id = id, counts = counts}
+      for i, name in ipairs(NUMBERS) do limit[name] = tonumber(words[at + 1 + i]) or 0 end
+      limits[#limits + 1] = limit
+      at = at + WORDS_A_LIMIT
+    end
   end
   return limits
 end
@@ -91,14 +96,14 @@ local function keep(key, ms, is_new)
 end
 
 -- Takes what one limit gives this job, if there is room now; else returns when there is.
-local function pass_one(id, limit, order, now, keep_ms, pauses)
-  if limit.cap then return Budget.hold(id, limit, order, now) end
-  local key = LIMIT_PREFIX .. limit.id
+local function pass_one(id, limit, step)
+  if limit.cap then return Budget.hold(id, limit, step) end
+  local key, now = LIMIT_PREFIX .. limit.id, step.now
   local r, t, o, closed, failures, probe, probe_until =
     unpack(redis.call('HMGET', key, 'r', 't', 'o', 'u', 'k', 'probe', 'probe_until'))
   failures = tonumber(failures or 0)
   local at = opens(id, now, tonumber(closed or 0), failures, probe, tonumber(probe_until or 0))
-  if pauses then at = math.max(at, paused_until(limit)) end
+  if step.pauses then at = math.max(at, paused_until(limit)) end
   local first, values, latest = not (r or t or o), {}, now
   local function take(name, tat, cost, emission, burst)
     if emission <= 0 or cost <= 0 then return end
@@ -110,14 +115,13 @@ local function pass_one(id, limit, order, now, keep_ms, pauses)
   take('t', t, limit.tokens, limit.token_us, limit.token_burst_us)
   take('o', o, limit.outputs, limit.output_us, limit.output_burst_us)
   if at > now then return at end
-  local waiting = redis.call('ZRANGE', WAITING_PREFIX .. limit.id, 0, 0, 'WITHSCORES')
-  if waiting[1] and waiting[1] ~= id and tonumber(waiting[2]) <= order then return NEVER end
+  if is_behind(id, limit.id, step) then return NEVER end
   local inside = RUNNING_PREFIX .. limit.id
   if limit.most_running > 0 then
     local running = redis.call('ZCARD', inside)
     if running >= limit.most_running and not redis.call('ZSCORE', inside, id) then return NEVER end
     redis.call('ZADD', inside, math.floor(now / 1000), id)
-    keep(inside, keep_ms, running == 0)
+    keep(inside, step.keep_ms, running == 0)
   end
   if failures > 0 then
     values[#values + 1], values[#values + 2] = 'probe', id
@@ -130,14 +134,30 @@ local function pass_one(id, limit, order, now, keep_ms, pauses)
   if first then remember(limit, now) end
 end
 
+-- Whether jobs wait for one of these limits: most often none does, and one look is enough.
+local function any_waits(ids)
+  local lines = {}
+  for i, limit_id in ipairs(ids) do lines[i] = WAITING_PREFIX .. limit_id end
+  return #lines > 0 and redis.call('EXISTS', unpack(lines)) > 0
+end
+
 -- Passes the limits from the `from`-th on. Returns nothing when the job is through, else the index of
 -- the limit it must wait at, and when that has room as far as time alone decides it.
 local function pass(id, limits, from, order, now, keep_ms)
-  local pauses = redis.call('EXISTS', PAUSES) == 1
+  if from > #limits then return end
+  local ids, stop, at = {}
+  for i = from, #limits do ids[#ids + 1] = limits[i].id end
+  local step = {order = order, now = now, keep_ms = keep_ms, pauses = redis.call('EXISTS', PAUSES) == 1,
+    lines = any_waits(ids), holds = {}}
   for i = from, #limits do
-    local at = pass_one(id, limits[i], order, now, keep_ms, pauses)
-    if at then return i, at end
+    at = pass_one(id, limits[i], step)
+    if at then
+      stop = i
+      break
+    end
   end
+  if #step.holds > 0 then redis.call('HSET', held_key(id), unpack(step.holds)) end
+  return stop, at
 end
 
 -- For the job's status: what it waits for, after how many others, and about when its turn is. Where
@@ -293,9 +313,11 @@ function give_back(id, used, staying)
     if not admitted or admitted == '' then spent = false end
   end
   local limits = limits_of(words_of(text))
-  for i = 1, math.min(number(passed, 0), #limits) do
+  local count = math.min(number(passed, 0), #limits)
+  local holds = Budget.held_by(id, limits, count)
+  for i = 1, count do
     local limit = limits[i]
-    if limit.cap then Budget.settle(id, limit, spent) else settle_one(id, limit, used) end
+    if limit.cap then Budget.settle(limit, holds[limit.id], spent) else settle_one(id, limit, used) end
     if limit.most_running > 0 and not (staying and staying[limit.id]) then
       redis.call('ZREM', RUNNING_PREFIX .. limit.id, id)
     end
@@ -311,6 +333,7 @@ function give_back(id, used, staying)
 end
 
 local function grant_all(freed, now)
+  if not any_waits(freed) then return end
   for i = #freed, 1, -1 do
     if redis.call('EXISTS', WAITING_PREFIX .. freed[i]) == 1 then grant(freed[i], now, MOST_STARTED) end
   end

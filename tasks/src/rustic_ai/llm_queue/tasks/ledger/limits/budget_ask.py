@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 _NO_ALERTS = "-"
-#: As many words as a limit has.
-_PADDING = (0, 0, 0)
 _MODES = {"wait": 0, "refuse": 1, "warn": 2}
 
 
@@ -42,5 +40,4 @@ class BudgetAsk:
             mode,
             alerts,
             self.token_nano,
-            *_PADDING,
         )
