@@ -2,15 +2,19 @@
 
     cd tests && python -m faults.limit_show refusal [--jobs 1000] [--workers 4]
     cd tests && python -m faults.limit_show places [--jobs 10000] [--places 10]
+    cd tests && python -m faults.limit_show room [--jobs 1000] [--workers 4]
 
 `refusal`: jobs wait for room, and a provider refuses a call (429): from then on no worker calls it. `places`:
-jobs wait in a worker of so many places, and another model is asked for: its call starts at once. Each prints
-what it saw, and exits with 1 when a promise was broken. Redis, workers and the provider are its own.
+jobs wait in a worker of so many places, and another model is asked for: its call starts at once. `room`: jobs
+wait for a limit of one call at once, and the provider answers at once: how long it is from one to the next,
+whichever worker makes it. Each prints what it saw, and exits with 1 when a promise was broken. Redis, workers
+and the provider are its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -27,6 +31,7 @@ from support.workers.nursery import Nursery
 OTHER_MODEL = "anthropic/claude-sonnet-4-5"
 _WAIT_S = 300.0
 _AT_ONCE_S = 1.0
+_ROOM_MS = 50.0
 
 
 def waiting(scene: Scene) -> int:
@@ -80,6 +85,29 @@ def other_models_start_s(scene: Scene, *, jobs: int, places: int) -> tuple[float
     return request.received_at - began, held
 
 
+def gaps_s(scene: Scene, *, jobs: int, workers: int) -> list[float]:
+    """Seconds from each call at the provider to the next, where one call at once is allowed."""
+    rules = {
+        "LIMITS": json.dumps([{"name": "one", "match": {"provider": "openai"}, "max_parallel_requests": 1}])
+    }
+    scene.provider.plan("held", Step(hold=True), model=MODEL.rpartition("/")[2])
+    for _ in range(workers):
+        scene.start_worker(rules, wait=False)
+    for worker in scene.workers:
+        worker.wait_ready()
+    llm = scene.callers.llm(timeout=1_700)
+    handles = [llm.submit(ask("#held"))]
+    scene.provider.wait_for_requests(1)
+    handles += [llm.submit(ask(f"#gap-{number}")) for number in range(jobs - 1)]
+    scene.until(lambda: waiting(scene) == jobs - 1, "all but one to wait", _WAIT_S)
+    scene.provider.release("held")
+    for handle in handles:
+        handle.result(_WAIT_S)
+    received = sorted(request.received_at for request in scene.provider.requests())
+    # Before each worker's first call LiteLLM loads what it needs for it.
+    return [later - earlier for earlier, later in itertools.pairwise(received[20:])]
+
+
 def _show_refusal(scene: Scene, given: argparse.Namespace) -> bool:
     calls, jobs = calls_after_a_refusal(scene, jobs=given.jobs or 1_000, workers=given.workers)
     print(f"{len(jobs)} jobs wait at {given.workers} workers: {calls} calls after the refusal was known")
@@ -95,10 +123,20 @@ def _show_places(scene: Scene, given: argparse.Namespace) -> bool:
     return start_s < _AT_ONCE_S
 
 
+def _show_room(scene: Scene, given: argparse.Namespace) -> bool:
+    gaps = sorted(gaps_s(scene, jobs=given.jobs or 1_000, workers=given.workers))
+    p50_ms, p99_ms = (1000 * gaps[int(len(gaps) * part)] for part in (0.5, 0.99))
+    print(
+        f"{len(gaps)} calls after one another at {given.workers} workers: from one to the next "
+        f"p50 {p50_ms:.1f}, p99 {p99_ms:.1f}, at most {1000 * gaps[-1]:.1f} ms"
+    )
+    return p99_ms <= _ROOM_MS
+
+
 def main() -> int:
     """Run one of them and print what it saw; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    shows = {"refusal": _show_refusal, "places": _show_places}
+    shows = {"refusal": _show_refusal, "places": _show_places, "room": _show_room}
     parser.add_argument("show", choices=shows)
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--workers", type=int, default=4)

@@ -192,6 +192,25 @@ def test_lines_may_share_their_answers(
     assert texts == [["a", "b"], ["c"]]
 
 
+def test_lines_may_ask_for_a_service_tier(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    requests.write_text(
+        request_line("cheap", "#cheap", model="openai/o3", service_tier="flex")
+        + request_line("none", "#none", model="openai/gpt-3.5-turbo", service_tier="flex")
+        + request_line("odd", "#odd", model="openai/o3", service_tier="fast")
+    )
+    llm_queue("batch", str(requests), "-o", str(answers))
+    found = output(answers)
+    assert found["cheap"]["response"]["body"]["choices"]
+    (asked,) = provider.requests("cheap")
+    assert asked.body["service_tier"] == "flex"
+    for name in ("none", "odd"):
+        assert "service_tier" in found[name]["error"]["message"]
+    assert not provider.requests("none"), "it is refused before it is sent"
+
+
 def embedding_line(custom_id: str, given: Any, **body: Any) -> str:
     whole = {"model": "openai/text-embedding-3-small", "input": given, **body}
     return json.dumps({"custom_id": custom_id, "url": "/v1/embeddings", "body": whole}) + "\n"
