@@ -16,16 +16,23 @@ LLMOf = Callable[[str, str], QueueLLM]
 
 
 @pytest.fixture
+def policy(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What the worker's environment says of fair share, beside the defaults."""
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
 def llm_of(
     own_valkey: ValkeyServer,
     provider: ProviderStub,
+    policy: dict[str, str],
     start_worker: Callable[..., object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> LLMOf:
     """The LLM of an organisation's guild, over one worker of eight places."""
     monkeypatch.setenv("LLM_QUEUE_REDIS_URL", own_valkey.url)
     env = {"LLM_QUEUE_REDIS_URL": own_valkey.url, "LLM_QUEUE_CONCURRENCY": str(PLACES), **provider.env()}
-    start_worker(env)
+    start_worker(env | policy)
 
     def llm(org: str, guild: str) -> QueueLLM:
         resolver = QueueLLMResolver(model="openai/gpt-4o-mini")
@@ -68,3 +75,30 @@ def test_a_cancelled_batch_leaves_its_turns(llm_of: LLMOf, provider: ProviderStu
     handle = llm_of("single", "guild").submit(ask("#single"))
     assert handle.result()
     assert len(provider.requests("batch")) <= PLACES
+
+
+@pytest.mark.parametrize("policy", [{"LLM_QUEUE_FAIR_SHARE": '{"reserve": 0.25}'}], indirect=True)
+@pytest.mark.parametrize("batch", [12, 200], ids=["all in the window", "most in the backlog"])
+def test_reserved_places_are_for_those_of_whom_nothing_runs(
+    llm_of: LLMOf, provider: ProviderStub, own_valkey: ValkeyServer, batch: int
+) -> None:
+    open_to_all = PLACES - 2
+    provider.plan("batch", Step(hold=True, times=open_to_all), Step(times=None))
+    provider.plan("held", Step(hold=True))
+    jobs = [llm_of("batch", f"guild{number % 5}").submit(ask(f"{number} #batch")) for number in range(batch)]
+    provider.wait_for_requests(open_to_all, "batch")
+    assert llm_of("single", "guild").completion(ask("#one")).choices
+    # One of an organisation at a time, so that a second batch does not take what is kept for a third.
+    held = llm_of("second", "guild").submit(ask("#held"))
+    provider.wait_for_requests(1, "held")
+    more = llm_of("second", "guild").submit(ask("#more"))
+    assert llm_of("third", "guild").completion(ask("#three")).choices
+    assert not provider.requests("more")
+    assert len(provider.requests("batch")) == open_to_all, "the batch took a place that was kept"
+    provider.release("held")
+    provider.release("batch")
+    for job in (*jobs, held, more):
+        assert job.result().choices
+    assert len(provider.requests()) == batch + 4, "each call was made once"
+    with own_valkey.client() as redis:
+        wait_until(lambda: not redis.exists("llm", "llm\x06\x163", "llmq:arrivals:llm"), 10)

@@ -26,6 +26,7 @@ from .jobs.intake import Intake
 from .jobs.leases import CancelListener, Leases
 from .jobs.observers import Observer, Observers
 from .jobs.reaper import Reaper
+from .jobs.reserved_places import ReservedPlaces
 from .jobs.settlement import Settlement
 from .pool.loop import Service
 from .pool.pool_task import CancelReason, cancel_reason
@@ -110,6 +111,11 @@ class Runtime:
             every=settings.reap_every,
             fair_share=settings.fair_share,
         )
+        part = settings.fair_share.reserve
+        #: None where all places are everybody's.
+        self.reserved_places = (
+            ReservedPlaces(self.ledger.turns, self.leases, queue=settings.queue, part=part) if part else None
+        )
         self._intake = Intake()
         self._provider = Provider(
             settings,
@@ -169,6 +175,8 @@ class Runtime:
             self._ticker,
             GoneCallers(Callers(self._keeping), self.ledger, self._sealer),
         ]
+        if self.reserved_places is not None:
+            services.append(self.reserved_places)
         if self._alerts is not None:
             services.append(self._alerts)
         if self._metrics is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from redis.asyncio import Redis
@@ -21,6 +22,14 @@ class TurnLedger:
 
     def __init__(self, redis: Redis) -> None:
         self._library = FunctionLibrary(redis)
+
+    async def wakeups_of_others(self, queue: str, running: Collection[str], *, most: int) -> list[str]:
+        """Wake-ups of waiting jobs of organisations that are not among `running`, one for each at the most.
+
+        Celery's messages, as they lie in the queue's lists, where they stay.
+        """
+        found = await self._library.call("wakeups_of_others", [], [queue, most, *running])
+        return [str(one) for one in found]
 
     async def share(
         self, queue: str, policy: FairShare, *, patience: timedelta = _PATIENCE

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from ..duration import Duration
 from .row_errors import explain_row
@@ -11,6 +11,18 @@ from .row_errors import explain_row
 #: A worker takes so many wake-ups at once: a shorter window would leave its places empty.
 SHORTEST_WINDOW = 16
 MOST_WEIGHT = 1_000
+#: The rest of the places is what everybody else's jobs run in.
+MOST_RESERVED = 0.9
+
+
+def _part(value: object) -> object:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    # NaN is in no range.
+    if not plain or not 0 <= float(str(value)) <= MOST_RESERVED:
+        raise ValueError(
+            f"must be a part of a worker's places, from 0 to {MOST_RESERVED} (0.1 is a tenth), not {value!r}"
+        )
+    return float(str(value))
 
 
 class FairShare(BaseModel):
@@ -29,6 +41,8 @@ class FairShare(BaseModel):
     ready_window: int = 64
     #: After so long in one priority a job goes up to the next.
     ageing: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=1))
+    #: The part of each worker's places that it keeps for organisations of which it runs nothing.
+    reserve: Annotated[float, BeforeValidator(_part)] = 0.0
 
     @field_validator("ready_window")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty
 from time import monotonic
@@ -39,6 +39,11 @@ class WakeupQoS(virtual.QoS):
     restore_at_shutdown = False
     #: How many more messages the consumer takes now. Unset, they are popped one at a time.
     room: Callable[[], int] | None = None
+
+    def can_consume(self) -> bool:
+        """Whether messages may be popped: places that are reserved are filled another way."""
+        has_room = self.room is None or self.room() > 0
+        return has_room and bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu is untyped
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Nothing is kept."""
@@ -150,6 +155,13 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
         key, popped = reply
         self._take(bytes_to_str(key), popped if self._pops_many else [popped])
         return True
+
+    def deliver(self, wakeups: Sequence[str]) -> None:
+        """Take up wake-ups that came another way, for as long as this channel consumes their queue."""
+        for queue in self.active_queues:
+            for wakeup in wakeups:
+                if not self._closing and queue in self.connection._callbacks:
+                    self._take_one(queue, wakeup.encode())
 
     def _take(self, key: str, items: list[bytes]) -> None:
         queue = key.rsplit(self.sep, 1)[0]

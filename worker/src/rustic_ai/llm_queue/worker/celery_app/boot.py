@@ -20,6 +20,7 @@ from ..pool.open_files import allow_open_files
 from ..pool.shutdown import Shutdown
 from ..provider.litellm_api.setup import load_litellm
 from ..settings import WorkerSettings
+from .bulk_pop import RESERVED_PLACES
 from .start import check_start, refuse
 from .worker_events import WorkerEvents
 
@@ -54,6 +55,7 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
             except SettingsError as error:
                 refuse(str(error), ExitCode.SETTINGS)
             app.tasks[TASK_NAME].runtime = runtime
+            setattr(worker, RESERVED_PLACES, runtime.reserved_places)
             for service in runtime.services(worker.pool):
                 worker.pool.add_service(service)
             self._hook = RevokeHook(worker.pool, runtime)

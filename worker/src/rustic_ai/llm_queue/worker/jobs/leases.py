@@ -67,6 +67,10 @@ class Leases:
         if self._held.get(execution.job_id) is execution:
             del self._held[execution.job_id]
 
+    def orgs(self) -> set[str]:
+        """The organisations of which this worker runs jobs."""
+        return {one.record.job.owner.org for one in self._held.values() if one.record is not None}
+
     def stop(self, job_id: str, reason: StopReason) -> None:
         """Stop the job if it is one of ours."""
         if execution := self._held.get(job_id):

@@ -32,8 +32,8 @@ local function shown_arguments(id)
     .. ' agent=' .. text(owner.agent) .. ' ~tokens=' .. text(tokens)
 end
 
--- Puts a job on the queue and wakes a worker up for it. push: the list's end that it goes to.
-local function announce(id, now, push)
+-- returns: the job's wake-up, its queue and its priority
+local function wakeup_of(id)
   local queue, priority = fields(id, 'queue', 'priority')
   queue, priority = queue or '', priority or '0'
   local values = {
@@ -44,6 +44,12 @@ local function announce(id, now, push)
     ARGUMENTS = string.sub(cjson.encode(shown_arguments(id)), 2, -2),
   }
   local message = string.gsub(WAKEUP, '@([A-Z-]+)@', values)
+  return message, queue, priority
+end
+
+-- Puts a job on the queue and wakes a worker up for it. push: the list's end that it goes to.
+local function announce(id, now, push)
+  local message, queue, priority = wakeup_of(id)
   redis.call('ZADD', queued_key(queue, priority), now, id)
   -- Where something else was put in the list's place, the job is announced once that is gone.
   redis.pcall(push, message_list(queue, priority), message)
