@@ -83,6 +83,6 @@ def test_every_alert_has_its_remedy() -> None:
     assert re.findall(r"`(LlmQueue\w+)`", GUIDE) == [rule["alert"] for rule in rules]
 
 
-@pytest.mark.parametrize("url", re.findall(r"`((?:rediss|sentinel)://[^`]+)`", GUIDE))
+@pytest.mark.parametrize("url", re.findall(r"`((?:rediss|sentinel|rediss\+cluster)://[^`]+)`", GUIDE))
 def test_a_url_of_redis_is_one(url: str) -> None:
     QueueSettings(redis_url=url)

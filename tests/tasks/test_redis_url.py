@@ -41,6 +41,13 @@ WRONG = [
     ("sentinel://a:1/0?master=m&sentinel_password=", "sentinel_password without a value"),
     ("sentinel://a:1/0?master=m&tls=yes", "tls"),
     ("sentinel://a:1/0?master=m&ssl_ca_certs=/ca.pem", "add tls=1"),
+    ("redis+cluster://:secret@", "names no host"),
+    ("redis+cluster://:secret@a;b:2", "host:port"),
+    ("redis+cluster://:se/cret@a:1", "%2F"),
+    ("redis+cluster://a:1;b:2/1", "in cluster mode there is only 0"),
+    ("redis+cluster://a:1/0?ssl_ca_certs=/ca.pem", "no options"),
+    ("rediss+cluster://a:1/0?protocol=3", "it takes ssl_ca_certs"),
+    ("rediss+cluster://a:1/0?ssl_check_hostname=maybe", "true, false"),
 ]
 
 
@@ -69,10 +76,12 @@ def test_the_same_url_as_a_property(url: str, says: str) -> None:
         "redis://user:p%2Fa%40ss@host:6379/15",
         "rediss://:pw@[::1]:6379/0?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_certs=/ca.pem",
         "sentinel://:pw@a:1;b:2/0?master=m&tls=1&ssl_ca_certs=/ca.pem&sentinel_password=x",
+        "redis+cluster://user:p%2Fw@a:1;[::1]:2",
+        "rediss+cluster://:pw@a:1;b:2/0?ssl_ca_certs=/ca.pem&ssl_check_hostname=false",
     ],
 )
 def test_a_url_that_can_be_used(url: str) -> None:
-    assert QueueSettings(redis_url=url).redis_url == url
+    assert QueueSettings(redis_url=url, key_tag="llmq").redis_url == url
 
 
 @pytest.mark.parametrize(
@@ -88,6 +97,7 @@ def test_a_url_that_can_be_used(url: str) -> None:
         ),
         ("x-sentinel://:secret@a:1/0;x-sentinel://:secret@b:2/0", "x-sentinel://a:1/0;x-sentinel://b:2/0"),
         ("some.module:Reader+redis://:secret@h/0", "some.module:Reader+redis://h/0"),
+        ("redis+cluster://u:secret@a:1;b:2/0", "redis+cluster://a:1;b:2/0"),
         ("secret", "**"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The ACL file that operators get, with passwords in the place of its placeholders."""
 
 import hashlib
+import os
 import re
 import subprocess
 from functools import cache
@@ -12,6 +13,22 @@ USERS_ACL = Path(__file__).parents[3] / "docker" / "redis" / "users.acl"
 #: Of the roles that programs have.
 PASSWORDS = {"agent": "canary-agent-pw", "worker": "canary-worker-pw", "flower": "canary-flower-pw"}
 ADMIN_PASSWORD = "canary-admin-pw"
+
+
+def users_acl_with_tag(tag: str) -> list[str]:
+    """The file's lines for a Redis in cluster mode, as `make-acl` writes them."""
+    passwords = {
+        f"{role.upper()}_PASSWORD": one for role, one in {**PASSWORDS, "admin": ADMIN_PASSWORD}.items()
+    }
+    environment = {**os.environ, **passwords, "KEY_TAG": tag}
+    made = subprocess.run(
+        ["sh", str(USERS_ACL.parent / "make-acl")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.splitlines()
 
 
 @cache

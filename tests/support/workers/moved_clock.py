@@ -28,8 +28,8 @@ class MovedClock:
         source = library.library_source()
         name, header = library.library_name(), source.index("\n") + 1
         moved = source[:header] + _LUA + source[header:].replace("redis.call('TIME')", "moved_time()")
-        monkeypatch.setattr(library, "library_name", lambda: f"{name}_moved")
-        monkeypatch.setattr(library, "library_source", lambda: moved.replace(name, f"{name}_moved"))
+        monkeypatch.setattr(library, "library_name", lambda _prefix: f"{name}_moved")
+        monkeypatch.setattr(library, "library_source", lambda _prefix: moved.replace(name, f"{name}_moved"))
         clock = cls(redis)
         seconds, _ = await redis.time()
         await redis.set(_KEY, int(seconds) * 1_000_000)

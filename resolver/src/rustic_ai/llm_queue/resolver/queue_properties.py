@@ -21,6 +21,7 @@ from rustic_ai.llm_queue.tasks.call import WhenLimited
 from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
 from rustic_ai.llm_queue.tasks.contract import MOST_SECONDS, check_json_value
 from rustic_ai.llm_queue.tasks.job import NORMAL, OnWorkerLoss, Priority, priority_of
+from rustic_ai.llm_queue.tasks.names import TAG_PATTERN
 from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 from rustic_ai.llm_queue.tasks.usage import MOST_USD
@@ -181,6 +182,10 @@ class QueueProperties(BaseModel):
     redis_url: Annotated[str, AfterValidator(check_redis_url)] | None = Field(
         None, repr=False, description="a URL such as redis://host:6379/0"
     )
+    #: By default `LLM_QUEUE_KEY_TAG`.
+    key_tag: Annotated[str, Field(pattern=TAG_PATTERN)] | None = Field(
+        None, description="a tag of up to 32 letters, digits, '_', '.' and '-', for a Redis in cluster mode"
+    )
 
     @classmethod
     def of_values(cls, values: Mapping[str, Any]) -> Self:
@@ -202,9 +207,11 @@ class QueueProperties(BaseModel):
         Raises `ConfigurationError` where the two do not go together, `SettingsError` where a
         variable is wrong.
         """
-        overrides = {"redis_url": self.redis_url, "queue": self.queue}
+        overrides = {"redis_url": self.redis_url, "key_tag": self.key_tag, "queue": self.queue}
         try:
-            settings = QueueSettings(**{name: value for name, value in overrides.items() if value})
+            settings = QueueSettings(
+                **{name: value for name, value in overrides.items() if value is not None}
+            )
         except SettingsError as error:
             raise ConfigurationError(f"the environment's settings: {error}") from None
         longest_s = settings.max_timeout.total_seconds()

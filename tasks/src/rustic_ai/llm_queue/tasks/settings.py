@@ -15,10 +15,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .connection.redis_url import check_redis_url, is_memory_url
+from .connection.redis_url import check_redis_url, is_cluster_url, is_memory_url
 from .contract import MAX_NESTING
 from .duration import Duration
-from .names import DEFAULT_QUEUE, ENV_PREFIX
+from .names import DEFAULT_QUEUE, ENV_PREFIX, TAG_PATTERN
 from .policy.policy_file import PolicyFile, PolicyFileError
 from .policy.private_hosts import AllowedHosts
 from .privacy.seal import KeyRing, Sealer
@@ -66,6 +66,9 @@ class QueueSettings(BaseSettings):
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     #: The same from a file, read when `redis_url` is empty.
     redis_url_file: Path | None = None
+    #: Where Redis answers in cluster mode: the hash tag before every key, on both sides the same, and
+    #: `redis+cluster://host:6379;host:6379` in `redis_url` (`rediss+cluster://` for TLS).
+    key_tag: str = Field(default="", pattern=TAG_PATTERN)
     #: The queue's name, on both sides the same; guilds with a queue of their own name it as a property.
     queue: str = Field(default=DEFAULT_QUEUE, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
@@ -144,6 +147,14 @@ class QueueSettings(BaseSettings):
             raise
         except ValueError as error:
             raise WrongSetting("sealing_keys", str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_has_a_tag(self) -> Self:
+        if is_cluster_url(self.redis_url) and not self.key_tag:
+            raise WrongSetting(
+                "key_tag", "a Redis in cluster mode needs one hash tag for all keys; give llmq"
+            )
         return self
 
     def key_ring(self) -> KeyRing:

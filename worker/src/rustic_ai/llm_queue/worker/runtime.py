@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -71,11 +72,12 @@ class Runtime:
         self._policy_digest = settings.policy_digest()
         outage_s = settings.outage.total_seconds()
         self._sealer = settings.sealer()
-        self._redis: Redis = connect(settings.redis_url, outage_s=outage_s)
-        self._listening: Redis = connect(settings.redis_url, outage_s=0)
+        to_redis = partial(connect, key_tag=settings.key_tag)
+        self._redis: Redis = to_redis(settings.redis_url, outage_s=outage_s)
+        self._listening: Redis = to_redis(settings.redis_url, outage_s=0)
         # Renewals never wait in line behind the jobs' own commands, nor for a dead connection.
         patience_s = min(settings.beat.total_seconds(), SOCKET_TIMEOUT_S)
-        self._keeping: Redis = connect(
+        self._keeping: Redis = to_redis(
             settings.redis_url, outage_s=outage_s, max_connections=4, socket_timeout=patience_s
         )
         self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
@@ -93,7 +95,7 @@ class Runtime:
         )
         # A cache that is away is a miss at once: its calls are not tried again.
         self._cache: Redis = (
-            connect(settings.cache_url, outage_s=0, socket_timeout=_CACHE_TIMEOUT_S)
+            to_redis(settings.cache_url, outage_s=0, socket_timeout=_CACHE_TIMEOUT_S)
             if settings.cache_url
             else self._redis
         )

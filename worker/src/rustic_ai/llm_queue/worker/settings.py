@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url
+from rustic_ai.llm_queue.tasks.connection.redis_url import check_redis_url, is_cluster_url
 from rustic_ai.llm_queue.tasks.duration import Duration
+from rustic_ai.llm_queue.tasks.names import ENV_PREFIX
 from rustic_ai.llm_queue.tasks.policy.allowed_endpoint import AllowedEndpoint
 from rustic_ai.llm_queue.tasks.policy.budget_rule import BudgetRule, parse_budgets
 from rustic_ai.llm_queue.tasks.policy.fair_share import FairShare, parse_fair_share
@@ -154,6 +155,13 @@ class WorkerSettings(QueueSettings):
         An hour on top, because the submitter's clock is not ours.
         """
         return self.max_timeout + self.result_ttl + timedelta(hours=1)
+
+    @field_validator("cache_url")
+    @classmethod
+    def _cache_has_a_tag(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is not None and is_cluster_url(url) and not info.data.get("key_tag"):
+            raise ValueError(f"a Redis in cluster mode needs one hash tag for all keys: {ENV_PREFIX}KEY_TAG")
+        return url
 
     @field_validator("equivalent_embeddings")
     @classmethod

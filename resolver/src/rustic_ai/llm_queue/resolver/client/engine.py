@@ -7,18 +7,20 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.cluster_mode import refuse_cluster_mode
 from rustic_ai.llm_queue.tasks.connection.redis_client import SOCKET_TIMEOUT_S, connect
 from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.keys import result_key
 from rustic_ai.llm_queue.tasks.ledger.ledger import CancelVerdict, Ledger
+from rustic_ai.llm_queue.tasks.ledger.verdicts import SubmitVerdict
 from rustic_ai.llm_queue.tasks.outcome import Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
@@ -63,12 +65,12 @@ class Engine:
         self._redis_timeout_s = settings.redis_timeout.total_seconds()
         # Half the time, so that a second connection can be tried before the call fails.
         half_s = min(SOCKET_TIMEOUT_S, self._redis_timeout_s / 2)
-        self._redis: Redis = connect(
-            settings.redis_url, outage_s=self._redis_timeout_s, socket_timeout=half_s
-        )
-        patient = connect(settings.redis_url, outage_s=_ABANDON_FOR_S)
+        to_redis = partial(connect, settings.redis_url, key_tag=settings.key_tag)
+        self._redis: Redis = to_redis(outage_s=self._redis_timeout_s, socket_timeout=half_s)
+        patient = to_redis(outage_s=_ABANDON_FOR_S)
         # No retries: the subscriptions reconnect by themselves, and then look for what they missed.
-        waiting = connect(settings.redis_url, outage_s=0)
+        waiting = to_redis(outage_s=0)
+        self._mode_is_known = False
         self._outage_timeout = OutageTimeout(self._redis_timeout_s)
         self._clients = (self._redis, patient, waiting)
         self._ledger = Ledger(self._redis, result_ttl=settings.result_ttl)
@@ -136,17 +138,11 @@ class Engine:
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
         """Put the job on the queue. Returns the id of the job that stands for it.
 
-        Raises `QueueGone` within the settings' `redis_timeout`, `SubmitConflict`.
+        Raises `QueueGone` within the settings' `redis_timeout`, `SubmitConflict`; `SettingsError` for a Redis
+        that is in cluster mode and not set up as one.
         """
-        written = self._ledger.submit(
-            job,
-            idempotency_key=idempotency_key,
-            idempotency_ttl=self.settings.idempotency_ttl,
-            reply_channel=self._waiter.reply_channel(job.id),
-            caller=self._presence.caller_of(job.id),
-        )
         try:
-            verdict, job_id = await self._outage_timeout.wait(written)
+            verdict, job_id = await self._outage_timeout.wait(self._write(job, idempotency_key))
         except asyncio.CancelledError:
             self.abandon(job.id, job.owner)
             raise
@@ -158,6 +154,18 @@ class Engine:
         if verdict == "conflict":
             raise SubmitConflict(f"the idempotency key stands for another request, of job {job_id}")
         return job_id
+
+    async def _write(self, job: Job, idempotency_key: str | None) -> tuple[SubmitVerdict, str]:
+        if not self._mode_is_known:
+            await refuse_cluster_mode(self._redis, self.settings)
+            self._mode_is_known = True
+        return await self._ledger.submit(
+            job,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=self.settings.idempotency_ttl,
+            reply_channel=self._waiter.reply_channel(job.id),
+            caller=self._presence.caller_of(job.id),
+        )
 
     async def outcome(
         self,

@@ -4,7 +4,7 @@ from typing import Self
 
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS
+from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS, OUTAGE_ERRORS, ClusterMet
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing
 
 #: Whatever a command may raise.
@@ -36,7 +36,7 @@ class QueueGone(ClientError):
                 )
             case OutOfMemoryError():
                 return cls("Redis is out of memory and takes no more jobs; raise its maxmemory")
-            case FunctionsMissing():
+            case FunctionsMissing() | ClusterMet():
                 return cls(str(error))
             case ResponseError():
                 code = str(error).partition(" ")[0]

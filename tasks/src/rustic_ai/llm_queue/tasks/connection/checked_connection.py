@@ -6,7 +6,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from .redis_errors import not_ready
+from .redis_errors import cluster_met, not_ready
 
 
 class CheckedConnection(AbstractConnection):
@@ -23,14 +23,15 @@ class CheckedConnection(AbstractConnection):
         await super()._send_packed_command(command)
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises `RedisNotReady` in place of a plain `ResponseError`: the retries look for that."""
+        """Raises `RedisNotReady` in place of a plain `ResponseError`, for the retries look for that; and
+        `ClusterMet`."""
         try:
             return await super().read_response(*args, **kwargs)
         except ResponseError as error:
-            later = not_ready(error)
-            if later is None:
+            meant = not_ready(error) or cluster_met(error)
+            if meant is None:
                 raise
-            raise later from None
+            raise meant from None
 
 
 def checked(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:

@@ -5,15 +5,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
 
 from ..settings import require_server
 from .checked_connection import checked
+from .key_tag import tagged
 from .redis_errors import LOGIN_ERRORS
 from .redis_errors import OUTAGE_ERRORS as OUTAGE_ERRORS
-from .redis_url import SentinelUrl
+from .redis_url import ClusterUrl, SentinelUrl, is_cluster_url
+from .slot import Slot
+from .slot_connection import SlotConnection, TlsSlotConnection
 
 #: A `SIGSTOP`ped server or a half-open connection answers nothing: give up on the socket after
 #: this, and let the retries decide about the rest.
@@ -42,12 +46,15 @@ class LoginRetry(Retry):
         return await super().call_with_retry(do, fail, may_pass, with_failure_count)
 
 
-def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS, **options: Any) -> Redis:
+def connect(
+    url: str, *, outage_s: float, key_tag: str = "", max_connections: int = MAX_CONNECTIONS, **options: Any
+) -> Redis:
     """A lazy asyncio client for `url`; no connection is made yet.
 
     Args:
         outage_s: how long a command is tried again while Redis is away, restarts or fails over;
             0 tries once.
+        key_tag: the hash tag before every key; a cluster's URL needs one.
         max_connections: bound of the pool; commands beyond it wait for their turn.
 
     Raises `SettingsError` for `memory://`, behind which there is no server.
@@ -68,12 +75,31 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
         "retry_on_error": list(OUTAGE_ERRORS),
         **options,
     }
-    if not url.startswith("sentinel://"):
+    if url.startswith("sentinel://"):
+        client = _sentinel_client(SentinelUrl.parse(url), settings)
+    else:
         # Thousands of jobs share these few: redis-py's plain pool would refuse them instead.
-        pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=None, **settings)
-        pool.connection_class = checked(pool.connection_class)
-        return Redis.from_pool(pool)
-    target = SentinelUrl.parse(url)
+        settings |= {"max_connections": max_connections, "timeout": None}
+        client = Redis.from_pool(
+            _cluster_pool(ClusterUrl.parse(url), key_tag, settings)
+            if is_cluster_url(url)
+            else BlockingConnectionPool.from_url(url, **settings)
+        )
+    pool = client.connection_pool
+    pool.connection_class = tagged(checked(pool.connection_class), key_tag)
+    return client
+
+
+def _cluster_pool(target: ClusterUrl, key_tag: str, settings: dict[str, Any]) -> ConnectionPool:
+    settings |= {"username": target.username, "password": target.password, **(target.tls or {})}
+    return BlockingConnectionPool(
+        connection_class=TlsSlotConnection if target.tls else SlotConnection,
+        slot=Slot(key_tag, target.hosts),
+        **settings,
+    )
+
+
+def _sentinel_client(target: SentinelUrl, settings: dict[str, Any]) -> Redis:
     # The pool that follows a master does not wait for a free connection, so it must not run out.
     settings["max_connections"] = _SENTINEL_CONNECTIONS
     timeouts = {"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
@@ -83,8 +109,6 @@ def connect(url: str, *, outage_s: float, max_connections: int = MAX_CONNECTIONS
     master: Redis = sentinels.master_for(
         target.master, db=target.db, username=target.username, password=target.password, **settings
     )
-    followed = master.connection_pool
-    followed.connection_class = checked(followed.connection_class)
     return master
 
 

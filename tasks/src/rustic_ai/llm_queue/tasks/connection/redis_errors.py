@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
+    ClusterCrossSlotError,
     ClusterDownError,
     ReadOnlyError,
     ResponseError,
@@ -16,6 +18,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 #: Codes for which redis-py has no class of its own: a script runs too long, the disk is full or a snapshot
 #: failed, too few replicas are there.
 _NOT_READY = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+
+
+#: What to do about a Redis in cluster mode that is not set up as one.
+CLUSTER_MET = (
+    "Redis answers in cluster mode; set LLM_QUEUE_KEY_TAG=llmq for agents and workers, and begin "
+    "LLM_QUEUE_REDIS_URL with redis+cluster:// (rediss+cluster:// for TLS)"
+)
 
 
 class RedisNotReady(ResponseError):
@@ -36,6 +45,21 @@ OUTAGE_ERRORS: tuple[type[Exception], ...] = (
 #: The user or the password is wrong, which no second try mends. redis-py counts the first among the
 #: connection's errors, so look for these before `OUTAGE_ERRORS`.
 LOGIN_ERRORS: tuple[type[Exception], ...] = (AuthenticationError, AuthenticationWrongNumberOfArgsError)
+
+
+class ClusterMet(ResponseError):
+    """Redis is in cluster mode, and this client does not know."""
+
+    def __init__(self) -> None:
+        super().__init__(CLUSTER_MET)
+
+
+def cluster_met(error: ResponseError) -> ClusterMet | None:
+    """The error as a `ClusterMet`, where only a Redis in cluster mode has it."""
+    elsewhere = isinstance(error, AskError | ClusterCrossSlotError) or "Script attempted to access" in str(
+        error
+    )
+    return ClusterMet() if elsewhere else None
 
 
 def not_ready(error: ResponseError) -> RedisNotReady | None:

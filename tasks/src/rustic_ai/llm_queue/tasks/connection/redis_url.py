@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
-REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+#: Of a Redis in cluster mode, without and with TLS.
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+REDIS_SCHEMES = ("redis", "rediss", "sentinel", *CLUSTER_SCHEMES)
 #: In place of Redis' URL: agents' calls stay in their own process, where a test answers them.
 MEMORY_URL = "memory://"
 _OTHERWISE = "otherwise"
@@ -41,6 +43,10 @@ def is_memory_url(url: str) -> bool:
     return url.startswith("memory:")
 
 
+def is_cluster_url(url: str) -> bool:
+    return url.partition("://")[0] in CLUSTER_SCHEMES
+
+
 def otherwise_of(url: str) -> str | None:
     """The text that answers every call without a scripted answer. Raises `ValueError`."""
     parts = urlsplit(url)
@@ -61,6 +67,9 @@ def check_redis_url(url: str) -> str:
         return url
     if url.startswith("sentinel:"):
         SentinelUrl.parse(url)
+        return url
+    if is_cluster_url(url):
+        ClusterUrl.parse(url)
         return url
     parts = _split(url)
     if parts.scheme not in REDIS_SCHEMES:
@@ -189,11 +198,8 @@ class SentinelUrl:
         if options.get("tls") != "1" and (idle := sorted(options.keys() & _SENTINEL_TLS_OPTIONS)):
             # Taken in silence, it would be a plain connection that looks like a safe one.
             raise ValueError(f"the sentinel URL has {idle[0]!r} and no TLS; add tls=1")
-        hosts = [_sentinel(address) for address in addresses.split(";") if address]
-        if not hosts:
-            raise ValueError("the sentinel URL names no host")
         return cls(
-            hosts=tuple(hosts),
+            hosts=_addresses(addresses, "sentinel"),
             master=master,
             db=_database(parts),
             username=unquote(username) or None,
@@ -202,8 +208,52 @@ class SentinelUrl:
         )
 
 
-def _sentinel(address: str) -> tuple[str, int]:
+@dataclass(frozen=True)
+class ClusterUrl:
+    """`redis+cluster://[user:password@]host:port[;host:port…]`, taken apart: some nodes of one cluster.
+
+    With `rediss+cluster://` all connections use TLS, with the options of a `rediss://` URL.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    username: str | None
+    password: str | None = field(repr=False)
+    #: redis-py's options for TLS, which check the server's certificate; None without TLS.
+    tls: dict[str, str | bool] | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> ClusterUrl:
+        """Raises `ValueError` that names what is missing."""
+        parts = _split(url)
+        credentials, _, addresses = parts.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
+        options = _options(parts)
+        if parts.scheme == "redis+cluster" and options:
+            raise ValueError(f"the URL has {_name_of(min(options))}; a redis+cluster:// URL takes no options")
+        _check_names(options, _TLS_OPTIONS)
+        _check_choices(options)
+        if _database(parts):
+            raise ValueError("the cluster URL names a database; in cluster mode there is only 0")
+        tls: dict[str, str | bool] = {"ssl_cert_reqs": "required", **options}
+        if "ssl_check_hostname" in options:
+            tls["ssl_check_hostname"] = options["ssl_check_hostname"] == "true"
+        return cls(
+            hosts=_addresses(addresses, "cluster"),
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            tls=tls if parts.scheme == "rediss+cluster" else None,
+        )
+
+
+def _addresses(text: str, kind: str) -> tuple[tuple[str, int], ...]:
+    hosts = tuple(_host_and_port(address, kind) for address in text.split(";") if address)
+    if not hosts:
+        raise ValueError(f"the {kind} URL names no host")
+    return hosts
+
+
+def _host_and_port(address: str, kind: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (host and port.isascii() and port.isdecimal() and len(port) <= _MOST_DIGITS):
-        raise ValueError(f"an address of the sentinel URL is not host:port. {_ESCAPE}")
+        raise ValueError(f"an address of the {kind} URL is not host:port. {_ESCAPE}")
     return host.strip("[]"), int(port)

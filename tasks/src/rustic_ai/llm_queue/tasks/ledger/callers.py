@@ -13,6 +13,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from ..connection.cluster_mode import count_subscribers
 from . import keys
 from .wire import milliseconds
 
@@ -58,7 +59,7 @@ class Callers:
             return []
         absent_since_ms = {caller: int(score) for caller, score in listed}
         channels = [keys.result_key(caller) for caller in absent_since_ms]
-        subscribers = dict(await self._redis.pubsub_numsub(*channels))
+        subscribers = await count_subscribers(self._redis, channels)
         seconds, microseconds = await self._redis.time()
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
         changed, gone = {}, []

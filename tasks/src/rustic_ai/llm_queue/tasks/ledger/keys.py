@@ -103,6 +103,10 @@ STREAM_PREFIX = f"{KEY_PREFIX}stream:"
 FRAMES_PREFIX = f"{KEY_PREFIX}frames:"
 #: Celery's own naming, so that `AsyncResult(job_id)` and Flower read our results.
 RESULT_PREFIX = "celery-task-meta-"
+RESULT_CHANNEL_PREFIX = RESULT_PREFIX
+
+#: The constants that begin channels: these bear no key tag.
+CHANNELS = frozenset({"CANCEL_CHANNEL", "FRAMES_PREFIX", "RESULT_CHANNEL_PREFIX"})
 
 
 def job_key(job_id: str) -> str:

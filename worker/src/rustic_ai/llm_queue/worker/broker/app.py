@@ -6,7 +6,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
-from rustic_ai.llm_queue.tasks.connection.redis_url import SentinelUrl
+from rustic_ai.llm_queue.tasks.connection.redis_url import ClusterUrl, SentinelUrl, is_cluster_url
 from rustic_ai.llm_queue.tasks.names import TASK_NAME
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, require_server
 
@@ -23,7 +23,7 @@ def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
     app = Celery("rustic_ai.llm_queue", set_as_current=False)
     app.conf.update(
         broker_url=broker_url(settings.redis_url),
-        broker_transport_options=_transport_options(settings.redis_url),
+        broker_transport_options=_transport_options(settings.redis_url, settings.key_tag),
         broker_use_ssl=_sentinel_tls(settings.redis_url),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -47,7 +47,7 @@ def make_celery_app(settings: QueueSettings, **conf: Any) -> Celery:
     return app
 
 
-def _transport_options(redis_url: str) -> dict[str, Any]:
+def _transport_options(redis_url: str, key_tag: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         # Otherwise one half-open connection would hold up the worker, or a publisher, for good.
@@ -55,6 +55,10 @@ def _transport_options(redis_url: str) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
+    if key_tag:
+        options["key_tag"] = key_tag
+    if is_cluster_url(redis_url):
+        options["nodes"] = [list(host) for host in ClusterUrl.parse(redis_url).hosts]
     if redis_url.startswith("sentinel://"):
         target = SentinelUrl.parse(redis_url)
         timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": SOCKET_TIMEOUT_S}

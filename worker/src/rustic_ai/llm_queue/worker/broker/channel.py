@@ -18,8 +18,10 @@ from kombu.utils.encoding import bytes_to_str
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from rustic_ai.llm_queue.tasks.connection.key_tag import hash_tag
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
+from .key_tag import tagged
 from .messages import InvalidMessage, parse_broadcast, parse_wakeup
 from .quarantine import DEFAULT_CAP, Quarantine
 
@@ -59,7 +61,7 @@ class WakeupQoS(virtual.QoS):
 _Mixin: Any = object
 
 
-class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
+class Wakeups(_Mixin):  # type: ignore[misc]  # see above
     """Consumes without acknowledging, and delivers nothing that was not checked first."""
 
     QoS = WakeupQoS
@@ -88,7 +90,20 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
         # that listens must not come back by itself, which nobody would notice.
         retry = Retry(NoBackoff(), 0 if asynchronous else 1, supported_errors=(redis.ConnectionError,))
         params: dict[str, Any] = super()._connparams(asynchronous)
+        params["connection_class"] = tagged(params["connection_class"], self._key_tag)
         return {"retry": retry, **params}
+
+    @property
+    def _key_tag(self) -> str:
+        return str(self.connection.client.transport_options.get("key_tag", ""))
+
+    def sweep_bindings(self, limit: int = 100) -> Any:
+        # kombu's own, but for the tag: the script makes keys out of what it is given.
+        tag = hash_tag(self._key_tag)
+        tables = [f"{tag}{key % ''}" for key in (self.keyprefix_queue, self.keyprefix_binding_permanent)]
+        with self.conn_or_acquire() as client:
+            keys = [self.keyprefix_binding_deadlines]
+            return self._sweep_bindings(keys=keys, args=[*tables, limit], client=client)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         cancelled = super()._basic_cancel(consumer_tag)
@@ -153,7 +168,8 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
         if not reply:
             raise Empty
         key, popped = reply
-        self._take(bytes_to_str(key), popped if self._pops_many else [popped])
+        name = bytes_to_str(key).removeprefix(hash_tag(self._key_tag))
+        self._take(name, popped if self._pops_many else [popped])
         return True
 
     def deliver(self, wakeups: Sequence[str]) -> None:
@@ -238,7 +254,7 @@ class _Wakeups(_Mixin):  # type: ignore[misc]  # see above
             return 0
 
 
-class WakeupChannel(_Wakeups, kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
+class WakeupChannel(Wakeups, kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
     """A channel to one Redis server."""
 
 
@@ -251,7 +267,7 @@ class TlsWakeupChannel(WakeupChannel):
         return super()._connparams(asynchronous)
 
 
-class SentinelWakeupChannel(_Wakeups, kombu_redis.SentinelChannel):  # type: ignore[misc]  # kombu is untyped
+class SentinelWakeupChannel(Wakeups, kombu_redis.SentinelChannel):  # type: ignore[misc]  # kombu is untyped
     """A channel to the master that Sentinel names."""
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:

@@ -23,7 +23,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     read_provider_keys(settings.provider_keys_file)
     app = make_celery_app(
         settings,
-        result_backend=result_backend(settings.redis_url),
+        result_backend=result_backend(settings.redis_url, settings.key_tag),
         worker_pool="rustic_ai.llm_queue.worker.pool.pool:AsyncPool",
         worker_concurrency=settings.concurrency,
         # Wake-ups beyond the pool's limit stay in Redis, where another worker can take them.

@@ -17,9 +17,10 @@ class ResultReader(RedisBackend):  # type: ignore[misc]  # celery is untyped
         return result
 
 
-def result_backend(redis_url: str) -> str | None:
-    """Celery's `result_backend` for the queue's Redis; None for Sentinel, which it cannot follow here."""
-    if redis_url.startswith("sentinel:"):
+def result_backend(redis_url: str, key_tag: str = "") -> str | None:
+    """Celery's `result_backend` for the queue's Redis; None for Sentinel and for keys with a tag, which it
+    cannot follow here."""
+    if redis_url.startswith("sentinel:") or key_tag:
         return None
     if redis_url.startswith("rediss:") and "ssl_cert_reqs=" not in redis_url:
         # Celery needs this even where it is the default elsewhere.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from typing import Any, NoReturn
 
 from celery import Celery, signals
+from redis.exceptions import RedisError
 
+from rustic_ai.llm_queue.tasks.connection.cluster_mode import refuse_cluster_mode
+from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.privacy.printable import printable
-from rustic_ai.llm_queue.tasks.settings import SettingsError
+from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 
 from ..pool.pool import AsyncPool
 from ..pool.sigterm import end_now
@@ -19,6 +23,9 @@ from ..provider.targets.litellm_config import read_litellm_config
 from ..settings import MOST_CONCURRENT, WorkerSettings
 
 logger = logging.getLogger(__name__)
+
+#: For a look at Redis; a worker starts whether or not it answers.
+_LOOK_S = 1.0
 
 
 class EarlyEnd:
@@ -54,6 +61,25 @@ def refuse(message: str, code: ExitCode) -> NoReturn:
     raise SystemExit(code)
 
 
+def check_mode(settings: QueueSettings) -> None:
+    """Raises `SystemExit` for a Redis that is in cluster mode and not set up as one.
+
+    One that is away is waited for as ever: then its answers say so.
+    """
+
+    async def look() -> None:
+        timeouts: dict[str, Any] = {"socket_timeout": _LOOK_S, "socket_connect_timeout": _LOOK_S}
+        async with connect(settings.redis_url, outage_s=0, key_tag=settings.key_tag, **timeouts) as redis:
+            await refuse_cluster_mode(redis, settings)
+
+    try:
+        asyncio.run(look())
+    except SettingsError as error:
+        refuse(str(error), ExitCode.SETTINGS)
+    except (RedisError, OSError) as error:
+        logger.debug("The mode of Redis is not known yet: %s", type(error).__name__)
+
+
 def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
     """The settings as Celery's own arguments have changed them.
 
@@ -68,4 +94,5 @@ def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
             joined(settings.limit_rules(), read_litellm_config(settings.litellm_config).limits)
     except SettingsError as error:
         refuse(str(error), ExitCode.SETTINGS)
+    check_mode(settings)
     return settings.model_copy(update={"concurrency": worker.concurrency})

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from rustic_ai.llm_queue.tasks.connection.cluster_mode import cluster_mode
+from rustic_ai.llm_queue.tasks.connection.key_tag import hash_tag
+from rustic_ai.llm_queue.tasks.connection.slot import Slot
 from rustic_ai.llm_queue.tasks.ledger.ledger import FunctionsMissing, Ledger
 from rustic_ai.llm_queue.tasks.policy.private_hosts import is_loopback
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
@@ -27,7 +30,7 @@ _AS_ADMIN = "let doctor run as an administrator of Redis, or grant this user +in
 
 async def check_server(redis: Redis, settings: QueueSettings) -> list[Finding]:
     """Version, persistence, memory, clock and rights of a Redis that answers."""
-    findings = [await _round_trip(redis), await _clock(redis)]
+    findings = [await _round_trip(redis), await _mode(redis, settings), await _clock(redis)]
     try:
         info = await redis.info()
     except NoPermissionError:
@@ -50,6 +53,16 @@ async def _round_trip(redis: Redis) -> Finding:
     if middle_ms > _SLOW_MS:
         return doubtful("redis", says, "each job takes about five round trips: move workers and Redis closer")
     return good("redis", says)
+
+
+async def _mode(redis: Redis, settings: QueueSettings) -> Finding:
+    tag = f"; every key begins with {hash_tag(settings.key_tag)}" if settings.key_tag else ""
+    if await cluster_mode(redis):
+        slot = Slot(settings.key_tag, ()).number
+        return good("mode", f"a cluster, of which slot {slot} is used{tag}")
+    if settings.redis_url.startswith("sentinel:"):
+        return good("mode", f"the master that the Sentinels name{tag}")
+    return good("mode", f"one server{tag}")
 
 
 async def _clock(redis: Redis) -> Finding:

@@ -31,7 +31,9 @@ _INSPECT_TIMEOUT_MS = 2_000.0
 class JobFlower(Flower):  # type: ignore[misc]  # Flower is untyped
     """Flower over our jobs: their owners, costs and attempts, and no way to an answer."""
 
-    def __init__(self, celery_app: Celery, redis_url: str, options: Any, **settings: Any) -> None:
+    def __init__(
+        self, celery_app: Celery, redis_url: str, key_tag: str, options: Any, **settings: Any
+    ) -> None:
         add_columns()
         options.tasks_columns = ",".join(COLUMNS)
         options.format_task = show_job
@@ -44,7 +46,7 @@ class JobFlower(Flower):  # type: ignore[misc]  # Flower is untyped
             max_workers_in_memory=options.max_workers,
         )
         super().__init__(options=options, capp=celery_app, events=events, io_loop=io_loop, **settings)
-        self.depths = QueueDepths(redis_url)
+        self.depths = QueueDepths(redis_url, key_tag)
         prefix = options.url_prefix
         # Handlers that are added later are asked first.
         self.add_handlers(".*", [rewrite_handler(one, prefix) if prefix else one for one in _HANDLERS])

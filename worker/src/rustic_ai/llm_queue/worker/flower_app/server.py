@@ -52,7 +52,8 @@ class FlowerServer:
         """Serve until SIGTERM or SIGINT. Raises `OSError` when the port is taken."""
         extract_settings()
         setup_logging()
-        app = JobFlower(self._celery, self._settings.redis_url, options, **tornado_settings)
+        queue = self._settings
+        app = JobFlower(self._celery, queue.redis_url, queue.key_tag, options, **tornado_settings)
         try:
             port = app.start_http_server()
         except OSError as error:

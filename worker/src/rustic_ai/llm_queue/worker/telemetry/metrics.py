@@ -30,7 +30,7 @@ class Metrics:
         self.observers: Sequence[Observer] = (JobMetrics(self.registry),)
         self.embeddings = EmbeddingMetrics(self.registry)
         # Not the jobs' connections, and no second try: a look that fails is a figure, too.
-        self._redis = connect(settings.redis_url, outage_s=0, max_connections=1)
+        self._redis = connect(settings.redis_url, outage_s=0, key_tag=settings.key_tag, max_connections=1)
 
     def services(
         self,

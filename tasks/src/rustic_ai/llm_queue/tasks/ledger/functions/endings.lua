@@ -18,10 +18,10 @@ local function settle(id, state, meta, result_ttl_ms, now)
   redis.call('SET', result_key(id), meta, 'PX', result_ttl_ms)
   -- Redis drops a subscriber whose messages pile up (32 MB by default), and a thousand vectors are 8.
   local message = #meta <= MOST_PUBLISHED and meta or STORED
-  redis.call('PUBLISH', result_key(id), message)
+  redis.call('PUBLISH', result_channel(id), message)
   -- A process that awaits many jobs listens on one channel for all of them. The prefix keeps a record
   -- that was tampered with from naming any other channel.
-  if reply_channel then redis.call('PUBLISH', result_key(reply_channel), id .. ':' .. message) end
+  if reply_channel then redis.call('PUBLISH', result_channel(reply_channel), id .. ':' .. message) end
   end_stream(id, state, result_ttl_ms)
   -- An agent that cancels has no rights on flights: `repair_flights` finds what is then left of this one.
   if flight then pcall(leave_flight, flight, id, state, now) end

@@ -16,6 +16,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from ...connection.cluster_mode import load_functions
+from ...connection.key_tag import key_prefix_of
+from ...names import KEY_PREFIX
 from .. import keys
 from ..wakeup_message import wakeup_template
 from .functions_missing import FunctionsMissing
@@ -28,33 +31,41 @@ _OWN_PARTS = ("submits", "claims", "admission", "steering", "repairs", "dead", "
 
 
 @cache
-def library_name() -> str:
-    """The name of this release's library; a function is called `<library>_<function>`."""
-    return f"llmq_{hashlib.sha256(_body().encode()).hexdigest()[:12]}"
+def library_name(prefix: str = "") -> str:
+    """The name of this release's library; a function is called `<library>_<function>`.
+
+    Args:
+        prefix: what stands before every key: a key tag makes a library of its own.
+    """
+    return f"llmq_{hashlib.sha256(_body(prefix).encode()).hexdigest()[:12]}"
 
 
 @cache
-def library_source() -> str:
+def library_source(prefix: str = "") -> str:
     """The whole library, as `FUNCTION LOAD` takes it."""
-    name = library_name()
-    return f"#!lua name={name}\nlocal LIBRARY = '{name}'\n{_body()}"
+    name = library_name(prefix)
+    return f"#!lua name={name}\nlocal LIBRARY = '{name}'\n{_body(prefix)}"
 
 
 @cache
-def _body() -> str:
-    folder = resources.files(__package__)
-
-    def text(part: str) -> str:
-        return (folder / f"{part}.lua").read_text(encoding="utf-8")
-
-    own = (f"do\n{text(part)}end\n" for part in _OWN_PARTS)
-    return "\n".join([_key_names(), *map(text, _SHARED_PARTS), *own])
+def _body(prefix: str) -> str:
+    own = (f"do\n{_text(part)}end\n" for part in _OWN_PARTS)
+    return "\n".join([_key_names(prefix), *map(_text, _SHARED_PARTS), *own])
 
 
-def _key_names() -> str:
+@cache
+def _text(part: str) -> str:
+    return (resources.files(__package__) / f"{part}.lua").read_text(encoding="utf-8")
+
+
+def _key_names(prefix: str) -> str:
     """The constants of `keys.py`, and the wake-ups' template, as Lua locals of the same names."""
     constants = {name: value for name, value in vars(keys).items() if name.isupper()}
-    constants = {**constants, "WAKEUP": wakeup_template()}
+    named = {
+        name for name, value in constants.items() if str(value).startswith((KEY_PREFIX, keys.RESULT_PREFIX))
+    }
+    constants |= {name: f"{prefix}{constants[name]}" for name in named - keys.CHANNELS}
+    constants |= {"WAKEUP": wakeup_template(), "TAG": prefix}
     return "".join(
         f"local {name} = {value}\n" if isinstance(value, int) else f"local {name} = [==[{value}]==]\n"
         for name, value in constants.items()
@@ -67,6 +78,7 @@ class FunctionLibrary:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._prefix = key_prefix_of(redis)
         self._calls = GatheredCalls(redis)
 
     async def call(
@@ -80,7 +92,7 @@ class FunctionLibrary:
 
         Raises redis-py's `ConnectionError`, `TimeoutError` and `ResponseError`, and `FunctionsMissing`.
         """
-        command = ("FCALL", f"{library_name()}_{function}", len(names), *names, *args)
+        command = ("FCALL", f"{library_name(self._prefix)}_{function}", len(names), *names, *args)
         try:
             return await self._send(command, alone)
         except ResponseError as error:
@@ -100,7 +112,7 @@ class FunctionLibrary:
         Raises `FunctionsMissing` when they are not there and this user may not load them.
         """
         try:
-            await self._redis.function_load(library_source())
+            await load_functions(self._redis, library_source(self._prefix))
         except NoPermissionError:
             raise FunctionsMissing from None
         except ResponseError as error:

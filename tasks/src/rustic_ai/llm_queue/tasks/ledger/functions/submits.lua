@@ -10,6 +10,7 @@ end
 -- returns: {'created' | 'exists' | 'conflict', job id}
 local function submit(keys, args)
   local id, fingerprints, timeout_ms, record_ttl_ms, idempotency_ttl_ms, list, wakeup = unpack(args, 1, 7)
+  list = TAG .. list
   local known = redis.call('HGET', keys[1], 'fingerprints')
   if known then
     return {same_request(known, fingerprints) and 'exists' or 'conflict', id}

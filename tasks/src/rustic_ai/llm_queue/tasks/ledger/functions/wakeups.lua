@@ -17,7 +17,7 @@ local function base64(text)
 end
 
 local function message_list(queue, priority)
-  return priority == '0' and queue or queue .. '\6\22' .. priority
+  return priority == '0' and TAG .. queue or TAG .. queue .. '\6\22' .. priority
 end
 
 -- What Flower and the logs show in place of the arguments.

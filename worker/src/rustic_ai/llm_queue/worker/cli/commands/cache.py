@@ -64,7 +64,10 @@ async def _read(redis: Redis, _: QueueSettings) -> tuple[CacheStats, int, Decima
 
 async def _on_cache[T](redis: Redis, work: Callable[[Redis], Awaitable[T]]) -> T:
     """Do `work` where the answers are: on a Redis of their own, or the queue's."""
-    url = WorkerSettings().cache_url
+    settings = WorkerSettings()
+    url = settings.cache_url
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(connect(url, outage_s=0)) if url else redis
+        if not url:
+            return await work(redis)
+        store = await stack.enter_async_context(connect(url, outage_s=0, key_tag=settings.key_tag))
         return await work(store)
