@@ -28,6 +28,8 @@ QUICK = {
     "LLM_QUEUE_REAP_EVERY": "300ms",
     "LLM_QUEUE_RETRY_BASE": "100ms",
     "LLM_QUEUE_RETRY_CAP": "500ms",
+    # The least that is allowed, so that jobs wait in backlogs as soon as more than a few wait at all.
+    "LLM_QUEUE_FAIR_SHARE": '{"ready_window": 16}',
 }
 QUICK_LEASE_S = 3.0
 _PLAIN_WORKER = ("--without-gossip", "--without-mingle")
