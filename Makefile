@@ -52,7 +52,7 @@ lock: | $(UV)  ## resolve requirements.lock, and the image's build tools, anew
 	$(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--all-extras --group dev pyproject.toml -o $(LOCK) $(ARGS)
-	printf 'hatchling\nuv\n' | $(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
+	printf 'dumb-init\nhatchling\nuv\n' | $(UV) pip compile --quiet --python-version "$$(cat .python-version)" --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		-c $(LOCK) - -o docker/build.lock $(ARGS)
 

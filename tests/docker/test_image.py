@@ -52,6 +52,7 @@ def test_the_image_runs_as_a_numbered_user_and_watches_its_health() -> None:
     assert int(group) > 0
     assert "LLM_QUEUE_HEALTH_FILE" in _rest("HEALTHCHECK")
     assert "root" not in _rest("ENTRYPOINT")
+    assert exec_form(_rest("ENTRYPOINT"))[0] == "dumb-init", "Python is not the first process"
 
 
 def test_the_final_stage_takes_the_environment_and_no_build_tool() -> None:
@@ -84,7 +85,7 @@ def test_no_registry_and_no_index_is_named_anywhere() -> None:
 def test_the_build_tools_are_pinned_by_hash() -> None:
     lock = (ROOT / "docker" / "build.lock").read_text()
     pins = re.findall(r"^\S+==\S+", lock, re.MULTILINE)
-    assert {pin.partition("==")[0] for pin in pins} >= {"uv", "hatchling"}
+    assert {pin.partition("==")[0] for pin in pins} >= {"dumb-init", "hatchling", "uv"}
     assert all(re.search(rf"^{re.escape(pin)} \\\n    --hash=sha256:", lock, re.MULTILINE) for pin in pins)
 
 
@@ -110,11 +111,12 @@ def image_worker(
     built: Path, own_valkey: ValkeyServer, provider: ProviderStub, tmp_path: Path
 ) -> Iterator[ChildProcess]:
     """The worker, started as the image starts it, with Redis' URL and the provider's keys in files."""
+    init, *its_words = exec_form(_rest("ENTRYPOINT"))
     url, keys = tmp_path / "redis_url", tmp_path / "providers.env"
     url.write_text(own_valkey.url + "\n")
     keys.write_text("".join(f"{name}={value}\n" for name, value in provider.env().items()))
     process = ChildProcess(
-        [str(built / "bin" / exec_form(_rest("ENTRYPOINT"))[0]), *exec_form(_rest("CMD"))],
+        [str(built / "bin" / init), *its_words, *exec_form(_rest("CMD"))],
         log_path=tmp_path / "worker.log",
         cwd=tmp_path,
         env={
