@@ -17,6 +17,7 @@ import openai
 from ..wire.bodies import LARGE_BYTES
 from . import seam
 from .fast_post import post
+from .sdk_answers import cut_short, leaves_no_room, parsed
 
 #: They bring a second credential or a header along, by the SDK.
 _ONLY_THE_SDK_READS = (
@@ -89,12 +90,9 @@ async def _posted(url: str, context: Any, body: Mapping[str, Any]) -> tuple[dict
         )
     except httpx.HTTPStatusError as error:
         failed = _status_error(error.response)
-        if not (isinstance(failed, openai.BadRequestError) and seam.is_output_token_limit_error(failed)):
+        if not leaves_no_room(failed):
             raise failed from None
-        about, answer = seam.build_output_token_limit_response(
-            e=failed, data=body, is_async=True, base_model=None
-        )
-        return dict(about), answer.model_dump(exclude_unset=True)
+        return await cut_short(failed, body)
     except httpx.TimeoutException as error:
         raise openai.APITimeoutError(error.request) from error
     except Exception as error:
@@ -105,12 +103,7 @@ async def _posted(url: str, context: Any, body: Mapping[str, Any]) -> tuple[dict
 
 
 def _read(response: httpx.Response) -> object:
-    try:
-        answer = response.json()
-    except ValueError:
-        if response.headers.get("content-type", "*").partition(";")[0].endswith("json"):
-            raise
-        answer = response.text
+    answer = parsed(response)
     if not isinstance(answer, dict):
         raise seam.AzureOpenAIError(
             status_code=500, message=f"Unexpected response from Azure: {answer!r:.500}"

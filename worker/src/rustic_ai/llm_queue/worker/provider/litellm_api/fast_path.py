@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from litellm import LlmProviders, get_llm_provider
 
 from ..failures.litellm_error import named_error
@@ -14,6 +15,7 @@ from ..targets.credentials import Target
 from ..wire.bodies import LARGE_BYTES
 from . import seam
 from .fast_post import lean_post
+from .sdk_answers import cut_short, leaves_no_room, refusal
 
 #: The providers that LiteLLM asks in OpenAI's own form, and reads by OpenAI's own translation.
 _PROVIDERS = {"openai": LlmProviders.OPENAI, "deepseek": LlmProviders.DEEPSEEK}
@@ -96,14 +98,22 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
     """
     try:
         request = _request(provider, arguments)
-        response = await lean_post(
-            request.url,
-            request.headers,
-            request.body,
-            timeout_s=arguments["timeout"],
-            provider=_PROVIDERS[provider],
-            config=request.config,
-        )
+        try:
+            response = await lean_post(
+                request.url,
+                request.headers,
+                request.body,
+                timeout_s=arguments["timeout"],
+                provider=_PROVIDERS[provider],
+                config=request.config,
+            )
+        except Exception as error:
+            if not (request.by_the_sdk and leaves_no_room(error)):
+                raise
+            _, answer = await cut_short(error, request.body)
+            return seam.convert_to_model_response_object(
+                response_object=answer, model_response_object=seam.ModelResponse()
+            )
         if len(response.content) > LARGE_BYTES:
             # All other calls of the worker wait for what is done on its loop.
             return await asyncio.to_thread(_read, request, response)
@@ -114,6 +124,8 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
 
 @dataclass(frozen=True, slots=True)
 class _Request:
+    #: LiteLLM's own way goes by OpenAI's SDK.
+    by_the_sdk: bool
     config: Any
     url: str
     headers: dict[str, Any] = field(repr=False)
@@ -151,7 +163,7 @@ def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
     )
     url = config.get_complete_url(api_base=_address(provider, api_base), api_key=key, **about)
     body = config.transform_request(messages=messages, headers=headers, **about)
-    return _Request(config, url, headers, {**body, **extra})
+    return _Request(provider == "openai", config, url, headers, {**body, **extra})
 
 
 def checked_parameters(
@@ -169,7 +181,18 @@ def checked_parameters(
     return params
 
 
-def _read(request: _Request, response: object) -> object:
+def _read(request: _Request, response: httpx.Response) -> object:
+    try:
+        return _translated(request, response)
+    except Exception:
+        refused = refusal(response) if request.by_the_sdk else None
+        if refused is None:
+            raise
+    # Out of the handler: an error that has another behind it is taken for what that is.
+    raise refused
+
+
+def _translated(request: _Request, response: httpx.Response) -> object:
     return request.config.transform_response(
         model=request.body["model"],
         raw_response=response,

@@ -139,8 +139,9 @@ HANDLERS: Mapping[str, Callable[[Any], Any]] = {
     "azure": _value("litellm.main:_complete_azure"),
     "gemini": _value("litellm.main:_complete_vertex_ai_beta"),
 }
-#: What OpenAI's SDK, and LiteLLM's handler of Azure around it, make of a failure.
+#: What OpenAI's SDK, and LiteLLM's handlers of Azure and OpenAI around it, make of a failure.
 AzureOpenAIError: Callable[..., Exception] = _value("litellm.llms.azure.common_utils:AzureOpenAIError")
+OpenAIError: Callable[..., Exception] = _value("litellm.llms.openai.common_utils:OpenAIError")
 openai_status_error: Callable[[Any, Any], Exception] = _value(
     "openai:AsyncOpenAI._make_status_error_from_response"
 )
@@ -187,6 +188,12 @@ CohereError: Callable[..., Exception] = _value("litellm.llms.cohere.common_utils
 # Providers, deployments and prices
 JSONProviderRegistry: Any = _value("litellm.llms.openai_like.json_loader:JSONProviderRegistry")
 _value("litellm:aembedding")
+#: What LiteLLM's router adds to each deployment's parameters, where an operator says nothing of it.
+DEPLOYMENT_FLAGS: frozenset[str] = frozenset(
+    name
+    for name, field in _value("litellm.types.router:LiteLLM_Params.model_fields").items()
+    if field.default is False
+)
 _value("litellm.router:Router.select")
 _value("litellm.router:Router.deployment_callback_on_failure")
 _value("litellm.router:Router.deployment_callback_on_success")
