@@ -147,16 +147,23 @@ class Provider:
     async def _complete_chat(self, call: CompletionCall, target: Target) -> Completion:
         arguments = self._arguments(call, target)
         with exchange(self._rules):
-            # An operator's LiteLLM config may change any of LiteLLM's ways.
-            short = self._settings.fast_path and self._router is None
-            if short and fits(target, arguments):
-                response: object = await lean_completion(str(target.provider), arguments)
-            elif short and handler_fits(target, arguments):
-                response = await handler_completion(str(target.provider), arguments)
+            short = self._short_arguments(arguments)
+            if short is not None and fits(target, short):
+                response: object = await lean_completion(str(target.provider), short)
+            elif short is not None and handler_fits(target, short):
+                response = await handler_completion(str(target.provider), short)
             else:
+                short = None
                 with in_place(_never_blocks(target)):
                     response = await litellm.acompletion(**arguments)
+        if short is not None and self._router is not None:
+            await self._router.count(target, response)
         return self._completion(plain_response(response), target)
+
+    def _short_arguments(self, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        if not self._settings.fast_path:
+            return None
+        return arguments if self._router is None else self._router.short_arguments(arguments)
 
     @asynccontextmanager
     async def stream(self, call: CompletionCall, target: Target) -> AsyncIterator[ProviderStream]:

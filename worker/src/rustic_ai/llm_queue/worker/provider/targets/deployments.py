@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import litellm
 
+from ..litellm_api import seam
 from .credentials import Target
 from .deployment_limits import RATES
 from .litellm_config import LiteLLMConfig
@@ -17,6 +19,12 @@ _TOKEN_PRICES = ("input_cost_per_token", "output_cost_per_token")
 _ROUTERS_OWN = frozenset(
     {*_TOKEN_PRICES, *RATES, "max_retries", "num_retries", "weight", "order", "tags", "timeout"}
 )
+#: What a target carries for the router alone, and what of that changes no call.
+_FOR_THE_ROUTER = frozenset({"metadata", "model_info"})
+_CHANGE_NO_CALL = frozenset({*_TOKEN_PRICES, "db_model", "id", "member_auto_router"})
+#: Its other strategies listen to LiteLLM's own calls for what they weigh.
+_COUNTING_STRATEGY = "simple-shuffle"
+_logger = logging.getLogger(__name__)
 
 
 class ModelRouter:
@@ -28,6 +36,8 @@ class ModelRouter:
     def __init__(self, config: LiteLLMConfig) -> None:
         """Raises `SettingsError` when LiteLLM does not accept the config."""
         self._router = config.build_router()
+        strategy = config.router_settings.get("routing_strategy", _COUNTING_STRATEGY)
+        self._only_counts = strategy == _COUNTING_STRATEGY
         # Some ways to choose weigh what the deployments have answered so far.
         litellm.logging_callback_manager.add_litellm_async_success_callback(
             self._router.deployment_callback_on_success
@@ -47,14 +57,50 @@ class ModelRouter:
             name, provider, {**request, **params, **own}, prices=_prices(entry), deployment=_id_of(deployment)
         )
 
+    def short_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        """`arguments` without what only the router reads.
+
+        None where the call to a deployment has to be LiteLLM's: for what the operator says of its model, or
+        for a strategy that weighs more of an answer than `count` tells.
+        """
+        if "model_info" not in arguments:
+            return dict(arguments)
+        if not self._only_counts or arguments["model_info"].keys() - _CHANGE_NO_CALL:
+            return None
+        return {
+            name: value
+            for name, value in arguments.items()
+            if name not in _FOR_THE_ROUTER and not (value is False and name in seam.DEPLOYMENT_FLAGS)
+        }
+
+    async def count(self, target: Target, response: object) -> None:
+        """Count an answer that LiteLLM did not see for the deployment that `target` is, if it is one."""
+        if "model_info" not in target.options:
+            return
+        tokens = getattr(getattr(response, "usage", None), "total_tokens", None) or 0
+        answered = {
+            "call_type": "acompletion",
+            "litellm_params": _named(target),
+            "standard_logging_object": {"total_tokens": tokens},
+        }
+        now = datetime.now(UTC)
+        try:
+            await self._router.deployment_callback_on_success(answered, response, now, now)
+        except Exception as error:
+            # As LiteLLM does: a count that fails costs nobody an answer.
+            _logger.warning("an answer of %s was not counted: %s", target.model, type(error).__name__)
+
     def rest(self, target: Target, error: Exception) -> None:
         """Count a failure against the deployment that `target` is; it rests when it fails too often."""
-        names = ("model_info", "metadata")
-        about = {name: target.options[name] for name in names if name in target.options}
         now = datetime.now(UTC)
         self._router.deployment_callback_on_failure(
-            {"call_type": "acompletion", "exception": error, "litellm_params": about}, None, now, now
+            {"call_type": "acompletion", "exception": error, "litellm_params": _named(target)}, None, now, now
         )
+
+
+def _named(target: Target) -> dict[str, Any]:
+    """By which the router knows the deployment."""
+    return {name: target.options[name] for name in _FOR_THE_ROUTER if name in target.options}
 
 
 def _id_of(deployment: Mapping[str, Any]) -> str | None:
