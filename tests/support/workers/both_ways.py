@@ -123,7 +123,7 @@ async def both_ends(
     `short` is the way that the first is expected to take; `sdk` whether by OpenAI's SDK, None if it is not
     to be told.
     """
-    ends = []
+    ends: list[Any] = []
     for way in (short, "whole"):
         bench = benches()
         taken = noted_ways(monkeypatch)

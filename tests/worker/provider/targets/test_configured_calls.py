@@ -188,6 +188,7 @@ async def test_answers_that_the_router_counts_outweigh_failures(
         bench = over(heavy, light, fast_path="on" if way == "short" else "off")
         for _ in range(answers):
             await bench.run("hello", "spread")
+        assert bench.provider._router is not None
         counts = bench.provider._router._router.health().store.in_memory_cache.cache_dict
         await async_wait_until(lambda: sum(counts.values()) == answers)
         bench.stub.plan("*", Step(status=500, times=None), model="a")
