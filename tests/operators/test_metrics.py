@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from rustic_ai.llm_queue.resolver.exceptions import AuthenticationError
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.worker.telemetry.bounded_labels import OTHER, BoundedLabels
+from rustic_ai.llm_queue.worker.telemetry.metrics.bounded_labels import OTHER, BoundedLabels
 from support.callers.llm import MakeLLM, ask
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
@@ -173,7 +173,7 @@ def test_of_a_name_with_many_addresses_it_listens_at_this_machines_own(
 ) -> None:
     import asyncio
 
-    from rustic_ai.llm_queue.worker.telemetry import metrics_server
+    from rustic_ai.llm_queue.worker.telemetry.metrics import metrics_server
 
     port = free_port()
     # 192.0.2.0/24 is for documentation: it is nobody's.
@@ -209,7 +209,7 @@ def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free(
 ) -> None:
     import asyncio
 
-    from rustic_ai.llm_queue.worker.telemetry import metrics_server
+    from rustic_ai.llm_queue.worker.telemetry.metrics import metrics_server
 
     monkeypatch.setattr(metrics_server, "_AGAIN_S", 0.05)
     port = taken_port.getsockname()[1]

@@ -6,9 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.shares import ShareRow, Shares, by_org
-from rustic_ai.llm_queue.tasks.ledger.view import JobIndex
-from rustic_ai.llm_queue.tasks.ledger.wait_reason import WaitReason, WaitReasons
+from rustic_ai.llm_queue.tasks.ledger.views.job_index import JobIndex
+from rustic_ai.llm_queue.tasks.ledger.views.shares import ShareRow, Shares, by_org
+from rustic_ai.llm_queue.tasks.ledger.views.wait_reason import WaitReason, WaitReasons
 from support.workers.turns_kit import Hands
 
 pytestmark = pytest.mark.leaves_keys("llm", "llm*", "llmq:leases", "llmq:deadlines", "llmq:queued:*")

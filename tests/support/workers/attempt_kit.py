@@ -19,7 +19,8 @@ from support.providers.provider import ProviderStub
 load_litellm(WorkerSettings())
 
 from rustic_ai.llm_queue.worker.admission.gate import NextCall, Refused  # noqa: E402 - as above
-from rustic_ai.llm_queue.worker.attempts.attempts import Answer, AttemptsFailed, attempt_all  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.attempts.answer import Answer, AttemptsFailed  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.attempts.attempts import attempt_all  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog  # noqa: E402 - LiteLLM's environment comes first
 from rustic_ai.llm_queue.worker.provider.provider import Provider  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.provider.targets.credentials import Target  # noqa: E402 - as above

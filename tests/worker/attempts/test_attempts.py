@@ -8,7 +8,7 @@ import pytest
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
-from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, DeadlinePassed
+from rustic_ai.llm_queue.worker.attempts.answer import AttemptsFailed, DeadlinePassed
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from support.processes.wait import async_wait_until
 from support.providers.provider import Step

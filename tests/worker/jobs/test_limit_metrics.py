@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from rustic_ai.llm_queue.tasks.outcome import Answered
-from rustic_ai.llm_queue.worker.telemetry.limit_metrics import LimitMetrics
+from rustic_ai.llm_queue.worker.telemetry.metrics.limit_metrics import LimitMetrics
 from support.processes.wait import async_wait_until
 from support.providers.provider import ProviderStub, Step
 from worker.jobs.conftest import MakeKit

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 
-from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed
+from rustic_ai.llm_queue.worker.attempts.answer import AttemptsFailed
 from rustic_ai.llm_queue.worker.provider.litellm_api import seam
 from support.providers.provider import Step, ToolCall
 from support.servers.rogue import RogueServer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.outcome import OUTCOME, Account, Answered, Failed
-from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed
+from rustic_ai.llm_queue.worker.attempts.answer import AttemptsFailed
 from support.providers.provider import ProviderStub, Step
 from support.providers.raw_answers import USAGE
 from support.workers.attempt_kit import MODELS, Bench, NotedSink

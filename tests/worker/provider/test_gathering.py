@@ -14,7 +14,8 @@ from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
 from rustic_ai.llm_queue.tasks.call import EmbeddingCall, Endpoint
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.vectors import unpack_vectors
-from rustic_ai.llm_queue.worker.attempts.attempts import Answer, AttemptsFailed, attempt_all
+from rustic_ai.llm_queue.worker.attempts.answer import Answer, AttemptsFailed
+from rustic_ai.llm_queue.worker.attempts.attempts import attempt_all
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from rustic_ai.llm_queue.worker.provider.embeddings import gathering
 from rustic_ai.llm_queue.worker.provider.embeddings.shares import split_exactly

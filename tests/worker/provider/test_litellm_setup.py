@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 
 from rustic_ai.llm_queue.tasks.call import CompletionCall
-from rustic_ai.llm_queue.worker.attempts.attempts import AttemptsFailed, attempt_all
+from rustic_ai.llm_queue.worker.attempts.answer import AttemptsFailed
+from rustic_ai.llm_queue.worker.attempts.attempts import attempt_all
 from rustic_ai.llm_queue.worker.attempts.log import AttemptLog
 from support.processes.wait import async_wait_until
 from support.providers.provider import API_KEY, Step

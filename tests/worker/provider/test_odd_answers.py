@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rustic_ai.llm_queue.tasks.outcome import OUTCOME, Account, Answered
-from rustic_ai.llm_queue.worker.attempts.attempts import Answer
+from rustic_ai.llm_queue.worker.attempts.answer import Answer
 from support.providers.provider import Step
 from support.providers.raw_answers import chunk, stream, told, whole
 from support.workers.attempt_kit import MODELS, Bench, NotedSink, content, kinds

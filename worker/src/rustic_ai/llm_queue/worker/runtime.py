@@ -4,12 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from redis.asyncio import Redis
-
-from rustic_ai.llm_queue.tasks.connection.redis_client import SOCKET_TIMEOUT_S, connect
 from rustic_ai.llm_queue.tasks.ledger.callers import Callers
 from rustic_ai.llm_queue.tasks.ledger.cancel import cancel_job
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
@@ -33,6 +29,7 @@ from .pool.loop import Service
 from .pool.pool_task import CancelReason, cancel_reason
 from .provider.model_check import check_models
 from .provider.provider import Provider
+from .redis_clients import RedisClients
 from .reuse.answer_cache import AnswerCache
 from .reuse.answer_reuse import AnswerReuse
 from .reuse.call_reuse import CallReuse
@@ -42,14 +39,11 @@ from .reuse.vector_reuse import VectorReuse
 from .settings import WorkerSettings
 from .telemetry.budget_alerts import BudgetAlerts, SendEvent
 from .telemetry.job_log import JobLog
-from .telemetry.metrics import Metrics
+from .telemetry.metrics.metrics import Metrics
+from .telemetry.metrics.worker_metrics import PoolFigures
 from .telemetry.tracing import Tracing
-from .telemetry.worker_metrics import PoolFigures
 
 logger = logging.getLogger(__name__)
-
-#: A cache slower than this is worth nothing.
-_CACHE_TIMEOUT_S = 1.0
 
 
 class Runtime:
@@ -70,19 +64,11 @@ class Runtime:
         """
         self._worker = worker
         self._policy_digest = settings.policy_digest()
-        outage_s = settings.outage.total_seconds()
         self._sealer = settings.sealer()
-        to_redis = partial(connect, key_tag=settings.key_tag)
-        self._redis: Redis = to_redis(settings.redis_url, outage_s=outage_s)
-        self._listening: Redis = to_redis(settings.redis_url, outage_s=0)
-        # Renewals never wait in line behind the jobs' own commands, nor for a dead connection.
-        patience_s = min(settings.beat.total_seconds(), SOCKET_TIMEOUT_S)
-        self._keeping: Redis = to_redis(
-            settings.redis_url, outage_s=outage_s, max_connections=4, socket_timeout=patience_s
-        )
-        self.ledger = Ledger(self._redis, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
-        keeper = Ledger(self._keeping, result_ttl=settings.result_ttl)
-        self.leases = Leases(keeper, self._sealer, lease=settings.lease, beat=settings.beat)
+        self._redis = RedisClients(settings)
+        self.ledger = Ledger(self._redis.jobs, result_ttl=settings.result_ttl, costs_ttl=settings.costs_ttl)
+        self._keeper = Ledger(self._redis.keeping, result_ttl=settings.result_ttl)
+        self.leases = Leases(self._keeper, self._sealer, lease=settings.lease, beat=settings.beat)
         self._metrics = Metrics(settings) if settings.metrics_port else None
         self._tracing = Tracing.of_environment(worker)
         self._observers = Observers(
@@ -93,75 +79,75 @@ class Runtime:
                 *([self._tracing.observer] if self._tracing else ()),
             ]
         )
-        # A cache that is away is a miss at once: its calls are not tried again.
-        self._cache: Redis = (
-            to_redis(settings.cache_url, outage_s=0, socket_timeout=_CACHE_TIMEOUT_S)
-            if settings.cache_url
-            else self._redis
-        )
-        self._reuse_counters = ReuseCounters()
-        answers = AnswerCache(self._cache, self._sealer, settings.cache, self._reuse_counters)
-        vectors = VectorCache(self._cache, self._sealer, settings.cache, self._reuse_counters)
-        settlement = Settlement(self.ledger, self._sealer, self._observers)
-        announcer = Announcer(self.ledger)
-        self.reaper = Reaper(
-            keeper,
-            settlement,
-            announcer,
-            self.leases,
-            queue=settings.queue,
-            every=settings.reap_every,
-            fair_share=settings.fair_share,
-        )
-        part = settings.fair_share.reserve
+        self._settlement = Settlement(self.ledger, self._sealer, self._observers)
+        self._announcer = Announcer(self.ledger)
+        self.reaper = self._reaper(settings)
         #: None where all places are everybody's.
-        self.reserved_places = (
-            ReservedPlaces(self.ledger.turns, self.leases, queue=settings.queue, part=part) if part else None
-        )
+        self.reserved_places = self._reserved_places(settings)
         self._intake = Intake()
         self._provider = Provider(
             settings,
             on_embedding_call=self._metrics.embeddings.call_made if self._metrics else None,
             jobs_on_their_way=self._intake.__len__,
         )
-        self._ticker = Ticker(keeper.limits)
+        self._ticker = Ticker(self._keeper.limits)
         self._alerts = self._budget_alerts(settings, send_event) if settings.budgets else None
-        budgets = Budgets(
-            settings.budgets,
-            key=settings.key_ring().limit_key,
-            max_output_tokens=settings.max_output_tokens,
+        self._reuse_counters = ReuseCounters()
+        self._executor = self._make_executor(settings)
+
+    def _reaper(self, settings: WorkerSettings) -> Reaper:
+        return Reaper(
+            self._keeper,
+            self._settlement,
+            self._announcer,
+            self.leases,
+            queue=settings.queue,
+            every=settings.reap_every,
+            fair_share=settings.fair_share,
         )
-        gate = LimitGate(
-            self.ledger.limits,
-            self._provider.limit_rules,
-            self._ticker,
-            key=settings.key_ring().limit_key,
-            budgets=budgets,
-        )
-        self._executor = Executor(
+
+    def _reserved_places(self, settings: WorkerSettings) -> ReservedPlaces | None:
+        part = settings.fair_share.reserve
+        if not part:
+            return None
+        return ReservedPlaces(self.ledger.turns, self.leases, queue=settings.queue, part=part)
+
+    def _make_executor(self, settings: WorkerSettings) -> Executor:
+        gate = self._gate(settings)
+        return Executor(
             settings=settings,
             ledger=self.ledger,
             sealer=self._sealer,
             leases=self.leases,
-            settlement=settlement,
-            announcer=announcer,
+            settlement=self._settlement,
+            announcer=self._announcer,
             provider=self._provider,
             observers=self._observers,
             intake=self._intake,
             cooldowns=Cooldowns(self.ledger.limits, gate.limits, longest=settings.max_cooldown),
             call_gates=[gate],
-            reuse=CallReuse(
-                AnswerReuse(
-                    self.ledger.flights, answers, self._sealer, self._observers, self._reuse_counters
-                ),
-                VectorReuse(vectors, self._sealer, self._reuse_counters),
-            ),
+            reuse=self._reuse(settings),
+        )
+
+    def _gate(self, settings: WorkerSettings) -> LimitGate:
+        key = settings.key_ring().limit_key
+        budgets = Budgets(settings.budgets, key=key, max_output_tokens=settings.max_output_tokens)
+        rules = self._provider.limit_rules
+        return LimitGate(self.ledger.limits, rules, self._ticker, key=key, budgets=budgets)
+
+    def _reuse(self, settings: WorkerSettings) -> CallReuse:
+        sealer, counters = self._sealer, self._reuse_counters
+        answers = AnswerCache(self._redis.cache, sealer, settings.cache, counters)
+        vectors = VectorCache(self._redis.cache, sealer, settings.cache, counters)
+        return CallReuse(
+            AnswerReuse(self.ledger.flights, answers, sealer, self._observers, counters),
+            VectorReuse(vectors, sealer, counters),
         )
 
     def _budget_alerts(self, settings: WorkerSettings, send_event: SendEvent | None) -> BudgetAlerts:
         # It waits on the connection that only listens.
         return BudgetAlerts(
-            self._listening,
+            self._redis.listening,
             url=settings.alert_url,
             secret=settings.key_ring().alert_key,
             registry=self._metrics.registry if self._metrics else None,
@@ -172,10 +158,10 @@ class Runtime:
         """What runs beside the jobs in this pool."""
         services: list[Service] = [
             self.leases,
-            CancelListener(self._listening, self.leases, self.ledger.limits),
+            CancelListener(self._redis.listening, self.leases, self.ledger.limits),
             self.reaper,
             self._ticker,
-            GoneCallers(Callers(self._keeping), self.ledger, self._sealer),
+            GoneCallers(Callers(self._redis.keeping), self.ledger, self._sealer),
         ]
         if self.reserved_places is not None:
             services.append(self.reserved_places)
@@ -221,8 +207,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in {self._redis, self._keeping, self._listening, self._cache}:
-            await client.aclose()
+        await self._redis.close()
         if self._metrics is not None:
             await self._metrics.close()
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any, Literal
 
 from rustic_ai.llm_queue.tasks.answer_assembly import says_something
 from rustic_ai.llm_queue.tasks.attempt import AttemptRecord
@@ -12,7 +12,6 @@ from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, ServiceTier
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind, Next
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
-from rustic_ai.llm_queue.tasks.usage import Usage
 
 from ..admission.gate import NextCall, Refused
 from ..provider.embeddings.refused_text import RefusedText
@@ -22,9 +21,11 @@ from ..provider.provider import Completion, Provider
 from ..provider.targets.credentials import Target
 from ..provider.wire.exchange import limit_headers
 from ..settings import WorkerSettings
+from .answer import Answer, AttemptsFailed, DeadlinePassed
 from .full_tier import FullTier, is_full
 from .log import AttemptLog
 from .plan import AttemptPlan
+from .ports import ChunkSink, Journal
 from .retry import Backoff
 from .run_times import RunTimes
 
@@ -32,58 +33,6 @@ logger = get_logger(__name__)
 
 #: A job whose next attempt is due later than this waits for it with the ledger, and in no worker.
 _LONGEST_SLEEP_S = 1.0
-
-
-class Journal(Protocol):
-    """The ledger, as far as attempts are concerned."""
-
-    async def admit(self, call: NextCall) -> Refused | None:
-        """Ask for room for a call. The refusal of a call that may not go, None for one that may."""
-
-    async def note_answer(self, target: Target, usage: Usage, headers: Mapping[str, str]) -> None:
-        """Learn from an answered call what such calls take, and what the provider says of its limits."""
-
-    async def note_refusal(self, target: Target, failure: ErrorEnvelope) -> bool:
-        """Close what a provider has refused to all workers. False where that is nothing but this call."""
-
-    async def pause(self, delay_s: float, begun: int, ended: Sequence[AttemptRecord]) -> None:
-        """Leave the job with the ledger until its next attempt is due: always raises."""
-
-    async def begin(self, number: int, ended: Sequence[AttemptRecord]) -> None:
-        """Put attempt `number` on record, before its POST. Raises when this worker lost the job."""
-
-
-class ChunkSink(Protocol):
-    """Where a stream's chunks go."""
-
-    async def chunk(self, chunk: dict[str, Any]) -> None:
-        """Take one OpenAI `chat.completion.chunk`. Raises a `ProviderFault` for one too many."""
-
-    async def restart(self, reason: ErrorKind, model: str) -> None:
-        """What came so far is void; `model` begins anew."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a job's winning attempt brought."""
-
-    model: str
-    response: dict[str, Any] = field(repr=False)
-    attempts: tuple[AttemptRecord, ...]
-    usage: Usage
-
-
-class AttemptsFailed(Exception):
-    """No attempt brought an answer, and there will be no more. Its text is free of the provider's words."""
-
-    def __init__(self, envelope: ErrorEnvelope, attempts: tuple[AttemptRecord, ...]) -> None:
-        super().__init__(f"{envelope.kind} after {len(attempts)} attempts")
-        self.envelope = envelope
-        self.attempts = attempts
-
-
-class DeadlinePassed(Exception):
-    """The job's deadline came before an answer."""
 
 
 def attempt_all(

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.job import JobRecord, JobState
-from rustic_ai.llm_queue.tasks.ledger.view import ListedJob
+from rustic_ai.llm_queue.tasks.ledger.views.job_index import ListedJob
 from rustic_ai.llm_queue.tasks.privacy.printable import printable
 
 from .output import cell, out

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books, MinuteRow
-from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
-from rustic_ai.llm_queue.tasks.ledger.shares import ShareRow, Shares, by_org
+from rustic_ai.llm_queue.tasks.ledger.views.depths import oldest_waits_s, queue_depths
+from rustic_ai.llm_queue.tasks.ledger.views.shares import ShareRow, Shares, by_org
 
 #: Running jobs whose model is looked up, so that a look stays cheap.
 _MOST_LOOKED_UP = 2_000

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books
-from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
+from rustic_ai.llm_queue.tasks.ledger.views.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from .finding import Finding, doubtful, good

@@ -12,7 +12,7 @@ from flower.views.tasks import TasksView, TaskView
 from flower.views.workers import WorkerView
 from redis.exceptions import RedisError
 
-from rustic_ai.llm_queue.tasks.ledger.depths import QueueDepth
+from rustic_ai.llm_queue.tasks.ledger.views.depths import QueueDepth
 
 from .pool_figures import pool_figures
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
-from rustic_ai.llm_queue.tasks.ledger.depths import QueueDepth, queue_depths
+from rustic_ai.llm_queue.tasks.ledger.views.depths import QueueDepth, queue_depths
 
 
 class QueueDepths:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rustic_ai.llm_queue.tasks.ledger.ledger import Claim
     from rustic_ai.llm_queue.tasks.outcome import Outcome
 
-    from ..attempts.attempts import Answer
+    from ..attempts.answer import Answer
     from .reuse_port import ReuseTicket, VectorTicket
 
 

@@ -19,8 +19,10 @@ from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from ..admission.cooldowns import Cooldowns
 from ..admission.estimates import NO_CACHED_READS
 from ..admission.gate import CallGate, JobGate, Refused
-from ..attempts.attempts import Answer, AttemptsFailed, ChunkSink, DeadlinePassed, attempt_all
+from ..attempts.answer import Answer, AttemptsFailed, DeadlinePassed
+from ..attempts.attempts import attempt_all
 from ..attempts.full_tier import FullTier
+from ..attempts.ports import ChunkSink
 from ..attempts.run_times import RunTimes
 from ..provider.provider import Provider
 from ..provider.targets.policy import check_job

@@ -11,7 +11,7 @@ from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.keys import result_key
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
-from rustic_ai.llm_queue.tasks.ledger.view import JobIndex, ListedJob
+from rustic_ai.llm_queue.tasks.ledger.views.job_index import JobIndex, ListedJob
 from rustic_ai.llm_queue.tasks.outcome import Failed
 from rustic_ai.llm_queue.tasks.result import decode_result
 from rustic_ai.llm_queue.tasks.settings import QueueSettings

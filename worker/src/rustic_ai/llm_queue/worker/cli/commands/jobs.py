@@ -6,8 +6,8 @@ import click
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.job import JobState
-from rustic_ai.llm_queue.tasks.ledger.view import JobIndex, ListedJob
-from rustic_ai.llm_queue.tasks.ledger.wait_reason import WaitReason, WaitReasons
+from rustic_ai.llm_queue.tasks.ledger.views.job_index import JobIndex, ListedJob
+from rustic_ai.llm_queue.tasks.ledger.views.wait_reason import WaitReason, WaitReasons
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..job_id import JOB_ID

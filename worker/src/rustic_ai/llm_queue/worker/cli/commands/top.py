@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow
-from rustic_ai.llm_queue.tasks.ledger.shares import ShareRow
+from rustic_ai.llm_queue.tasks.ledger.views.shares import ShareRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.app import make_celery_app

@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from ..job import PRIORITIES
-from . import keys
+from ...job import PRIORITIES
+from .. import keys
 
 _TIME_MS = re.compile(r"[0-9]{1,15}", re.ASCII)
 

@@ -6,8 +6,8 @@ from typing import Literal, cast
 
 from redis.asyncio import Redis
 
-from ..job import Job, JobRecord, JobState
-from . import keys
+from ...job import Job, JobRecord, JobState
+from .. import keys
 
 Place = Literal[
     "ended", "running", "limit", "retry", "equal call", "arrivals", "backlog", "window", "between"

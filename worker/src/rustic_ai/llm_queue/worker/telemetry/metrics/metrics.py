@@ -7,12 +7,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
-from ..jobs.leases import Leases
-from ..jobs.observers import Observer
-from ..jobs.reaper import Reaper
-from ..pool.loop import Service
-from ..reuse.counters import ReuseCounters
-from ..settings import WorkerSettings
+from ...jobs.leases import Leases
+from ...jobs.observers import Observer
+from ...jobs.reaper import Reaper
+from ...pool.loop import Service
+from ...reuse.counters import ReuseCounters
+from ...settings import WorkerSettings
 from .embedding_metrics import EmbeddingMetrics
 from .job_metrics import JobMetrics
 from .metrics_server import MetricsServer

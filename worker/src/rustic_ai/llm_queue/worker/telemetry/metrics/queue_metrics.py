@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.depths import oldest_waits_s, queue_depths
+from rustic_ai.llm_queue.tasks.ledger.views.depths import oldest_waits_s, queue_depths
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from .budget_metrics import BudgetMetrics

@@ -6,9 +6,9 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ..jobs.leases import Leases
-from ..jobs.reaper import Reaper
-from ..reuse.counters import ReuseCounters
+from ...jobs.leases import Leases
+from ...jobs.reaper import Reaper
+from ...reuse.counters import ReuseCounters
 
 
 class PoolFigures(Protocol):

@@ -9,8 +9,8 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from ..job import PRIORITIES
-from . import keys
+from ...job import PRIORITIES
+from .. import keys
 
 _FIELD = re.compile(r"(tokens|wait:([0-9]{1,3})) (\[.*\])", re.DOTALL | re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)

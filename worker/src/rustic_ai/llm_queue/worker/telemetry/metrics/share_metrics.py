@@ -3,7 +3,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.ledger.shares import Shares, by_org
+from rustic_ai.llm_queue.tasks.ledger.views.shares import Shares, by_org
 
 #: Organisations with figures of their own, those with most waiting jobs first; tenants choose the names.
 _MOST_ORGS = 50

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
-from ..admission.call_limits import LimitRoom, rooms
+from ...admission.call_limits import LimitRoom, rooms
 
 #: How a pause without an end is shown.
 _FOR_EVER_S = 1e9

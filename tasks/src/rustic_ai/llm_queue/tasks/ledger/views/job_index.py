@@ -6,9 +6,9 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from ..contract import ContractViolation
-from ..job import JobRecord
-from . import keys
+from ...contract import ContractViolation
+from ...job import JobRecord
+from .. import keys
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.outcome import Account, Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 
-from ..jobs.execution import Execution
-from ..jobs.observers import Observer
+from ...jobs.execution import Execution
+from ...jobs.observers import Observer
+from ..job_log import model_of
 from .bounded_labels import OTHER, BoundedLabels
-from .job_log import model_of
 
 #: Why the ledger refuses: the job has ended, is another worker's, or became another's meanwhile.
 _VERDICTS = ("final", "leased", "stale")
@@ -38,12 +38,29 @@ class JobMetrics(Observer):
         # An organisation brings only itself, however often.
         self._orgs = BoundedLabels(_MOST_ORGS)
         self._payers = BoundedLabels(_MOST_PAYERS)
+        self._declare_ends(registry)
+        self._declare_times(registry)
+        self._declare_attempts(registry)
+        self._declare_spend(registry)
+
+    def _declare_ends(self, registry: CollectorRegistry) -> None:
         self._jobs = Counter(
             "llm_queue_jobs",
             "Jobs that ended here; error_kind is empty unless they failed.",
             ("outcome", "model", "error_kind"),
             registry=registry,
         )
+        self._avoided = Counter(
+            "llm_queue_duplicates_avoided",
+            "Second runs or ends of a job that the ledger refused.",
+            ("verdict",),
+            registry=registry,
+        )
+        for verdict in _VERDICTS:
+            # There from the start: a counter's first increase is not seen otherwise.
+            self._avoided.labels(verdict)
+
+    def _declare_times(self, registry: CollectorRegistry) -> None:
         self._run_s = Histogram(
             "llm_queue_job_run_seconds",
             "Time from the claim to the end, of all attempts together.",
@@ -64,6 +81,15 @@ class JobMetrics(Observer):
             buckets=_FIRST_TOKEN_BUCKETS_S,
             registry=registry,
         )
+        self._limit_wait_s = Histogram(
+            "llm_queue_limit_wait_seconds",
+            "What ended jobs had waited for limits, by the latest of them; jobs that had not do not count.",
+            ("limit",),
+            buckets=_WAIT_BUCKETS_S,
+            registry=registry,
+        )
+
+    def _declare_attempts(self, registry: CollectorRegistry) -> None:
         self._attempts = Counter(
             "llm_queue_attempts",
             "Provider calls that ended, by how: ok, failed, cancelled, lost.",
@@ -76,19 +102,14 @@ class JobMetrics(Observer):
             ("model",),
             registry=registry,
         )
-        self._limit_wait_s = Histogram(
-            "llm_queue_limit_wait_seconds",
-            "What ended jobs had waited for limits, by the latest of them; jobs that had not do not count.",
-            ("limit",),
-            buckets=_WAIT_BUCKETS_S,
-            registry=registry,
-        )
         self._retries = Counter(
             "llm_queue_retries", "Provider calls after one that failed at the same model.", registry=registry
         )
         self._fallbacks = Counter(
             "llm_queue_fallbacks", "Provider calls after one that failed at another model.", registry=registry
         )
+
+    def _declare_spend(self, registry: CollectorRegistry) -> None:
         self._tokens = Counter(
             "llm_queue_tokens",
             "Tokens by the providers' own count; cached ones are among the prompt's, reasoning among the "
@@ -114,15 +135,6 @@ class JobMetrics(Observer):
             ("org",),
             registry=registry,
         )
-        self._avoided = Counter(
-            "llm_queue_duplicates_avoided",
-            "Second runs or ends of a job that the ledger refused.",
-            ("verdict",),
-            registry=registry,
-        )
-        for verdict in _VERDICTS:
-            # There from the start: a counter's first increase is not seen otherwise.
-            self._avoided.labels(verdict)
 
     def run_ended(self, execution: Execution) -> None:
         org = execution.record.job.owner.org if execution.record else OTHER
