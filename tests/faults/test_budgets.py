@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from faults import budget_midnight
 from faults.checker import assert_promises
 from faults.scene import Scene
+from faults.shows import budget_midnight
 from rustic_ai.llm_queue.resolver import BudgetExceeded, JobHandle
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from support.callers.llm import ask

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from faults.checker import assert_promises
-from faults.limit_show import calls_after_a_refusal, other_models_start_s, waiting
 from faults.scene import Scene
+from faults.shows.limits import calls_after_a_refusal, other_models_start_s, waiting
 from rustic_ai.llm_queue.resolver import JobHandle, RateLimitError
 from rustic_ai.llm_queue.tasks.ledger import keys
 from support.callers.llm import ask

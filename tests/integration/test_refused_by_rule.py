@@ -15,7 +15,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from support.callers.hostile import a_call, a_job, outcome_of
 from support.callers.llm import MakeLLM
 from support.providers.provider import ProviderStub
-from tasks.test_schema_size import a_tool, bomb
+from tasks.policy.test_schema_size import a_tool, bomb
 
 pytestmark = pytest.mark.usefixtures("worker")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from faults.partial_hits import run_cases
+from faults.shows.partial_hits import run_cases
 from rustic_ai.llm_queue.resolver import (
     BadRequestError,
     ConfigurationError,

@@ -1,6 +1,6 @@
 """Two limits that are both full, and jobs that need both: how late these are, on the real ledger.
 
-    cd tests && python -m faults.limit_order [--jobs 800] [--places 4] [--seed 1]
+    cd tests && python -m faults.shows.limit_order [--jobs 800] [--places 4] [--seed 1]
 
 Jobs come in all at once; every tenth needs both limits, the others one of them, in turn. How long each runs
 is made up, and so is the clock, so that a run has one outcome. Prints by how many later jobs those that need

@@ -1,6 +1,7 @@
 """A budget whose period ends while calls wait for it: no call is in two periods, and none in neither.
 
-    cd tests && python -m faults.budget_midnight [--jobs 300] [--workers 4] [--usd 1.0] [--after 30] [--twice]
+    cd tests && python -m faults.shows.budget_midnight [--jobs 300] [--workers 4] [--usd 1.0] [--after 30]
+        [--twice]
 
 Midnight comes `after` seconds after the workers start, by a time zone of this run's own; with `--twice` the
 clock is set back an hour ten seconds later, as some countries do, so that the day before comes again.

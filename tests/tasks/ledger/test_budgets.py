@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from faults.budget_steps import run_steps
+from faults.shows.budget_steps import run_steps
 from rustic_ai.llm_queue.tasks.job import Job, JobState
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
@@ -250,6 +250,6 @@ async def test_each_alert_comes_once(ledger: Ledger, redis: Redis) -> None:
 
 
 async def test_random_steps_spend_what_the_books_say(valkey: ValkeyServer) -> None:
-    """`python -m faults.budget_steps --steps 1000000` is the long form."""
+    """`python -m faults.shows.budget_steps --steps 1000000` is the long form."""
     seen = await run_steps(valkey.url, steps=4_000, seed=16)
     assert min(seen.values()) > 10, seen

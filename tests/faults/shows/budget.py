@@ -1,6 +1,6 @@
 """A thousand calls at once under a budget for a hundred of them, over four workers.
 
-    cd tests && python -m faults.budget_show [--jobs 1000] [--workers 4] [--usd 1.0] [--part 1.0]
+    cd tests && python -m faults.shows.budget [--jobs 1000] [--workers 4] [--usd 1.0] [--part 1.0]
 
 Each call may cost a cent and a little more for its prompt, and costs `part` of a cent. Prints how many were
 called, what was spent, and how many were refused; exits with 1 when more was spent than there is, when a

@@ -1,6 +1,6 @@
 """Several workers, one limit, and a provider that referees.
 
-    cd tests && python -m faults.referee [--minutes 5] [--rpm 1200] [--kill-every 15]
+    cd tests && python -m faults.shows.referee [--minutes 5] [--rpm 1200] [--kill-every 15]
 
 There is always a backlog. Every so often a worker is killed and another started, and Redis stands still for
 some seconds; the clocks of some workers are off. At the end the provider's own times are held against the

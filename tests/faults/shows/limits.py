@@ -1,8 +1,8 @@
 """What many jobs that wait for a limit do to others, on real workers.
 
-    cd tests && python -m faults.limit_show refusal [--jobs 1000] [--workers 4]
-    cd tests && python -m faults.limit_show places [--jobs 10000] [--places 10]
-    cd tests && python -m faults.limit_show room [--jobs 1000] [--workers 4]
+    cd tests && python -m faults.shows.limits refusal [--jobs 1000] [--workers 4]
+    cd tests && python -m faults.shows.limits places [--jobs 10000] [--places 10]
+    cd tests && python -m faults.shows.limits room [--jobs 1000] [--workers 4]
 
 `refusal`: jobs wait for room, and a provider refuses a call (429): from then on no worker calls it. `places`:
 jobs wait in a worker of so many places, and another model is asked for: its call starts at once. `room`: jobs

@@ -1,6 +1,6 @@
 """Random steps of jobs with budgets, against the real functions: what is spent is what was booked.
 
-    cd tests && python -m faults.budget_steps [--steps 1000000] [--seed 16]
+    cd tests && python -m faults.shows.budget_steps [--steps 1000000] [--seed 16]
 
 After each hundred steps: a budget holds the sum of what live jobs hold of it, has spent what their ends
 booked (lost calls at their hold), to the nanodollar, and never more than there is. In the end it holds

@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from faults.limit_order import Order
+from faults.shows.limit_order import Order
 
 pytestmark = pytest.mark.leaves_keys("llm")
 PLACES = 4

@@ -1,11 +1,11 @@
 """Fair share through real workers and a provider of this run's own.
 
-    cd tests && python -m faults.fair_show batch   [--jobs 10000] [--guilds 1]
-    cd tests && python -m faults.fair_show weights [--jobs 4000]
-    cd tests && python -m faults.fair_show tokens  [--jobs 10000] [--by org|guild]
-    cd tests && python -m faults.fair_show alone   [--jobs 2000] [--rounds 4]
-    cd tests && python -m faults.fair_show ageing  [--seconds 40]
-    cd tests && python -m faults.fair_show memory  [--jobs 20000]
+    cd tests && python -m faults.shows.fair_share batch   [--jobs 10000] [--guilds 1]
+    cd tests && python -m faults.shows.fair_share weights [--jobs 4000]
+    cd tests && python -m faults.shows.fair_share tokens  [--jobs 10000] [--by org|guild]
+    cd tests && python -m faults.shows.fair_share alone   [--jobs 2000] [--rounds 4]
+    cd tests && python -m faults.shows.fair_share ageing  [--seconds 40]
+    cd tests && python -m faults.shows.fair_share memory  [--jobs 20000]
 
 `batch`: how long another organisation's single calls wait for a worker while a batch, split over so many
 guilds, waits. `weights`: two organisations of weights 4 and 1, whose jobs four submitters send in unequal

@@ -1,6 +1,6 @@
 """Calls for embeddings of which some texts' vectors are kept: none may ever get another text's vector.
 
-    cd tests && python -m faults.partial_hits [--cases 100000] [--seed 1]
+    cd tests && python -m faults.shows.partial_hits [--cases 100000] [--seed 1]
 
 Each case is a call of a few texts out of a small world of texts, models, lengths and guilds, so that hits,
 partial hits and misses are all common. It runs through the workers' own cache, on a real Valkey; the
@@ -131,7 +131,7 @@ async def run_cases(redis_url: str, cases: int, seed: int) -> Counter[str]:
 
 def main() -> None:
     """Print what the cases were."""
-    parser = argparse.ArgumentParser(prog="python -m faults.partial_hits", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m faults.shows.partial_hits", description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
