@@ -113,14 +113,15 @@ def test_nothing_is_lost_or_billed_twice_while_the_slot_moves(
     assert untagged(cluster) == []
 
 
-def test_nothing_is_lost_or_billed_twice_when_the_primary_dies(scene_on: MakeScene) -> None:
+@pytest.mark.parametrize("kill", [True, False], ids=["dies", "freezes"])
+def test_nothing_is_lost_or_billed_twice_when_the_primary(kill: bool, scene_on: MakeScene) -> None:
     with ValkeyCluster(replica=True) as cluster:
         scene = scene_on(cluster)
         scene.provider.plan("*", Step(hold=True, times=20))
         scene.callers.ask(20, "before")
         scene.wait_running(20)
         wait_until(lambda: _in_step(cluster), 10, "the replica to be in step")
-        cluster.fail_over()
+        cluster.fail_over(kill=kill)
         scene.provider.release()
         scene.callers.ask(10, "after")
         verdict = assert_promises(scene.history())

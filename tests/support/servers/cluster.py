@@ -19,16 +19,22 @@ _PRIMARIES = 3
 
 
 class ValkeyCluster:
-    """The whole, with `move_slot` and `fail_over`. Servers keep append-only files.
+    """The whole, with `move_slot` and `fail_over`.
 
     Args:
         node_timeout_s: how long a node must be silent before the others replace it.
         acl: lines of each node's ACL file.
         replica: give the primary that has the tag's slot a replica.
+        append_only: keep append-only files.
     """
 
     def __init__(
-        self, *, node_timeout_s: float = 2.0, acl: Iterable[str] = (), replica: bool = False
+        self,
+        *,
+        node_timeout_s: float = 2.0,
+        acl: Iterable[str] = (),
+        replica: bool = False,
+        append_only: bool = True,
     ) -> None:
         config = {
             "cluster-enabled": "yes",
@@ -40,7 +46,7 @@ class ValkeyCluster:
         lines = list(acl)
         self._bus_ports = [free_port() for _ in range(_PRIMARIES + replica)]
         self.servers = tuple(
-            ValkeyServer(append_only=True, acl=lines, config={**config, "cluster-port": str(port)})
+            ValkeyServer(append_only=append_only, acl=lines, config={**config, "cluster-port": str(port)})
             for port in self._bus_ports
         )
         self.slot = key_slot(_PREFIX.encode())
@@ -62,12 +68,8 @@ class ValkeyCluster:
     @property
     def owner(self) -> ValkeyServer:
         """The living node that most recently was given the tag's slot, as the nodes that live see it."""
-        for server in self.servers:
-            if server.process.running:
-                port = self._owner_port(server)
-                if port is not None:
-                    return next(one for one in self.servers if one.port == port)
-        raise AssertionError("no node has the slot")
+        # The last ones are replicas, and never killed or frozen.
+        return self._seen_from(next(one for one in reversed(self.servers) if one.process.running))
 
     @property
     def others(self) -> list[ValkeyServer]:
@@ -116,12 +118,18 @@ class ValkeyCluster:
                 server.execute_command("CLUSTER SETSLOT", self.slot, "NODE", new_id)
         wait_until(lambda: self.owner is to, 10, "the slot to be moved")
 
-    def fail_over(self) -> ValkeyServer:
-        """Kill the slot's owner and return the replica that the others have put in its place."""
+    def fail_over(self, *, kill: bool = True) -> ValkeyServer:
+        """Kill the slot's owner and return the replica that the others have put in its place.
+
+        Without `kill` it is frozen: its connections stay open, and new ones are taken and never answered.
+        """
         old = self.owner
-        old.kill()
+        if kill:
+            old.kill()
+        else:
+            old.freeze()
         wait_until(lambda: self._replaced(old), 30, "the replica to be made the primary")
-        return self.owner
+        return self._seen_from(next(server for server in self.servers if server is not old))
 
     def close(self) -> None:
         """Kill all and remove their files."""
@@ -137,6 +145,10 @@ class ValkeyCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _seen_from(self, server: ValkeyServer) -> ValkeyServer:
+        port = self._owner_port(server)
+        return next(one for one in self.servers if one.port == port)
 
     def _owner_port(self, server: ValkeyServer) -> int | None:
         with server.client() as client:

@@ -75,7 +75,7 @@ def _tagged(prefix: str, key: Any) -> Any:
 
 
 def _all(prefix: str, keys: Sequence[Any]) -> Arguments:
-    return tuple(_tagged(prefix, key) for key in keys)
+    return tuple([_tagged(prefix, key) for key in keys])
 
 
 def _only_keys(prefix: str, command: Arguments) -> Arguments:
@@ -92,9 +92,9 @@ def _counted_keys(prefix: str, command: Arguments) -> Arguments:
 
 
 def _function(prefix: str, command: Arguments) -> Arguments:
-    name, function, count, *rest = _counted_keys(prefix, command)
-    keys = int(count)
-    return (name, function, keys + 1, *rest[:keys], f"{prefix}{FENCE}", *rest[keys:])
+    count = int(command[2])
+    end = 3 + count
+    return (*command[:2], count + 1, *_all(prefix, command[3:end]), f"{prefix}{FENCE}", *command[end:])
 
 
 def _dry_run(prefix: str, command: Arguments) -> Arguments:
