@@ -80,8 +80,9 @@ docs: setup  ## the pages that are written from the code
 	$(BIN)/python tools/errors_page.py
 	$(BIN)/python tools/commands_page.py
 
-soak: setup  ## random faults for MINUTES (60), by SEED
-	cd tests && ../$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
+soak: setup  ## random faults for MINUTES (60), by SEED, with READY_WINDOW
+	cd tests && ../$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1) \
+		$(if $(READY_WINDOW),--ready-window $(READY_WINDOW))
 
 clean:  ## every cache; the environment stays
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,5 +1,6 @@
 """What the soak does to workers and to Redis: each fault is a method, picked at random with a seed."""
 
+import json
 import random
 import signal
 import time
@@ -36,6 +37,8 @@ class WorkerFaults:
     #: Some of the workers reach Redis through it.
     proxy: TcpProxy
     random: random.Random
+    #: Their `[fair_share]`: of the usual window where it is None.
+    ready_window: int | None = None
     done: Counter[str] = field(default_factory=Counter)
     #: Seconds from SIGTERM to the exit.
     drains_s: list[float] = field(default_factory=list)
@@ -43,10 +46,14 @@ class WorkerFaults:
 
     def start_workers(self) -> None:
         """As many as there are to be; every third behind the proxy."""
+        settings = dict(_SETTINGS)
+        if self.ready_window is not None:
+            # Of so few places that more wait than the window takes.
+            settings |= {"FAIR_SHARE": json.dumps({"ready_window": self.ready_window}), "CONCURRENCY": "8"}
         while len(self.workers) < WORKERS:
             far = not any(self.proxy.redis_url in worker.logs() for worker in self.workers)
             url = self.proxy.redis_url if far else None
-            self.workers.append(self.scene.start_worker(_SETTINGS, url=url, wait=False))
+            self.workers.append(self.scene.start_worker(settings, url=url, wait=False))
         for worker in self.workers:
             worker.wait_ready()
 

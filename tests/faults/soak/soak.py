@@ -19,6 +19,7 @@ from faults.history import Ending, History, WorkerFault
 from faults.scene import Scene
 from faults.soak.faults import RedisFaults, WorkerFaults
 from faults.soak.odd_answers import hostile_error, odd_answer
+from rustic_ai.llm_queue.tasks.ledger import keys
 from support.providers.provider import ProviderStub, Step
 from support.servers.proxy import TcpProxy
 from support.servers.valkey import ValkeyServer
@@ -40,6 +41,8 @@ class Report:
 
     seed: str
     rounds: int = 0
+    #: Those in which jobs had to wait in backlogs.
+    rounds_with_turns: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -57,7 +60,7 @@ class Report:
         reruns_s = sorted(one for verdict in self.verdicts for one in verdict.rerun_s)
         rows = {
             "seed": self.seed,
-            "rounds": self.rounds,
+            "rounds": f"{self.rounds}, with backlogs {self.rounds_with_turns}",
             "jobs": f"{self.total('jobs')} ({_counts(self.endings)})",
             "faults": f"{self.faults.total()} ({_counts(self.faults)})",
             "provider requests": self.total("requests"),
@@ -71,8 +74,8 @@ class Report:
         return "\n".join(f"{name:<32}{value}" for name, value in rows.items())
 
 
-def soak(duration_s: float, seed: str) -> Report:
-    """Run it; returns what came of it."""
+def soak(duration_s: float, seed: str, ready_window: int | None = None) -> Report:
+    """Run it, with workers of a window of so many wake-ups; returns what came of it."""
     report = Report(seed)
     with (
         ValkeyServer(append_only=True) as server,
@@ -86,7 +89,7 @@ def soak(duration_s: float, seed: str) -> Report:
             with Callers(server.url) as callers:
                 scene = Scene(server, provider, nursery, callers, url=server.url)
                 try:
-                    _round(scene, proxy, report, min(ROUND_S, ends_at - time.monotonic()))
+                    _round(scene, proxy, report, min(ROUND_S, ends_at - time.monotonic()), ready_window)
                 finally:
                     for worker in scene.workers:
                         worker.kill()
@@ -95,10 +98,12 @@ def soak(duration_s: float, seed: str) -> Report:
     return report
 
 
-def _round(scene: Scene, proxy: TcpProxy, report: Report, duration_s: float) -> None:
+def _round(
+    scene: Scene, proxy: TcpProxy, report: Report, duration_s: float, ready_window: int | None
+) -> None:
     report.rounds += 1
     name = f"{report.seed}/{report.rounds}"
-    workers = WorkerFaults(scene, proxy, random.Random(f"{name}/workers"))
+    workers = WorkerFaults(scene, proxy, random.Random(f"{name}/workers"), ready_window)
     redis = RedisFaults(scene, proxy, random.Random(f"{name}/redis"))
     workers.start_workers()
     ends_at = time.monotonic() + duration_s
@@ -110,6 +115,8 @@ def _round(scene: Scene, proxy: TcpProxy, report: Report, duration_s: float) -> 
     workers.start_workers()
     history = scene.history(timeout_s=100)
     verdict = check(history)
+    with scene.server.client() as client:
+        report.rounds_with_turns += any(client.scan_iter(f"{keys.VTIME_PREFIX}*", count=1000))
     report.verdicts.append(verdict)
     report.endings.update(str(call.ending) for call in history.calls)
     report.faults.update(workers.done + redis.done)
@@ -233,9 +240,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**6)))
+    parser.add_argument("--ready-window", type=int, help="wake-ups that lie ready, by priority; 16 or more")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
-    report = soak(arguments.minutes * 60, arguments.seed)
+    report = soak(arguments.minutes * 60, arguments.seed, arguments.ready_window)
     print(report)
     for violation in report.violations:
         print(violation)
