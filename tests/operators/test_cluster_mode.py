@@ -9,8 +9,10 @@ from rustic_ai.llm_queue.resolver import QueueLLMResolver
 from rustic_ai.llm_queue.resolver.configuration_error import ConfigurationError
 from support.callers.llm import ask
 from support.processes.command import LlmQueue
+from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub
 from support.servers.cluster import TAG, ValkeyCluster
+from support.servers.flower import FlowerProcess
 from support.servers.roles import ADMIN_PASSWORD, PASSWORDS, users_acl_with_tag
 from support.workers.worker import WorkerProcess
 
@@ -39,7 +41,7 @@ def llm_queue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("plain_url")
-@pytest.mark.parametrize("command", ["doctor", "costs", "load-functions"])
+@pytest.mark.parametrize("command", ["doctor", "costs", "load-functions", "flower"])
 def test_a_command_says_what_to_set(llm_queue: LlmQueue, command: str) -> None:
     ran = llm_queue(command)
     assert ran.exit_code == 3
@@ -101,3 +103,28 @@ def test_agents_workers_and_doctor_with_their_users(
     found = {one["check"]: one for one in json.loads(ran.out)}
     assert found["rights"]["verdict"] == "ok", found["rights"]
     assert json.loads(llm_queue("costs", "--json").out)["total"]["jobs"] == 2
+
+
+def test_flower_shows_a_job_with_its_user(
+    cluster: ValkeyCluster, provider: ProviderStub, start_worker: type[WorkerProcess]
+) -> None:
+    def env(role: str) -> dict[str, str]:
+        return {**cluster.env, "LLM_QUEUE_REDIS_URL": cluster.url_for(role, PASSWORDS[role])}
+
+    start_worker({**env("worker"), **provider.env()})
+    llm = QueueLLMResolver(
+        model="openai/gpt-4o-mini", redis_url=env("agent")["LLM_QUEUE_REDIS_URL"], key_tag=TAG
+    ).resolve("acme", "support", "helper")
+    with FlowerProcess(env("flower")) as flower:
+        asked: list[str] = []
+
+        def shown() -> bool:
+            # Flower knows a job whose events came after it had begun to listen, and they take a moment.
+            job = llm.submit(ask("q"))
+            job.result()
+            asked.append(job.id)
+            replies = [flower.get(f"/api/task/info/{one}") for one in asked]
+            return any(one.status_code == 200 and one.json()["state"] == "SUCCESS" for one in replies)
+
+        wait_until(shown, 20, "Flower to show a job")
+        assert flower.get("/api/queues/length").json()["active_queues"] == [{"name": "llm", "messages": 0}]
