@@ -1,12 +1,14 @@
 """Costs are LiteLLM's prices times the provider's counts, or nothing: never a guess, never a false zero."""
 
 import os
+from typing import Any
 
 import litellm
 import pytest
 
 from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.worker.provider.cost import cost_usd
+from rustic_ai.llm_queue.worker.provider.litellm_api import seam
 from support.providers.provider import ProviderStub, Step
 from support.workers.attempt_kit import Bench, NotedSink
 
@@ -28,6 +30,41 @@ def test_the_price_maps_price(model: str, provider: str) -> None:
     expected = 1_000 * (info["input_cost_per_token"] or 0) + 100 * (info["output_cost_per_token"] or 0)
     assert expected > 0
     assert cost_usd(model, provider, USAGE) == pytest.approx(expected)
+
+
+NOTHING = {"reasoning_tokens": 0, "audio_tokens": None}
+USAGES: tuple[dict[str, Any], ...] = (
+    USAGE,
+    {"prompt_tokens": 7, "completion_tokens": 3},
+    {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    {"prompt_tokens": 300_001, "completion_tokens": 70_001, "total_tokens": 370_002},
+    {**USAGE, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": NOTHING},
+    {**USAGE, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "speed": None},
+    {**USAGE, "cache_creation_input_tokens": 300, "cache_read_input_tokens": 200},
+    {**USAGE, "speed": "fast", "inference_geo": "us"},
+    {**USAGE, "prompt_tokens_details": {"cached_tokens": 600}},
+    {**USAGE, "completion_tokens_details": {"reasoning_tokens": 60}},
+    {**USAGE, "prompt_tokens_details": {"audio_tokens": 60}},
+)
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "azure", "deepseek", "gemini", "openai"])
+@pytest.mark.parametrize("tier", [None, "default", "priority", "flex"])
+def test_every_models_cost_is_litellms(provider: str, tier: str | None) -> None:
+    names = [name for name, entry in litellm.model_cost.items() if entry.get("litellm_provider") == provider]
+    assert names
+    differing = []
+    for name in names:
+        for usage in USAGES:
+            ours = cost_usd(name, provider, usage, None, tier)
+            if ours is None:
+                continue
+            theirs = litellm.cost_per_token(
+                model=name, custom_llm_provider=provider, usage_object=seam.Usage(**usage), service_tier=tier
+            )
+            if ours != pytest.approx(sum(theirs), rel=1e-12):
+                differing.append((name, usage, ours, theirs))
+    assert not differing
 
 
 @pytest.mark.parametrize(
