@@ -1,9 +1,11 @@
-"""What a call costs at the least: `python -m bench.floor [ROUNDS]`.
+"""What a call costs at the least: `python -m bench.floor [ROUNDS]`, and what the rest buys: with `--parts`.
 
 The floor is an asyncio program of this page that takes a job from Redis with one blocking pop, makes the same
 POST with bare httpx, and stores the answer. The worker's rounds alternate with its. The rest is what a worker
 does beyond that: Celery's protocol and events, the claim that no other worker can share, each attempt on
-record before it is made, the price, the log line, LiteLLM's translation and its exceptions.
+record before it is made, the price, the log line, LiteLLM's translation and its exceptions. With `--parts`
+rounds of a whole worker stand beside those of one that leaves a part out. Claim and finish, in which a call's
+first attempt comes on record, cannot be left out: `bench.ledger_cost` has them.
 """
 
 from __future__ import annotations
@@ -14,17 +16,20 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bench import ROOT
 from bench.clients.models import environment
 from bench.contenders.queue import Queue
+from bench.contenders.worker_without import PARTS
 from bench.lab import Stub, cpu_s_of
+from bench.report.figures import alternating
 from bench.report.ratio import paired_ratio
 from support.processes.process import ChildProcess
 from support.processes.scratch import scratch_dir
 from support.processes.wait import wait_until
 from support.servers.valkey import ValkeyServer
+from support.workers.worker import WorkerProcess
 
 CALLS, IN_FLIGHT = 150, 64
 _JOBS, _ANSWERS = "floor:jobs", "floor:answers"
@@ -116,8 +121,49 @@ def _pair(valkey: ValkeyServer, floor: ChildProcess, queue: Queue, number: int) 
     return floor_ms, worker_round(queue, CALLS)
 
 
+class QueueWithout(Queue):
+    """A worker that leaves one of `PARTS` out."""
+
+    def __init__(self, stub: Stub, part: str) -> None:
+        super().__init__(stub)
+        self.part = part
+
+    def worker(self, number: int) -> WorkerProcess:
+        node = f"without{number}@localhost"
+        command = ["-m", "bench.contenders.worker_without", self.part, "worker", "--name", node]
+        return WorkerProcess(
+            self.env(),
+            command=[*command, "--log-level", "INFO"],
+            nodename=node,
+            ready_timeout_s=180,
+            cwd=ROOT,
+        )
+
+
+def parts(rounds: int) -> None:
+    """Print what each part takes of a whole worker's CPU a call."""
+    stub = Stub()
+    with ExitStack() as stack:
+        stack.callback(stub.process.kill)
+        stub.start()
+        whole, *others = [Queue(stub), *(QueueWithout(stub, part) for part in PARTS)]
+        for queue in (whole, *others):
+            stack.callback(queue.close)
+            queue.start()
+        costs: dict[Queue, list[float]] = {queue: [] for queue in (whole, *others)}
+        for queue in alternating(tuple(costs), rounds):
+            costs[queue].append(worker_round(queue, CALLS))
+    print(f"{rounds} rounds of {CALLS} calls each, {time.strftime('%Y-%m-%d %H:%M')}")
+    print(f"whole: {statistics.median(costs[whole]):.2f} ms of CPU a call")
+    for queue in others:
+        ratio = paired_ratio(costs[queue], costs[whole])
+        print(f"| {PARTS[queue.part]} | {statistics.median(costs[queue]):.2f} | {ratio} |")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
+    if sys.argv[1:2] == ["--parts"]:
+        parts(int(sys.argv[2]) if sys.argv[2:] else 25)
+    elif len(sys.argv) == 3:
         import uvloop
 
         uvloop.run(work(sys.argv[1], sys.argv[2]))
