@@ -33,7 +33,9 @@ _META = json.dumps({"status": "SUCCESS"})
 _CAPS = {"small": 5_000, "large": 400_000, "endless": 10**12}
 _MOST_JOBS = 40
 _PICO_IN_NANO = 1_000
-_CHECK_EVERY = 100
+_CHECK_EVERY, _CHECK_ALL_EVERY = 100, 20_000
+#: Some hundred steps each, and a job lives for fewer.
+_LIVE_PERIODS = 20
 
 
 @dataclass
@@ -122,14 +124,32 @@ class _Steps:
         self.spent.update({ask.id: took for ask in asks})
 
     async def check(self) -> None:
+        """Of the latest periods, which all that live belong to."""
+        periods = range(max(self.period - _LIVE_PERIODS, 0), self.period + 1)
+        await self._check(
+            [f"llmq:held:{job_id}" for job_id in self.jobs],
+            [f"{name}:x:{period}" for name in _CAPS for period in periods],
+        )
+
+    async def check_all(self) -> None:
+        """Of all that the server has."""
+        found = [str(key) async for key in self.redis.scan_iter("llmq:budget:*", count=1_000)]
+        await self._check(
+            [str(key) async for key in self.redis.scan_iter("llmq:held:*", count=1_000)],
+            [key.removeprefix("llmq:budget:") for key in found],
+        )
+
+    async def _check(self, holding: list[str], budgets: list[str]) -> None:
         held: Counter[str] = Counter()
-        async for key in self.redis.scan_iter("llmq:held:*", count=1_000):
-            for name, value in (await self.redis.hgetall(key)).items():
-                if str(name).startswith("b:"):
-                    held[str(name)[2:]] += int(value)
-        async for key in self.redis.scan_iter("llmq:budget:*", count=1_000):
-            budget = str(key).removeprefix("llmq:budget:")
-            found = await self.redis.hmget(key, "spent", "held", "limit")
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for key in holding:
+                pipe.hgetall(key)
+            for fields in await pipe.execute():
+                held.update({name[2:]: int(value) for name, value in fields.items() if name.startswith("b:")})
+            for budget in budgets:
+                pipe.hmget(f"llmq:budget:{budget}", "spent", "held", "limit")
+            amounts = await pipe.execute()
+        for budget, found in zip(budgets, amounts, strict=True):
             spent, holds, limit = (int(value or 0) for value in found)
             assert holds == held[budget], f"{budget} holds {holds}, its jobs {held[budget]}"
             assert spent == self.spent[budget], f"{budget} has spent {spent}, its jobs {self.spent[budget]}"
@@ -146,7 +166,7 @@ class _Steps:
         self.jobs.clear()
         self.running.clear()
         # A job whose room came while others ended is queued, and holds.
-        await self.check()
+        await self.check_all()
         async for key in self.redis.scan_iter("llmq:budget:*", count=1_000):
             assert await self.redis.hget(key, "held") == "0", key
 
@@ -161,6 +181,8 @@ async def run_steps(url: str, *, steps: int, seed: int) -> Counter[str]:
             await life.step()
             if number % _CHECK_EVERY == 0:
                 await life.check()
+            if number % _CHECK_ALL_EVERY == 0:
+                await life.check_all()
         await life.end()
         return life.seen
     finally:
