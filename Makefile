@@ -80,7 +80,7 @@ docs: setup  ## the pages that are written from the code
 	$(BIN)/python tools/errors_page.py
 	$(BIN)/python tools/commands_page.py
 
-soak: setup  ## random faults for MINUTES (60), by SEED, with READY_WINDOW
+soak: setup  ## random faults for MINUTES (60), by SEED, with a READY_WINDOW
 	cd tests && ../$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1) \
 		$(if $(READY_WINDOW),--ready-window $(READY_WINDOW))
 

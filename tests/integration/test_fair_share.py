@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rustic_ai.llm_queue.resolver import QueueLLM, QueueLLMResolver
+from rustic_ai.llm_queue.resolver import QueueChatCompletionRequest, QueueLLM, QueueLLMResolver
+from rustic_ai.llm_queue.tasks.job import PriorityName
 from support.callers.llm import ask
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
@@ -102,3 +103,34 @@ def test_reserved_places_are_for_those_of_whom_nothing_runs(
     assert len(provider.requests()) == batch + 4, "each call was made once"
     with own_valkey.client() as redis:
         wait_until(lambda: not redis.exists("llm", "llm\x06\x163", "llmq:arrivals:llm"), 10)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{"LLM_QUEUE_FAIR_SHARE": '{"ageing": "1s"}', "LLM_QUEUE_REAP_EVERY": "200ms"}],
+    indirect=True,
+)
+def test_jobs_of_a_low_priority_get_old_and_go_ahead_of_a_flood(
+    llm_of: LLMOf, provider: ProviderStub
+) -> None:
+    patient = 24
+    # The one wake-up in sixteen alone would let so many of the flood go before the last of them.
+    flood = 15 * patient
+    provider.plan("flood", Step(hold=True, times=PLACES), Step(delay_s=0.2, times=None))
+    flooding = llm_of("flood", "guild")
+    jobs = [flooding.submit(_at("interactive", f"{number} #flood")) for number in range(flood + 60)]
+    provider.wait_for_requests(PLACES, "flood")
+    calm = llm_of("patient", "guild")
+    waiting = [calm.submit(_at("batch", f"{number} #patient")) for number in range(patient)]
+    provider.release("flood")
+    for job in waiting:
+        assert job.result().choices
+    last = max(call.received_at for call in provider.requests("patient"))
+    before = [call for call in provider.requests("flood") if call.received_at < last]
+    assert len(before) < flood * 3 // 4, "they got no older"
+    for job in jobs:
+        job.cancel()
+
+
+def _at(priority: PriorityName, text: str) -> QueueChatCompletionRequest:
+    return QueueChatCompletionRequest(messages=ask(text).messages, priority=priority)

@@ -37,7 +37,7 @@ class WorkerFaults:
     #: Some of the workers reach Redis through it.
     proxy: TcpProxy
     random: random.Random
-    #: Their `[fair_share]`: of the usual window where it is None.
+    #: Their `ready_window`, with so few places that more wait than it takes; None is as the scene has it.
     ready_window: int | None = None
     done: Counter[str] = field(default_factory=Counter)
     #: Seconds from SIGTERM to the exit.
@@ -48,7 +48,6 @@ class WorkerFaults:
         """As many as there are to be; every third behind the proxy."""
         settings = dict(_SETTINGS)
         if self.ready_window is not None:
-            # Of so few places that more wait than the window takes.
             settings |= {"FAIR_SHARE": json.dumps({"ready_window": self.ready_window}), "CONCURRENCY": "8"}
         while len(self.workers) < WORKERS:
             far = not any(self.proxy.redis_url in worker.logs() for worker in self.workers)

@@ -176,7 +176,37 @@ async def test_a_job_that_waited_long_goes_up_band_by_band(hands: Hands) -> None
         await hands.redis.hset(keys.job_key(old.id), mapping={"created_ms": "1", "lifted_ms": "1"})
         assert await hands.share(ageing="1h") == 1
         assert await hands.redis.hget(keys.job_key(old.id), "priority") == band
-    assert await hands.take() == old
+    await hands.run()
+    assert hands.taken[-1] == old, "behind those in the window that it came into"
+
+
+async def test_what_went_up_later_does_not_hide_what_went_up_before(hands: Hands) -> None:
+    first, second = [await hands.submit("a", priority=9) for _ in range(2)]
+    for job in (first, second):
+        await hands.redis.hset(keys.job_key(job.id), "created_ms", "1")
+        assert await hands.share(ageing="1h") == 1
+        if job is first:
+            await hands.redis.hset(keys.job_key(second.id), "created_ms", "1")
+    await hands.redis.hset(keys.job_key(first.id), "lifted_ms", "1")
+    assert await hands.share(ageing="1h") == 1
+    assert await hands.redis.hget(keys.job_key(first.id), "priority") == "3"
+
+
+@pytest.mark.parametrize("way", ["ageing", "one in sixteen"])
+async def test_wakeups_of_ended_jobs_hold_up_nobody_at_a_low_priority(hands: Hands, way: str) -> None:
+    for _ in range(100):
+        await hands.submit("a")
+    gone = [await hands.submit("a", priority=9) for _ in range(3)]
+    waiting = await hands.submit("a", priority=9)
+    await hands.share()
+    for job in gone:
+        assert await hands.ledger.cancel(job.id, by="caller", meta="{}") == "cancelled"
+    if way == "ageing":
+        await hands.redis.hset(keys.job_key(waiting.id), "created_ms", "1")
+        assert await hands.share(ageing="1h") == 1
+    else:
+        await hands.run(20)
+        assert waiting in hands.taken
 
 
 async def test_jobs_that_no_list_holds_arrive_anew(hands: Hands) -> None:

@@ -271,20 +271,27 @@ local function mark_backlog(queue)
   end
 end
 
--- The job at the head of a priority's window: the one that is taken next.
+-- The job at the head of a priority's window: the one that is taken next. Wake-ups of jobs that wait there no more,
+-- as cancelled ones, are dropped: under a flood nobody would take them, and all behind them would stay.
 local function head_of(queue, priority)
-  local known, message = pcall(cjson.decode, redis.call('LINDEX', message_list(queue, priority), -1) or '')
-  local headers = known and type(message) == 'table' and message.headers
-  local id = type(headers) == 'table' and headers.id
-  if type(id) == 'string' and redis.call('ZSCORE', queued_key(queue, priority), id) then return id end
+  local list = message_list(queue, priority)
+  for _ = 1, MOST_LOOKED_AT do
+    local known, message = pcall(cjson.decode, redis.call('LINDEX', list, -1) or '')
+    local headers = known and type(message) == 'table' and message.headers
+    local id = type(headers) == 'table' and headers.id
+    if type(id) ~= 'string' then return end
+    local state, of_priority = fields(id, 'state', 'priority')
+    if state == 'queued' and of_priority == priority then return id end
+    redis.call('LTRIM', list, 0, -2)
+  end
 end
 
--- Moves the head of one window to the front of a higher one.
-local function lift(id, queue, from, to, now)
+-- Moves the head of one window to a higher one.
+local function lift(id, queue, from, to, now, put)
   redis.call('LTRIM', message_list(queue, from), 0, -2)
   redis.call('ZREM', queued_key(queue, from), id)
   redis.call('HSET', job_key(id), 'priority', to, 'lifted_ms', now)
-  announce_first(id, now)
+  put(id, now)
   refill(queue, from, now)
 end
 
@@ -296,7 +303,7 @@ local function lift_oldest(queue, priority, now)
     local created = id and number(fields(id, 'created_ms'), now)
     if created and created < since then oldest, from, since = id, BANDS[band], created end
   end
-  if oldest then lift(oldest, queue, from, priority, now) end
+  if oldest then lift(oldest, queue, from, priority, now, announce_first) end
 end
 
 -- A worker has taken a job, or ended one: what has arrived is sorted in, and the window filled up.
@@ -316,6 +323,25 @@ local function take_turns(queue, priority, now, claimed)
   local turns = redis.call('HINCRBY', FAIR_SHARE, 'turns:' .. queue, 1)
   keep_for_a_day(FAIR_SHARE)
   if turns % TURNS_A_LIFT == 0 then lift_oldest(queue, priority, now) end
+end
+
+-- What a sweep does alone is in a block, for Lua allows a chunk 200 local names at once.
+do
+local MOST_AGED = 64
+
+-- Jobs that have waited long in one priority go up to the next, behind those in its window: in front, the latest
+-- would hide from this those that came up before them. They take no more than a second window's length there.
+-- returns: how many went up
+local function lift_aged(queue, from, to, now, ageing_ms)
+  local most = 2 * tonumber(redis.call('HGET', FAIR_SHARE, 'window') or USUAL_WINDOW)
+  for lifted = 0, MOST_AGED - 1 do
+    local id = head_of(queue, from)
+    if not id or redis.call('LLEN', message_list(queue, to)) >= most then return lifted end
+    local created, since = fields(id, 'created_ms', 'lifted_ms')
+    if now - math.max(number(created, now), number(since, 0)) < ageing_ms then return lifted end
+    lift(id, queue, from, to, now, announce_last)
+  end
+  return MOST_AGED
 end
 
 -- Jobs that are in no list and no backlog, as after a restart that lost the latest writes, arrive anew.
@@ -347,16 +373,12 @@ local function share(_, args)
   for band, priority in ipairs(BANDS) do
     find_lost(queue, priority, now, tonumber(patience_ms))
     refill(queue, priority, now)
-    for _ = 1, band > 1 and MOST_MOVED or 0 do
-      local id = head_of(queue, priority)
-      if not id then break end
-      local created, since = fields(id, 'created_ms', 'lifted_ms')
-      if now - math.max(number(created, now), number(since, 0)) < tonumber(ageing_ms) then break end
-      lift(id, queue, priority, BANDS[band - 1], now)
-      lifted = lifted + 1
+    if band > 1 then
+      lifted = lifted + lift_aged(queue, priority, BANDS[band - 1], now, tonumber(ageing_ms))
     end
   end
   mark_backlog(queue)
   return {lifted, math.max(redis.call('LLEN', arrivals_key(queue)) - 1, 0)}
 end
 register('share', share)
+end
