@@ -27,7 +27,7 @@ from .gathered_calls import GatheredCalls
 #: The parts, in the order in which each uses only what stands before it.
 _SHARED_PARTS = ("records", "streams", "books", "wakeups", "turns", "flights", "budgets", "limits", "endings")
 #: Those that no other uses: each in a block, for Lua allows a chunk 200 local names at once.
-_OWN_PARTS = ("submits", "claims", "admission", "steering", "repairs", "dead", "reserve")
+_OWN_PARTS = ("submits", "claims", "admission", "steering", "repairs", "dead", "sweep", "reserve")
 
 
 @cache
