@@ -110,12 +110,32 @@ def test_a_worker_frozen_for_longer_than_its_lease_writes_nothing_when_it_wakes(
     assert all(call.possible_duplicate_charge for call in after.calls)
 
 
+def test_a_worker_that_stood_still_repeats_nothing_of_what_redis_has_lost_since(scene: Scene) -> None:
+    # Its call fails once it wakes, and would be made again.
+    scene.provider.plan("q-0", Step(hold=True, status=503), Step(text="in time"))
+    zombie = scene.start_worker()
+    scene.callers.ask(1, "q")
+    scene.provider.wait_for_requests(1)
+    with scene.frozen(zombie):
+        scene.start_worker()
+        (call,) = scene.callers.wait()
+        assert call.text == "in time"
+        with scene.server.client() as client:
+            client.flushall()
+        scene.provider.release("q-0")
+    noticed = re.compile("is no longer this claim's|ended here after its lease was lost")
+    scene.until(lambda: noticed.search(zombie.logs()), "the zombie to notice")
+    scene.callers.ask(1, "after")
+    scene.callers.wait()
+    assert len(scene.provider.requests("q-0")) == 2
+
+
 def test_a_rerun_begins_within_20_s_with_the_settings_as_they_come(scene: Scene) -> None:
-    scene.provider.plan("*", Step(delay_s=1.0, times=None))
+    scene.provider.plan("*", Step(hold=True, times=20), Step(times=None))
     worker = scene.start_worker(quick=False)
-    scene.start_worker(quick=False)
     scene.callers.ask(20, "q")
-    scene.wait_running(10)
+    scene.wait_running(20)
+    scene.start_worker(quick=False)
     scene.kill(worker)
     verdict = assert_promises(scene.history())
     assert verdict.rerun_s

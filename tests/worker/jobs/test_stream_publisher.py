@@ -30,8 +30,10 @@ from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer, make_key
 from rustic_ai.llm_queue.worker.jobs.execution import Execution, StopReason
+from rustic_ai.llm_queue.worker.jobs.standstill import Standstill
 from rustic_ai.llm_queue.worker.jobs.streaming.frame_buffer import FrameBuffer
 from rustic_ai.llm_queue.worker.jobs.streaming.publisher import StreamPublisher
+from rustic_ai.llm_queue.worker.jobs.take_back import TakeBack
 from rustic_ai.llm_queue.worker.provider.failures.classify import StreamTooLarge
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 from support.processes.wait import async_wait_until
@@ -84,8 +86,14 @@ class Bench:
         self.execution.claimed(claim)
 
     def publisher(self) -> StreamPublisher:
+        take_back = TakeBack(self.ledger, SEALER, self.settings.lease, Standstill(self.settings.lease))
         return StreamPublisher(
-            self.job, self.execution, ledger=self.ledger, sealer=SEALER, settings=self.settings
+            self.job,
+            self.execution,
+            ledger=self.ledger,
+            sealer=SEALER,
+            take_back=take_back,
+            settings=self.settings,
         )
 
     async def frames(self) -> list[Frame]:

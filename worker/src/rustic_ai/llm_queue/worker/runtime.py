@@ -158,6 +158,7 @@ class Runtime:
         """What runs beside the jobs in this pool."""
         services: list[Service] = [
             self.leases,
+            self.leases.standstill,
             CancelListener(self._redis.listening, self.leases, self.ledger.limits),
             self.reaper,
             self._ticker,

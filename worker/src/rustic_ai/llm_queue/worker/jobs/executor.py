@@ -181,7 +181,12 @@ class Executor:
             execution.answer = await self._attempts(execution, call, None)
             return execution.answer
         async with StreamPublisher(
-            record.job, execution, ledger=self.ledger, sealer=self.sealer, settings=self.settings
+            record.job,
+            execution,
+            ledger=self.ledger,
+            sealer=self.sealer,
+            take_back=self._take_back,
+            settings=self.settings,
         ) as publisher:
             execution.answer = await self._attempts(execution, call, publisher)
         return execution.answer
@@ -219,7 +224,7 @@ class Executor:
 
     @property
     def _take_back(self) -> TakeBack:
-        return TakeBack(self.ledger, self.sealer, self.settings.lease)
+        return TakeBack(self.ledger, self.sealer, self.settings.lease, self.leases.standstill)
 
     async def _finish(self, execution: Execution, outcome: Outcome) -> tuple[FinishVerdict, Outcome]:
         target = execution.attempts.target

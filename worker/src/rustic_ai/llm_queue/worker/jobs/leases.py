@@ -13,6 +13,7 @@ from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from .execution import Execution, StopReason
+from .standstill import Standstill
 from .take_back import TakeBack
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ class Leases:
 
     def __init__(self, ledger: Ledger, sealer: Sealer, *, lease: timedelta, beat: timedelta) -> None:
         self._ledger = ledger
-        self._take_back = TakeBack(ledger, sealer, lease)
+        self.standstill = Standstill(lease)
+        self._take_back = TakeBack(ledger, sealer, lease, self.standstill)
         self._lease, self._beat_s = lease, beat.total_seconds()
         self._held: dict[str, Execution] = {}
         self.lost = 0

@@ -11,6 +11,7 @@ from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 
 from .execution import Execution
+from .standstill import Standstill
 
 logger = get_logger(__name__)
 
@@ -22,12 +23,17 @@ class TakeBack:
     ledger: Ledger
     sealer: Sealer
     lease: timedelta
+    standstill: Standstill
 
     async def __call__(self, execution: Execution) -> bool:
         """Whether a job whose lease seems lost is this claim's after all, because Redis lost the job.
 
-        To be asked before work is given up or an answer thrown away. Raises redis-py's errors.
+        To be asked before work is given up or an answer thrown away. A worker that stood still meanwhile
+        keeps no more than an answer that is there: its lease had run out, and what Redis lost with the job
+        may be another worker's answer. Raises redis-py's errors.
         """
+        if execution.answer is None and self.standstill.since(execution.since_s):
+            return False
         record, log = execution.record, execution.attempts
         if record is None:
             return False

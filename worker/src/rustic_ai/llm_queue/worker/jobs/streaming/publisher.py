@@ -35,14 +35,21 @@ class StreamPublisher:
     """
 
     def __init__(
-        self, job: Job, execution: Execution, *, ledger: Ledger, sealer: Sealer, settings: WorkerSettings
+        self,
+        job: Job,
+        execution: Execution,
+        *,
+        ledger: Ledger,
+        sealer: Sealer,
+        take_back: TakeBack,
+        settings: WorkerSettings,
     ) -> None:
         self._job, self._execution = job, execution
         self._ledger, self._sealer = ledger, sealer
         self._flush_s = settings.stream_flush.total_seconds()
         self._flush_bytes = settings.stream_flush_bytes
         self._max_bytes = settings.stream_max_bytes
-        self._take_back = TakeBack(ledger, sealer, settings.lease)
+        self._take_back = take_back
         #: Sent in the current attempt.
         self._sent_bytes = 0
         self._loop = asyncio.get_running_loop()
