@@ -7,6 +7,14 @@ from pytest_celery import CeleryTestWorker, CeleryWorkerContainer, RedisContaine
 
 from rustic_ai.llm_queue.tasks.names import DEFAULT_QUEUE
 
+_CHILDREN_OF_THE_INIT = """
+from pathlib import Path
+for stat in Path("/proc").glob("[0-9]*/stat"):
+    state, parent, *_ = stat.read_text().rpartition(")")[2].split()
+    if parent == "1":
+        print(stat.parent.name)
+"""
+
 
 class ValkeyContainer(RedisContainer):  # type: ignore[misc]  # pytest-celery has no types
     """Valkey's image: the same protocol as Redis', and a log that says the same when it serves."""
@@ -32,8 +40,10 @@ class LlmQueueWorkerContainer(CeleryWorkerContainer):  # type: ignore[misc]  # p
 
     @property
     def main_pid(self) -> int:
-        """The number of its first process, as that process sees itself."""
-        return 1
+        """The number of the worker, the one child of the image's init, as it sees itself."""
+        _, found = super().exec_run(["python", "-c", _CHILDREN_OF_THE_INIT])
+        (pid,) = found.split()
+        return int(pid)
 
     @classmethod
     def command(cls, *args: str, **_: Any) -> list[str]:

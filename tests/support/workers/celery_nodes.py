@@ -38,7 +38,7 @@ class ProcessContainer:
 
     @property
     def main_pid(self) -> int:
-        """The number of its first process, as that process sees itself."""
+        """The number of the worker, as it sees itself."""
         return self.process.pid
 
     @property
