@@ -92,6 +92,7 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
     budgeted: WorkerProcess,
     llm_queue: LlmQueue,
     provider: ProviderStub,
+    valkey: ValkeyServer,
     events: list[dict[str, Any]],
 ) -> None:
     provider.plan("q", CENT)
@@ -123,6 +124,9 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
     with pytest.raises(BudgetExceeded):
         budgeted_llm.completion(ask("#q"))
 
+    with valkey.client() as redis:
+        (key,) = redis.scan_iter("llmq:budget:acme:*")
+        redis.hset(key, "spent", 0)
     rebuilt = llm_queue("budgets", "rebuild", "acme")
     assert rebuilt.exit_code == 0, rebuilt
     (row,) = json.loads(llm_queue("budgets", "list", "--json").out)
@@ -167,3 +171,12 @@ def test_what_makes_no_sense_is_refused(
     ran = llm_queue("budgets", *arguments)
     assert ran.exit_code in (1, 2)
     assert complaint in ran.err
+
+
+def test_what_the_books_cannot_tell_is_not_counted_anew(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_QUEUE_BUDGETS", json.dumps([{**BUDGET, "unpriced": 0.001}]))
+    ran = llm_queue("budgets", "rebuild", "acme")
+    assert ran.exit_code == 1
+    assert "the books know no cost of models without a price: 'acme'" in ran.err

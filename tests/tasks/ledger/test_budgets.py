@@ -195,6 +195,20 @@ async def test_the_next_attempt_holds_its_own_price(ledger: Ledger, redis: Redis
     assert await amounts(redis) == [20, 0]
 
 
+async def test_room_that_came_for_a_cheaper_call_is_none_for_a_dearer_one(
+    ledger: Ledger, redis: Redis
+) -> None:
+    """As where another deployment of the name is picked, while the job waited."""
+    first, _ = await call(ledger, budget(95))
+    waiting, admission = await call(ledger, budget(10))
+    assert admission.verdict == "waits"
+    await finish(ledger, first, 80)
+    assert await amounts(redis) == [80, 10]
+    dearer = await asked(ledger, waiting, budget(21))
+    assert dearer.verdict == "refused"
+    assert await amounts(redis) == [80, 0]
+
+
 async def test_the_next_period_lets_those_go_who_wait(
     ledger: Ledger, redis: Redis, clock: MovedClock
 ) -> None:

@@ -185,6 +185,16 @@ async def test_a_model_with_a_price_keeps_it(make_kit: MakeKit, provider: Provid
     assert await spent(kit) == (round(COST_USD * 1e9), 0)
 
 
+@pytest.mark.parametrize(("model", "cost_usd"), [("openai/gpt-4o", COST_USD), ("openai/own-model", 1.004)])
+async def test_a_call_that_was_refused_costs_nothing_though_its_tokens_have_a_price(
+    make_kit: MakeKit, provider: ProviderStub, model: str, cost_usd: float
+) -> None:
+    provider.plan("q", Step(status=500), Step(status=503), ANSWER)
+    kit = make_kit(**budgets(5.0, unpriced=0.001))
+    assert isinstance(await ask(kit, model=model, estimated_tokens=1_000), Answered)
+    assert await spent(kit) == (round(cost_usd * 1e9), 0)
+
+
 async def test_a_tenants_own_money_is_not_counted(make_kit: MakeKit, provider: ProviderStub) -> None:
     provider.plan("q", ANSWER)
     kit = make_kit(**budgets(0.009))

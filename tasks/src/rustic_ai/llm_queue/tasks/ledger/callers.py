@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from ..connection.cluster_mode import count_subscribers
 from . import keys
+from .clock import now_ms
 from .wire import milliseconds
 
 #: Any agent can add to the list, so no more of it are looked at.
@@ -60,16 +61,15 @@ class Callers:
         absent_since_ms = {caller: int(score) for caller, score in listed}
         channels = [keys.result_key(caller) for caller in absent_since_ms]
         subscribers = await count_subscribers(self._redis, channels)
-        seconds, microseconds = await self._redis.time()
-        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        at_ms = await now_ms(self._redis)
         changed, gone = {}, []
         for caller, since_ms in absent_since_ms.items():
             if subscribers[keys.result_key(caller)]:
                 if since_ms:
                     changed[caller] = 0
             elif not since_ms:
-                changed[caller] = now_ms
-            elif now_ms - since_ms >= milliseconds(absent_for):
+                changed[caller] = at_ms
+            elif at_ms - since_ms >= milliseconds(absent_for):
                 gone.append(caller)
         async with self._redis.pipeline(transaction=False) as pipe:
             if changed:

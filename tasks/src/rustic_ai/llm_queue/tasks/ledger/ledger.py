@@ -33,6 +33,7 @@ from ..job import Job, JobRecord, JobState, Priority
 from . import keys
 from .call_use import CallUse
 from .charge import Charge
+from .clock import now_ms
 from .flights import Flights
 from .functions.functions_missing import FunctionsMissing as FunctionsMissing
 from .functions.library import FunctionLibrary
@@ -303,8 +304,7 @@ class Ledger:
 
     async def now_ms(self) -> int:
         """Redis' clock, on which the records' times are."""
-        seconds, microseconds = await self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return await now_ms(self._redis)
 
     async def epoch(self, job_id: str) -> int:
         """The number of the job's latest claim, readable even where the record is not."""

@@ -86,8 +86,8 @@ class AttemptLog:
     def spent(self, estimated_prompt_tokens: int) -> Usage | None:
         """What the latest attempt counts for at its limits, if it has ended without an answer.
 
-        A provider that refuses a call has read it at the most. None where nothing is known: the call
-        was cut off, and its provider may still be at work.
+        A provider that refuses a call has read it at the most, and bills nothing. None where nothing is
+        known: the call was cut off, and its provider may still be at work.
         """
         last = self._records[-1] if self._records else None
         if last is None or last.status != "failed" or last.provider_status is None:
@@ -97,7 +97,7 @@ class AttemptLog:
         usage = self.unanswered_usage(estimated_prompt_tokens=estimated_prompt_tokens)
         if usage.prompt_tokens is not None:
             return usage
-        return Usage(prompt_tokens=estimated_prompt_tokens, completion_tokens=0)
+        return Usage(prompt_tokens=estimated_prompt_tokens, completion_tokens=0, cost_usd=0.0)
 
     def unanswered_usage(self, *, estimated_prompt_tokens: int) -> Usage:
         """What the latest attempt has used, although it brought no answer.

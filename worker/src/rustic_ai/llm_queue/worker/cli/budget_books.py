@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
+from rustic_ai.llm_queue.tasks.ledger.clock import now_ms
 from rustic_ai.llm_queue.tasks.policy.budget_rule import NANO, BudgetRule
 from rustic_ai.llm_queue.tasks.policy.limit_rule import Dimension
 
@@ -26,10 +27,14 @@ async def spent_by_the_books(redis: Redis, rule: BudgetRule, key: bytes) -> dict
     if foreign or rule.period in ("total", "run"):
         what = f"of a {rule.period}" if not foreign else f"by {', '.join(sorted(foreign))}"
         raise ValueError(f"the books keep no sums {what}: {rule.name!r} cannot be rebuilt")
+    if rule.usd_a_token is not None:
+        raise ValueError(
+            f"the books know no cost of models without a price: {rule.name!r}, which has one for their "
+            "tokens (unpriced), cannot be rebuilt"
+        )
     books = Books(redis)
     today = await books.today()
-    now_ms = round(datetime.combine(today, datetime.max.time(), UTC).timestamp() * 1000)
-    period = BudgetPeriod.at(now_ms, rule.period, rule.timezone)
+    period = BudgetPeriod.at(await now_ms(redis), rule.period, rule.timezone)
     sums: Counter[str] = Counter()
     for row in await books.rows(_first_day(today, period, rule), today):
         values: Mapping[Dimension, tuple[str, ...]] = {

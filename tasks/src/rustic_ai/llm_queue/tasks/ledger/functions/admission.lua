@@ -16,11 +16,12 @@ local function pause_until(id, until_ms)
   redis.call('PEXPIRE', PAUSED, DAY_IN_MS)
 end
 
-local function same_limits(text, limits)
+-- Whether what was granted for the limits in `text` is enough for these: the same, and no budget holds more.
+local function covers(text, limits)
   local held = limits_of(words_of(text))
   if #held ~= #limits then return false end
   for i, limit in ipairs(limits) do
-    if held[i].id ~= limit.id then return false end
+    if held[i].id ~= limit.id or (limit.cap and limit.hold > held[i].hold) then return false end
   end
   return true
 end
@@ -91,7 +92,7 @@ local function admit(_, args)
   if admitted == number_of_call then return {'granted', '', -1, 0, unpack(Budget.states(limits))} end
   local now, freed, places = now_us(), {}, {}
   local in_time = granted and now / 1000 - number(granted, 0) <= MOST_LATE_MS
-  if in_time and same_limits(text, limits) then
+  if in_time and covers(text, limits) then
     redis.call('HSET', held_key(id), 'admitted', number_of_call)
     redis.call('HDEL', held_key(id), 'granted_ms')
     return {'granted', '', -1, 0, unpack(Budget.states(limits))}
