@@ -1,9 +1,11 @@
 """Fair share through real workers: a batch of one organisation does not hold up another's call."""
 
+import json
 import time
 from collections.abc import Callable
 
 import pytest
+import redis
 
 from rustic_ai.llm_queue.resolver import QueueChatCompletionRequest, QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.tasks.job import PriorityName
@@ -61,8 +63,8 @@ def test_a_single_call_overtakes_a_batch_that_is_split_over_guilds(
     for job in jobs:
         assert job.result()
     assert len(provider.requests("batch")) == 300
-    with own_valkey.client() as redis:
-        wait_until(lambda: not redis.exists("llmq:arrivals:llm", "llmq:flows:llm:3"), 10)
+    with own_valkey.client() as client:
+        wait_until(lambda: not client.exists("llmq:arrivals:llm", "llmq:flows:llm:3"), 10)
 
 
 def test_a_cancelled_batch_leaves_its_turns(llm_of: LLMOf, provider: ProviderStub) -> None:
@@ -101,8 +103,8 @@ def test_reserved_places_are_for_those_of_whom_nothing_runs(
     for job in (*jobs, held, more):
         assert job.result().choices
     assert len(provider.requests()) == batch + 4, "each call was made once"
-    with own_valkey.client() as redis:
-        wait_until(lambda: not redis.exists("llm", "llm\x06\x163", "llmq:arrivals:llm"), 10)
+    with own_valkey.client() as client:
+        wait_until(lambda: not client.exists("llm", "llm\x06\x163", "llmq:arrivals:llm"), 10)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,39 @@ def test_jobs_of_a_low_priority_get_old_and_go_ahead_of_a_flood(
 
 def _at(priority: PriorityName, text: str) -> QueueChatCompletionRequest:
     return QueueChatCompletionRequest(messages=ask(text).messages, priority=priority)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"LLM_QUEUE_FAIR_SHARE": '{"reserve": 0.25}'},
+        # By its weight the batch is next for long.
+        {"LLM_QUEUE_FAIR_SHARE": '{"reserve": 0.25, "weights": {"batch": 4}, "cost": "jobs"}'},
+        {"LLM_QUEUE_FAIR_SHARE": '{"reserve": 0.25, "ready_window": 400}'},
+    ],
+    indirect=True,
+    ids=["as it comes", "ahead of its share", "a wide window"],
+)
+def test_a_reserved_place_is_never_empty_while_such_a_call_waits(
+    llm_of: LLMOf, provider: ProviderStub, own_valkey: ValkeyServer
+) -> None:
+    open_to_all, batch = PLACES - 2, 300
+    provider.plan("batch", Step(hold=True, times=open_to_all), Step(times=None))
+    llms = [llm_of("batch", f"guild{number}") for number in range(5)]
+    jobs = [llms[number % 5].submit(ask(f"{number} #batch")) for number in range(batch)]
+    provider.wait_for_requests(open_to_all, "batch")
+    single = llm_of("single", "guild")
+    for number in range(40):
+        assert single.submit(ask(f"{number} #q")).result(timeout_s=10).choices
+    assert len(provider.requests("batch")) == open_to_all
+    with own_valkey.client() as client:
+        # Those of the questions are gone from it, and none of the batch's is there twice.
+        wait_until(lambda: len(set(wakeups(client))) == len(wakeups(client)) <= batch, 10)
+    provider.release("batch")
+    for job in jobs:
+        assert job.result().choices
+    assert len(provider.requests()) == batch + 40, "each call was made once"
+
+
+def wakeups(client: redis.Redis) -> list[str]:
+    return [json.loads(message)["headers"]["id"] for message in client.lrange("llm\x06\x163", 0, -1)]

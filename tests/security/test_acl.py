@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.resolver import JobCancelled, JobHandle, JobState, QueueLLMResolver, QueueUnavailable
+from rustic_ai.llm_queue.tasks.job import NORMAL
 from rustic_ai.llm_queue.tasks.ledger.functions.library import library_name
+from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 from rustic_ai.llm_queue.worker.broker.app import make_celery_app
 from support.callers.llm import MakeLLM, ask
@@ -21,6 +24,7 @@ from support.servers.flower import FlowerProcess
 from support.servers.fortress import SHARE, Fortress
 from support.servers.roles import PASSWORDS, users_acl
 from support.servers.valkey import ValkeyServer
+from support.workers.engine_kit import TTL, a_job
 
 JOB = str(uuid.UUID(int=1))
 #: What any role but an all-powerful one must not do.
@@ -243,6 +247,21 @@ def test_the_functions_are_loaded_by_a_command_of_the_workers_role(acl_server: V
         assert (run["agent"].exit_code, run["worker"].exit_code) == (1, 0)
         assert "may not load" in run["agent"].output
         assert [one[1] for one in admin.function_list()] == [library_name()]
+
+
+async def test_a_worker_may_fill_the_places_that_it_keeps(acl_server: ValkeyServer) -> None:
+    async with (
+        Redis.from_url(acl_server.url_for("worker", PASSWORDS["worker"]), decode_responses=True) as worker,
+        Redis.from_url(acl_server.url_for("agent", PASSWORDS["agent"]), decode_responses=True) as agent,
+    ):
+        of_the_worker = Ledger(worker, result_ttl=TTL)
+        await of_the_worker.load()
+        jobs = [a_job(priority=NORMAL) for _ in range(20)]
+        for job in jobs:
+            await Ledger(agent, result_ttl=TTL).submit(job)
+        (wakeup,) = await of_the_worker.turns.wakeups_of_others("llm", (), most=2)
+        assert json.loads(wakeup)["headers"]["id"] in {job.id for job in jobs}
+        assert not await of_the_worker.turns.wakeups_of_others("llm", {jobs[0].owner.org}, most=2)
 
 
 def test_an_agent_that_speaks_celerys_control_language_is_not_heard(

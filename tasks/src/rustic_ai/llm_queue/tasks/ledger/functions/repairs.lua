@@ -50,19 +50,20 @@ local function reap(_, args)
 end
 register('reap', reap)
 
--- The time the oldest of the waiting messages was sent; false when none of those looked at is
--- of a waiting job, and `none` when no message waits.
+-- The time the oldest of the waiting messages was sent, as far as it is among those that are taken next; some of
+-- these went ahead, and are later ones. False when none of those looked at is of a waiting job, and `none` when no
+-- message waits.
 local function oldest_announced(index, list, none)
-  local tail = redis.call('LRANGE', list, -16, -1)
+  local tail, oldest = redis.call('LRANGE', list, -MOST_LOOKED_AT, -1), false
   if #tail == 0 then return none end
   for i = #tail, 1, -1 do
     local ok, message = pcall(cjson.decode, tail[i])
     local headers = ok and type(message) == 'table' and message.headers
     local id = type(headers) == 'table' and headers.id
-    local announced = type(id) == 'string' and redis.call('ZSCORE', index, id)
-    if announced then return tonumber(announced) end
+    local announced = type(id) == 'string' and tonumber(redis.call('ZSCORE', index, id) or nil)
+    if announced then oldest = math.min(oldest or announced, announced) end
   end
-  return false
+  return oldest
 end
 
 -- Jobs whose wake-up was lost: sent before that of the oldest message that still waits (on a

@@ -203,27 +203,36 @@ local function set_aside(flows, vtime, name)
 end
 
 -- Takes the next job in turn out of its backlog; nothing when none waits.
-local function next_in_turn(queue, priority)
+-- running: organisations whose turn it is not, where a job is asked for out of turn; else nil
+local function next_in_turn(queue, priority, running)
   local flows, vtime, index = flows_key(queue, priority), vtime_key(queue, priority), queued_key(queue, priority)
+  local passed_over = 0
   for _ = 1, MOST_LOOKED_AT do
-    local org, org_tag = unpack(redis.call('ZRANGE', flows, 0, 0, 'WITHSCORES'))
+    local org, org_tag = unpack(redis.call('ZRANGE', flows, passed_over, passed_over, 'WITHSCORES'))
     if not org then return end
-    local of_org, id = flows .. ':' .. org, nil
+    local of_org = flows .. ':' .. org
     local guild, guild_tag = unpack(redis.call('ZRANGE', of_org, 0, 0, 'WITHSCORES'))
-    if guild then id = redis.call('ZPOPMIN', backlog_key(queue, priority, guild))[1] end
-    local waits = id and waits_in_turn(id, index)
-    if waits then
-      redis.call('HSET', vtime, 'served', org_tag, 'floor', org_tag - open_of(vtime, org),
-        'floor:' .. org, guild_tag - open_of(vtime, guild))
-      local flow = flow_of(id)
-      flow.org, flow.guild = org, guild
-      charge(id, queue, priority, flow)
+    local backlog = backlog_key(queue, priority, guild or '')
+    local id = redis.call('ZRANGE', backlog, 0, 0)[1]
+    local flow = id and flow_of(id)
+    if flow and running and running[flow.org_name] then
+      passed_over = passed_over + 1
+    else
+      local waits = id and waits_in_turn(id, index)
+      if waits then
+        -- Of a job out of turn nobody learns how far the turns are.
+        if not running then
+          redis.call('HSET', vtime, 'served', org_tag, 'floor', org_tag - open_of(vtime, org),
+            'floor:' .. org, guild_tag - open_of(vtime, guild))
+        end
+        flow.org, flow.guild = org, guild
+        charge(id, queue, priority, flow)
+      end
+      if id then redis.call('ZREM', backlog, id) end
+      if guild and redis.call('EXISTS', backlog) == 0 then set_aside(of_org, vtime, guild) end
+      if redis.call('EXISTS', of_org) == 0 then set_aside(flows, vtime, org) end
+      if waits then return id end
     end
-    if guild and redis.call('EXISTS', backlog_key(queue, priority, guild)) == 0 then
-      set_aside(of_org, vtime, guild)
-    end
-    if redis.call('EXISTS', of_org) == 0 then set_aside(flows, vtime, org) end
-    if waits then return id end
   end
 end
 
