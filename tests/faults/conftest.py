@@ -17,5 +17,4 @@ def scene(own_valkey: ValkeyServer, provider: ProviderStub, nursery: Nursery) ->
     with Callers(own_valkey.url) as callers:
         scene = Scene(own_valkey, provider, nursery, callers, url=own_valkey.url)
         yield scene
-        for worker in scene.workers:
-            worker.kill()
+        scene.end()

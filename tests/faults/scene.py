@@ -84,6 +84,18 @@ class Scene:
             worker.wait_ready()
         return worker
 
+    def start_workers(self, count: int, env: Mapping[str, str] | None = None, *, quick: bool = True) -> None:
+        """Start so many at the same moment, and wait until they take jobs."""
+        for _ in range(count):
+            self.start_worker(env, quick=quick, wait=False)
+        for worker in self.workers:
+            worker.wait_ready()
+
+    def end(self) -> None:
+        """Kill the workers; nothing is put on record."""
+        for worker in self.workers:
+            worker.kill()
+
     # What is done to workers, put on record
 
     def kill(self, worker: NurseryWorker) -> float:
@@ -236,3 +248,20 @@ def job_end(client: redis.Redis, job_id: str) -> JobEnd:
         plain = sealed.startswith("{")
         result = json.loads(sealed)["outcome"]["kind"] if plain else _RESULT_KINDS.get(meta["status"])
     return JobEnd(str(state), result, epoch=epoch, handbacks=handbacks, generation=generation)
+
+
+@contextmanager
+def own_scene(*, append_only: bool = False) -> Iterator[Scene]:
+    """A queue with a server, a provider and callers of its own, without workers; they end with the block."""
+    with (
+        ValkeyServer(append_only=append_only) as server,
+        ProviderStub() as provider,
+        Nursery() as nursery,
+        Callers(server.url) as callers,
+    ):
+        nursery.wait_ready()
+        scene = Scene(server, provider, nursery, callers, url=server.url)
+        try:
+            yield scene
+        finally:
+            scene.end()

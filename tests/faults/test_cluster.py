@@ -33,10 +33,7 @@ def scene_on(
         callers.__enter__()
         scene = Scene(cast(ValkeyServer, TaggedKeys(cluster)), provider, nursery, callers, url=cluster.url)
         made.append(scene)
-        for _ in range(2):
-            scene.start_worker(wait=False)
-        for worker in scene.workers:
-            worker.wait_ready()
+        scene.start_workers(2)
         return scene
 
     yield make

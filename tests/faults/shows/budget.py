@@ -18,14 +18,11 @@ import time
 
 from redis.asyncio import Redis
 
-from faults.callers import Callers
-from faults.scene import Scene
+from faults.scene import Scene, own_scene
 from rustic_ai.llm_queue.resolver import BudgetExceeded
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from support.callers.llm import ask
-from support.providers.provider import ProviderStub, Step
-from support.servers.valkey import ValkeyServer
-from support.workers.nursery import Nursery
+from support.providers.provider import Step
 
 MODEL = "openai/gpt-4o"
 _TOKENS_OF_A_CENT = 1_000
@@ -48,10 +45,7 @@ def show(scene: Scene, *, jobs: int, workers: int, usd: float, part: float) -> b
     tokens = round(_TOKENS_OF_A_CENT * part)
     scene.provider.plan("q", Step(prompt_tokens=0, completion_tokens=tokens, delay_s=0.1, times=None))
     budget = {"name": "acme", "usd": round(usd * _FOR_PROMPTS, 6), "period": "total"}
-    for _ in range(workers):
-        scene.start_worker({"BUDGETS": json.dumps([budget])}, wait=False)
-    for worker in scene.workers:
-        worker.wait_ready()
+    scene.start_workers(workers, {"BUDGETS": json.dumps([budget])})
     llm = scene.callers.llm(model=MODEL, max_tokens=_TOKENS_OF_A_CENT, timeout=300)
     began = time.monotonic()
     handles = [llm.submit(ask("#q")) for _ in range(jobs)]
@@ -79,19 +73,8 @@ def main() -> int:
     parser.add_argument("--usd", type=float, default=1.0)
     parser.add_argument("--part", type=float, default=1.0, help="what a call costs, as a part of a cent")
     given = parser.parse_args()
-    with (
-        ValkeyServer() as server,
-        ProviderStub() as provider,
-        Nursery() as nursery,
-        Callers(server.url) as callers,
-    ):
-        nursery.wait_ready()
-        scene = Scene(server, provider, nursery, callers, url=server.url)
-        try:
-            kept = show(scene, jobs=given.jobs, workers=given.workers, usd=given.usd, part=given.part)
-        finally:
-            for worker in scene.workers:
-                worker.kill()
+    with own_scene() as scene:
+        kept = show(scene, jobs=given.jobs, workers=given.workers, usd=given.usd, part=given.part)
     return 0 if kept else 1
 
 

@@ -25,15 +25,12 @@ from zoneinfo import TZPATH, reset_tzpath
 
 from redis.asyncio import Redis
 
-from faults.callers import Callers
-from faults.scene import Scene
+from faults.scene import own_scene
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from support.callers.llm import ask
 from support.processes.wait import wait_until
-from support.providers.provider import ProviderStub, Step
+from support.providers.provider import Step
 from support.servers.time_zone import offset_with_midnight_at, write_time_zone
-from support.servers.valkey import ValkeyServer
-from support.workers.nursery import Nursery
 
 _ZONE = "Test/Midnight"
 _HOUR_S = 3_600
@@ -79,42 +76,27 @@ def show(*, jobs: int, workers: int, usd: float, after_s: float, twice: bool = F
 
     Raises `AssertionError` where a promise is broken.
     """
-    with (
-        time_zones() as folder,
-        ValkeyServer() as server,
-        ProviderStub() as provider,
-        Nursery() as nursery,
-        Callers(server.url) as callers,
-    ):
-        nursery.wait_ready()
+    with time_zones() as folder, own_scene() as scene:
         # Not before: from here on a worker starts within a second or two.
         midnight = round(time.time() + after_s)
         write_midnight(folder / _ZONE, midnight, twice=twice)
-        scene = Scene(server, provider, nursery, callers, url=server.url)
-        provider.plan("q", _CENT)
+        scene.provider.plan("q", _CENT)
         budget = {"name": "daily", "usd": round(usd * _FOR_PROMPTS, 6), "period": "day", "timezone": _ZONE}
-        try:
-            for _ in range(workers):
-                scene.start_worker({"BUDGETS": json.dumps([budget])}, wait=False)
-            for worker in scene.workers:
-                worker.wait_ready()
-            llm = callers.llm(model="openai/gpt-4o", max_tokens=1_000, timeout=100_000)
-            handles = [llm.submit(ask("#q")) for _ in range(jobs)]
+        scene.start_workers(workers, {"BUDGETS": json.dumps([budget])})
+        llm = scene.callers.llm(model="openai/gpt-4o", max_tokens=1_000, timeout=100_000)
+        handles = [llm.submit(ask("#q")) for _ in range(jobs)]
 
-            def spent() -> list[BudgetRow]:
-                rows = asyncio.run(_rows(server.url))
-                return rows if len(rows) == 2 and all(row.spent >= usd * 0.999 for row in rows) else []
+        def spent() -> list[BudgetRow]:
+            rows = asyncio.run(_rows(scene.server.url))
+            return rows if len(rows) == 2 and all(row.spent >= usd * 0.999 for row in rows) else []
 
-            wait_until(spent, after_s + 60, "both days' money to be spent")
-            if twice:
-                wait_until(lambda: time.time() > midnight + _BACK_AFTER_S + 5, 60, "the day before once more")
-            rows = asyncio.run(_rows(server.url))
-            times = [one.received_at for one in provider.requests("q")]
-            for handle in handles:
-                handle.cancel()
-        finally:
-            for worker in scene.workers:
-                worker.kill()
+        wait_until(spent, after_s + 60, "both days' money to be spent")
+        if twice:
+            wait_until(lambda: time.time() > midnight + _BACK_AFTER_S + 5, 60, "the day before once more")
+        rows = asyncio.run(_rows(scene.server.url))
+        times = [one.received_at for one in scene.provider.requests("q")]
+        for handle in handles:
+            handle.cancel()
     since_midnight = [at - time.monotonic() + time.time() - midnight for at in times]
     cents = round(usd * 100)
     for row in rows:

@@ -28,8 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from faults.callers import Callers
-from faults.scene import Scene
+from faults.scene import Scene, own_scene
 from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM
 from rustic_ai.llm_queue.resolver.properties import Properties
 from rustic_ai.llm_queue.tasks.job import JobState
@@ -37,9 +36,7 @@ from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.owner import Owner
 from support.callers.llm import ask
 from support.processes.scratch import scratch_dir
-from support.providers.provider import ProviderStub, Step
-from support.servers.valkey import ValkeyServer
-from support.workers.nursery import Nursery
+from support.providers.provider import Step
 
 MODEL = "openai/gpt-4o-mini"
 _AT_ONCE = 64
@@ -54,31 +51,17 @@ _BURST = 120
 @contextmanager
 def scene(policy: str, *, workers: int = _WORKERS, places: int = _PLACES, **settings: str) -> Iterator[Scene]:
     """Workers under a `[fair_share]` of that text."""
-    with (
-        ValkeyServer() as server,
-        ProviderStub() as provider,
-        Nursery() as nursery,
-        Callers(server.url) as callers,
-    ):
-        nursery.wait_ready()
-        made = Scene(server, provider, nursery, callers, url=server.url)
-        try:
-            start_workers(made, policy, workers, places, **settings)
-            yield made
-        finally:
-            for worker in made.workers:
-                worker.kill()
+    with own_scene() as made:
+        start_workers(made, policy, workers, places, **settings)
+        yield made
 
 
 def start_workers(here: Scene, policy: str, workers: int, places: int, **settings: str) -> None:
     """Start workers under a `[fair_share]` of that text."""
     path = scratch_dir("policy") / "policy.toml"
     path.write_text(f"[fair_share]\n{policy}\n")
-    for _ in range(workers):
-        env = {"POLICY": str(path), "CONCURRENCY": str(places), **settings}
-        here.start_worker(env, quick=False, wait=False)
-    for worker in here.workers:
-        worker.wait_ready()
+    env = {"POLICY": str(path), "CONCURRENCY": str(places), **settings}
+    here.start_workers(workers, env, quick=False)
 
 
 def llm_of(here: Scene, org: str, guild: str = "g", **properties: object) -> QueueLLM:
@@ -139,8 +122,10 @@ def weights(jobs: int) -> bool:
             submit(lambda _: heavy, jobs * part // 17, "heavy")
             submit(lambda _: light, jobs * (10 - part) // 23, "light")
         done = _made(here)
-        while (now := _made(here))["heavy"] < jobs * 0.9 and now["light"] < jobs * 0.9:
-            time.sleep(0.2)  # the length of the run
+        here.until(
+            lambda: max(_made(here).values()) >= jobs * 0.9, "one of them to be nearly done", _TIMEOUT_S
+        )
+        now = _made(here)
     # Those that ran while the others were still submitted are not among them.
     ran = {tag: now[tag] - done[tag] for tag in ("heavy", "light")}
     ratio = ran["heavy"] / ran["light"]
@@ -172,8 +157,8 @@ def tokens(jobs: int, by: str) -> bool:
         for _ in range(jobs * 3 // 2 // len(flows)):
             submit(lambda at: agents[at], len(flows), *_tags(flows, sizes, dice))
         start_workers(here, "", _WORKERS, _PLACES)
-        while sum((made := _made(here)).values()) < jobs:
-            time.sleep(0.2)  # the length of the run
+        here.until(lambda: sum(_made(here).values()) >= jobs, "so many calls", _TIMEOUT_S)
+        made = _made(here)
     got = {flow: sum(made[f"{flow}-{size}"] * size for size in sizes) for flow in flows}
     calls = [sum(made[f"{flow}-{size}"] for size in sizes) for flow in flows]
     sums = list(got.values())

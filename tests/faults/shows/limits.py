@@ -19,14 +19,12 @@ import json
 import sys
 import time
 
-from faults.callers import MODEL, Callers
-from faults.scene import Scene
+from faults.callers import MODEL
+from faults.scene import Scene, own_scene
 from rustic_ai.llm_queue.resolver import JobHandle
 from rustic_ai.llm_queue.tasks.ledger import keys
 from support.callers.llm import ask
-from support.providers.provider import ProviderStub, Step
-from support.servers.valkey import ValkeyServer
-from support.workers.nursery import Nursery
+from support.providers.provider import Step
 
 OTHER_MODEL = "anthropic/claude-sonnet-4-5"
 _WAIT_S = 300.0
@@ -46,10 +44,7 @@ def calls_after_a_refusal(scene: Scene, *, jobs: int, workers: int) -> tuple[int
     rules = {
         "LIMITS": json.dumps([{"name": "two", "match": {"provider": "openai"}, "max_parallel_requests": 2}])
     }
-    for _ in range(workers):
-        scene.start_worker(rules, wait=False)
-    for worker in scene.workers:
-        worker.wait_ready()
+    scene.start_workers(workers, rules)
     model = MODEL.rpartition("/")[2]
     scene.provider.plan("refused", Step(hold=True, status=429, retry_after_s=600), model=model)
     scene.provider.plan("held", Step(hold=True), model=model)
@@ -91,10 +86,7 @@ def gaps_s(scene: Scene, *, jobs: int, workers: int) -> list[float]:
         "LIMITS": json.dumps([{"name": "one", "match": {"provider": "openai"}, "max_parallel_requests": 1}])
     }
     scene.provider.plan("held", Step(hold=True), model=MODEL.rpartition("/")[2])
-    for _ in range(workers):
-        scene.start_worker(rules, wait=False)
-    for worker in scene.workers:
-        worker.wait_ready()
+    scene.start_workers(workers, rules)
     llm = scene.callers.llm(timeout=1_700)
     handles = [llm.submit(ask("#held"))]
     scene.provider.wait_for_requests(1)
@@ -142,19 +134,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--places", type=int, default=10)
     given = parser.parse_args()
-    with (
-        ValkeyServer() as server,
-        ProviderStub() as provider,
-        Nursery() as nursery,
-        Callers(server.url) as callers,
-    ):
-        nursery.wait_ready()
-        scene = Scene(server, provider, nursery, callers, url=server.url)
-        try:
-            kept = shows[given.show](scene, given)
-        finally:
-            for worker in scene.workers:
-                worker.kill()
+    with own_scene() as scene:
+        kept = shows[given.show](scene, given)
     return 0 if kept else 1
 
 

@@ -17,11 +17,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from faults.callers import Callers
-from faults.scene import Scene
-from support.providers.provider import ProviderStub, Step
-from support.servers.valkey import ValkeyServer
-from support.workers.nursery import Nursery
+from faults.scene import Scene, own_scene
+from support.providers.provider import Step
 
 MINUTE_S = 60.0
 #: Of the calls that wait: enough for a backlog at any time.
@@ -88,26 +85,15 @@ def main() -> int:
         "--clock-off", type=float, default=60.0, metavar="S", help="of one worker, later of more"
     )
     given = parser.parse_args()
-    with (
-        ValkeyServer(append_only=True) as server,
-        ProviderStub() as provider,
-        Nursery() as nursery,
-        Callers(server.url) as callers,
-    ):
-        nursery.wait_ready()
-        scene = Scene(server, provider, nursery, callers, url=server.url)
-        try:
-            times, span_s = run(
-                scene,
-                minutes=given.minutes,
-                rpm=given.rpm,
-                kill_every_s=given.kill_every,
-                seed=given.seed,
-                clock_off_s=given.clock_off,
-            )
-        finally:
-            for worker in scene.workers:
-                worker.kill()
+    with own_scene(append_only=True) as scene:
+        times, span_s = run(
+            scene,
+            minutes=given.minutes,
+            rpm=given.rpm,
+            kill_every_s=given.kill_every,
+            seed=given.seed,
+            clock_off_s=given.clock_off,
+        )
     over = over_admissions(times, given.rpm)
     used = used_after(times, 0, given.rpm)
     later = used_after(times, _START_S, given.rpm)

@@ -91,8 +91,7 @@ def soak(duration_s: float, seed: str, ready_window: int | None = None) -> Repor
                 try:
                     _round(scene, proxy, report, min(ROUND_S, ends_at - time.monotonic()), ready_window)
                 finally:
-                    for worker in scene.workers:
-                        worker.kill()
+                    scene.end()
             provider.reset()
             server.flush()
     return report
