@@ -19,7 +19,8 @@ OnExceeded = Literal["wait", "degrade", "refuse", "warn"]
 NANO = 10**9
 MOST_USD = 9_000_000
 _MOST_TOKENS = 10**15
-#: A hundred times the dearest model's: whoever writes more meant dollars for a million tokens.
+#: 100,000 USD for a million tokens, far above any model's price: a larger number was most likely meant for a
+#: million of them.
 _MOST_USD_A_TOKEN = 0.1
 _MOST_ALERTS = 5
 

@@ -24,6 +24,9 @@ def warn_of_fallbacks(budgets: Sequence[BudgetRule], allowed_models: Sequence[st
     Args:
         allowed_models: patterns.
     """
+    if not any(budget.budget_fallbacks for budget in budgets):
+        return
+    prices = {name: _usd_a_million(entry) for name, entry in priced_models()}
     for budget in budgets:
         for pattern, instead in budget.budget_fallbacks.items():
             where = f"budgets {budget.name!r}: budget_fallbacks[{pattern!r}]"
@@ -33,28 +36,25 @@ def warn_of_fallbacks(budgets: Sequence[BudgetRule], allowed_models: Sequence[st
                     where,
                     instead,
                 )
-            _warn_of_price(where, pattern, instead)
+            price = prices.get(instead)
+            replaced = [
+                cost for name, cost in prices.items() if cost is not None and fnmatchcase(name, pattern)
+            ]
+            if price is not None and replaced and price > max(replaced):
+                logger.warning(
+                    "%s: %r is dearer (%.2f USD for a million tokens of input and as many of output) than "
+                    "each model that it steps in for (%.2f at the most)",
+                    where,
+                    instead,
+                    price,
+                    max(replaced),
+                )
 
 
 def _is_allowed(model: str, allowed_models: Sequence[str]) -> bool:
     provider = litellm.model_cost.get(model, {}).get("litellm_provider")
     names = {model, f"{provider}/{model}"} if provider else {model}
     return any(fnmatchcase(name, pattern) for name in names for pattern in allowed_models)
-
-
-def _warn_of_price(where: str, pattern: str, instead: str) -> None:
-    prices = {name: _usd_a_million(entry) for name, entry in priced_models()}
-    price = prices.get(instead)
-    replaced = [cost for name, cost in prices.items() if cost is not None and fnmatchcase(name, pattern)]
-    if price is not None and replaced and price > max(replaced):
-        logger.warning(
-            "%s: %r is dearer (%.2f USD for a million tokens of input and as many of output) than each model "
-            "that it steps in for (%.2f at the most)",
-            where,
-            instead,
-            price,
-            max(replaced),
-        )
 
 
 def _usd_a_million(entry: Mapping[str, Any]) -> float | None:

@@ -13,6 +13,8 @@ from .deployment_limits import RATES
 from .litellm_config import LiteLLMConfig
 from .worker_keys import provider_of
 
+logger = logging.getLogger(__name__)
+
 #: LiteLLM would take a price in a call for the price of every call of that model.
 _TOKEN_PRICES = ("input_cost_per_token", "output_cost_per_token")
 #: Fields of a deployment that are for LiteLLM's router, and not for a call.
@@ -24,7 +26,6 @@ _FOR_THE_ROUTER = frozenset({"metadata", "model_info"})
 _CHANGE_NO_CALL = frozenset({*_TOKEN_PRICES, "db_model", "id", "member_auto_router"})
 #: Its other strategies listen to LiteLLM's own calls for what they weigh.
 _COUNTING_STRATEGY = "simple-shuffle"
-_logger = logging.getLogger(__name__)
 
 
 class ModelRouter:
@@ -88,7 +89,7 @@ class ModelRouter:
             await self._router.deployment_callback_on_success(answered, response, now, now)
         except Exception as error:
             # As LiteLLM does: a count that fails costs nobody an answer.
-            _logger.warning("an answer of %s was not counted: %s", target.model, type(error).__name__)
+            logger.warning("an answer of %s was not counted: %s", target.model, type(error).__name__)
 
     def rest(self, target: Target, error: Exception) -> None:
         """Count a failure against the deployment that `target` is; it rests when it fails too often."""
@@ -99,7 +100,7 @@ class ModelRouter:
 
 
 def _named(target: Target) -> dict[str, Any]:
-    """By which the router knows the deployment."""
+    """What of a target's options tells the router which of its deployments that is."""
     return {name: target.options[name] for name in _FOR_THE_ROUTER if name in target.options}
 
 
