@@ -56,6 +56,25 @@ def test_a_worker_does_not_start(plain_url: str) -> None:
     assert worker.logs().startswith(f"llm-queue: {SAYS}")
 
 
+def test_a_cache_that_is_a_cluster_is_named_by_its_own_variable(
+    cluster: ValkeyCluster, llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {
+        **cluster.env,
+        "LLM_QUEUE_REDIS_URL": cluster.url_for("worker", PASSWORDS["worker"]),
+        "LLM_QUEUE_CACHE_URL": cluster.owner.url_for("worker", PASSWORDS["worker"]),
+    }
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    ran = llm_queue("cache", "stats")
+    worker = WorkerProcess({**env, "PYTHONWARNINGS": "ignore"})
+    worker.launch()
+    worker.wait()
+    assert (ran.exit_code, worker.exit_code) == (3, 3)
+    for said in (ran.err, worker.logs()):
+        assert "begin LLM_QUEUE_CACHE_URL with redis+cluster://" in said
+
+
 def test_an_agents_first_call_says_what_to_set(cluster: ValkeyCluster) -> None:
     url = cluster.owner.url_for("agent", PASSWORDS["agent"])
     llm = QueueLLMResolver(model="openai/gpt-4o-mini", redis_url=url).resolve("acme", "support", "helper")

@@ -7,7 +7,8 @@ from typing import Any, Self
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from rustic_ai.llm_queue.worker.broker.key_tag import tagged
+from rustic_ai.llm_queue.tasks.connection.key_tag import tagged
+from rustic_ai.llm_queue.worker.broker.key_tag import TaggedConnection
 from support.processes.wait import wait_until
 from support.servers.ports import free_port
 from support.servers.valkey import ValkeyServer
@@ -199,7 +200,7 @@ class TaggedKeys:
         """A client of the slot's owner that puts the tag before keys, and takes it away."""
         plain = self._cluster.client(**options)
         pool = plain.connection_pool
-        pool.connection_class = tagged(pool.connection_class, TAG)
+        pool.connection_class = tagged(pool.connection_class, TAG, TaggedConnection)
         return _TaggedClient.from_pool(pool)
 
 

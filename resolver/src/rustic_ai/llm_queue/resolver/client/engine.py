@@ -157,7 +157,7 @@ class Engine:
 
     async def _write(self, job: Job, idempotency_key: str | None) -> tuple[SubmitVerdict, str]:
         if not self._mode_is_known:
-            await refuse_cluster_mode(self._redis, self.settings)
+            await refuse_cluster_mode(self._redis, self.settings.redis_url)
             self._mode_is_known = True
         return await self._ledger.submit(
             job,

@@ -11,9 +11,9 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import RedisError
 
-from ..settings import QueueSettings, SettingsError
+from ..settings import SettingsError
 from .checked_connection import checked
-from .redis_errors import CLUSTER_MET
+from .redis_errors import set_up_as_cluster
 from .redis_url import is_cluster_url
 from .slot_connection import TlsSlotConnection, asking_options
 
@@ -28,10 +28,10 @@ async def cluster_mode(redis: Redis) -> bool:
     return bool(fields.get("mode") == "cluster")
 
 
-async def refuse_cluster_mode(redis: Redis, settings: QueueSettings) -> None:
-    """Raises `SettingsError` for a Redis in cluster mode that the settings do not take for one."""
-    if not is_cluster_url(settings.redis_url) and await cluster_mode(redis):
-        raise SettingsError(CLUSTER_MET)
+async def refuse_cluster_mode(redis: Redis, url: str, variable: str = "LLM_QUEUE_REDIS_URL") -> None:
+    """Raises `SettingsError` for a Redis in cluster mode whose URL, of that variable, does not say so."""
+    if not is_cluster_url(url) and await cluster_mode(redis):
+        raise SettingsError(set_up_as_cluster(variable))
 
 
 async def count_subscribers(redis: Redis, channels: Sequence[str]) -> dict[str, int]:
@@ -55,7 +55,7 @@ async def load_functions(redis: Redis, source: str) -> None:
         return
     await redis.function_load(source, replace=True)
     async for node in _nodes(redis, primaries=True):
-        # One that cannot be reached gets it by the first call there of a user who may load it.
+        # A node that is away gets the library later, by the first call there of a user who may load one.
         with suppress(RedisError):
             await node.function_load(source, replace=True)
 

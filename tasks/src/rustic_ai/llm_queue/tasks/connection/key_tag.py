@@ -7,7 +7,7 @@ without one. Channels bear no tag: a cluster publishes to all its nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -61,13 +61,12 @@ class TaggedConnection(AbstractConnection):
         return super().pack_command(*tagged_command(self.key_prefix, args))
 
 
-def tagged(connection_class: type[AbstractConnection], tag: str) -> type[AbstractConnection]:
-    """The same connection with the tag before its keys; without a tag, the same."""
+def tagged[C: type](connection_class: C, tag: str, mixin: type = TaggedConnection) -> C:
+    """The same connection with the tag before its keys, which `mixin` puts there; without a tag, the same."""
     if not tag:
         return connection_class
-    return type(
-        connection_class.__name__, (TaggedConnection, connection_class), {"key_prefix": hash_tag(tag)}
-    )
+    kind = type(connection_class.__name__, (mixin, connection_class), {"key_prefix": hash_tag(tag)})
+    return cast("C", kind)
 
 
 def _tagged(prefix: str, key: Any) -> Any:

@@ -20,11 +20,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 _NOT_READY = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
 
 
-#: What to do about a Redis in cluster mode that is not set up as one.
-CLUSTER_MET = (
-    "Redis answers in cluster mode; set LLM_QUEUE_KEY_TAG=llmq for agents and workers, and begin "
-    "LLM_QUEUE_REDIS_URL with redis+cluster:// (rediss+cluster:// for TLS)"
-)
+def set_up_as_cluster(variable: str = "LLM_QUEUE_REDIS_URL") -> str:
+    """What to do about a Redis in cluster mode that is not set up as one, where `variable` has its URL."""
+    return (
+        "Redis answers in cluster mode; set LLM_QUEUE_KEY_TAG=llmq for agents and workers, and begin "
+        f"{variable} with redis+cluster:// (rediss+cluster:// for TLS)"
+    )
 
 
 class RedisNotReady(ResponseError):
@@ -51,7 +52,7 @@ class ClusterMet(ResponseError):
     """Redis is in cluster mode, and this client does not know."""
 
     def __init__(self) -> None:
-        super().__init__(CLUSTER_MET)
+        super().__init__(set_up_as_cluster())
 
 
 def cluster_met(error: ResponseError) -> ClusterMet | None:

@@ -187,8 +187,6 @@ class SentinelUrl:
     def parse(cls, url: str) -> SentinelUrl:
         """Raises `ValueError` that names what is missing."""
         parts = _split(url)
-        credentials, _, addresses = parts.netloc.rpartition("@")
-        username, _, password = credentials.partition(":")
         options = _options(parts)
         master = options.pop("master", "")
         if not master:
@@ -199,11 +197,9 @@ class SentinelUrl:
             # Taken in silence, it would be a plain connection that looks like a safe one.
             raise ValueError(f"the sentinel URL has {idle[0]!r} and no TLS; add tls=1")
         return cls(
-            hosts=_addresses(addresses, "sentinel"),
+            **_authority(parts, "sentinel"),
             master=master,
             db=_database(parts),
-            username=unquote(username) or None,
-            password=unquote(password) or None,
             options=options,
         )
 
@@ -225,8 +221,6 @@ class ClusterUrl:
     def parse(cls, url: str) -> ClusterUrl:
         """Raises `ValueError` that names what is missing."""
         parts = _split(url)
-        credentials, _, addresses = parts.netloc.rpartition("@")
-        username, _, password = credentials.partition(":")
         options = _options(parts)
         if parts.scheme == "redis+cluster" and options:
             raise ValueError(f"the URL has {_name_of(min(options))}; a redis+cluster:// URL takes no options")
@@ -238,18 +232,19 @@ class ClusterUrl:
         if "ssl_check_hostname" in options:
             tls["ssl_check_hostname"] = options["ssl_check_hostname"] == "true"
         return cls(
-            hosts=_addresses(addresses, "cluster"),
-            username=unquote(username) or None,
-            password=unquote(password) or None,
+            **_authority(parts, "cluster"),
             tls=tls if parts.scheme == "rediss+cluster" else None,
         )
 
 
-def _addresses(text: str, kind: str) -> tuple[tuple[str, int], ...]:
-    hosts = tuple(_host_and_port(address, kind) for address in text.split(";") if address)
+def _authority(parts: SplitResult, kind: str) -> dict[str, Any]:
+    """`hosts`, `username` and `password` of a URL that may name several hosts."""
+    credentials, _, addresses = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    hosts = tuple(_host_and_port(address, kind) for address in addresses.split(";") if address)
     if not hosts:
         raise ValueError(f"the {kind} URL names no host")
-    return hosts
+    return {"hosts": hosts, "username": unquote(username) or None, "password": unquote(password) or None}
 
 
 def _host_and_port(address: str, kind: str) -> tuple[str, int]:

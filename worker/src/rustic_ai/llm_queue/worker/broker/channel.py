@@ -18,10 +18,10 @@ from kombu.utils.encoding import bytes_to_str
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rustic_ai.llm_queue.tasks.connection.key_tag import hash_tag
+from rustic_ai.llm_queue.tasks.connection.key_tag import hash_tag, tagged
 from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 
-from .key_tag import tagged
+from .key_tag import TaggedConnection
 from .messages import InvalidMessage, parse_broadcast, parse_wakeup
 from .quarantine import DEFAULT_CAP, Quarantine
 
@@ -90,7 +90,7 @@ class Wakeups(_Mixin):  # type: ignore[misc]  # see above
         # that listens must not come back by itself, which nobody would notice.
         retry = Retry(NoBackoff(), 0 if asynchronous else 1, supported_errors=(redis.ConnectionError,))
         params: dict[str, Any] = super()._connparams(asynchronous)
-        params["connection_class"] = tagged(params["connection_class"], self._key_tag)
+        params["connection_class"] = tagged(params["connection_class"], self._key_tag, TaggedConnection)
         return {"retry": retry, **params}
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
-from rustic_ai.llm_queue.tasks.connection.key_tag import hash_tag, tagged_command
+from rustic_ai.llm_queue.tasks.connection.key_tag import tagged_command
 from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS
 from rustic_ai.llm_queue.tasks.connection.slot import Address, Slot
 from rustic_ai.llm_queue.tasks.connection.slot_connection import NoOwner, SlotMoved, asking_options
@@ -20,7 +20,9 @@ from rustic_ai.llm_queue.tasks.connection.slot_connection import NoOwner, SlotMo
 _Mixin: Any = object
 
 
-class _TaggedConnection(_Mixin):  # type: ignore[misc]  # see above
+class TaggedConnection(_Mixin):  # type: ignore[misc]  # see above
+    """A connection whose commands' keys bear the hash tag."""
+
     key_prefix: ClassVar[str]
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -31,15 +33,6 @@ class _TaggedConnection(_Mixin):  # type: ignore[misc]  # see above
 
     def pack_commands(self, commands: Iterable[tuple[Any, ...]]) -> Any:
         return super().pack_commands([tagged_command(self.key_prefix, tuple(one)) for one in commands])
-
-
-def tagged(connection_class: type, tag: str) -> type:
-    """The same connection with the tag before its keys; without a tag, the same."""
-    if not tag:
-        return connection_class
-    return type(
-        connection_class.__name__, (_TaggedConnection, connection_class), {"key_prefix": hash_tag(tag)}
-    )
 
 
 class SlotConnection(redis.Connection):

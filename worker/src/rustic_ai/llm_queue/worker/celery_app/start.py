@@ -14,7 +14,7 @@ from rustic_ai.llm_queue.tasks.connection.cluster_mode import refuse_cluster_mod
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.privacy.printable import printable
-from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
+from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..pool.pool import AsyncPool
 from ..pool.sigterm import end_now
@@ -61,16 +61,16 @@ def refuse(message: str, code: ExitCode) -> NoReturn:
     raise SystemExit(code)
 
 
-def check_mode(settings: QueueSettings) -> None:
-    """Raises `SystemExit` for a Redis that is in cluster mode and not set up as one.
+def check_mode(url: str, key_tag: str, variable: str = "LLM_QUEUE_REDIS_URL") -> None:
+    """Raises `SystemExit` for a Redis in cluster mode whose URL, of that variable, does not say so.
 
     One that is away is waited for as ever: then its answers say so.
     """
 
     async def look() -> None:
         timeouts: dict[str, Any] = {"socket_timeout": _LOOK_S, "socket_connect_timeout": _LOOK_S}
-        async with connect(settings.redis_url, outage_s=0, key_tag=settings.key_tag, **timeouts) as redis:
-            await refuse_cluster_mode(redis, settings)
+        async with connect(url, outage_s=0, key_tag=key_tag, **timeouts) as redis:
+            await refuse_cluster_mode(redis, url, variable)
 
     try:
         asyncio.run(look())
@@ -94,5 +94,7 @@ def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
             joined(settings.limit_rules(), read_litellm_config(settings.litellm_config).limits)
     except SettingsError as error:
         refuse(str(error), ExitCode.SETTINGS)
-    check_mode(settings)
+    check_mode(settings.redis_url, settings.key_tag)
+    if settings.cache_url is not None:
+        check_mode(settings.cache_url, settings.key_tag, "LLM_QUEUE_CACHE_URL")
     return settings.model_copy(update={"concurrency": worker.concurrency})

@@ -20,7 +20,7 @@ def on_redis[T](work: Callable[[Redis, QueueSettings], Awaitable[T]], settings: 
     async def session() -> T:
         # An operator waits at the terminal: report at once that Redis is away.
         async with connect(settings.redis_url, outage_s=0, key_tag=settings.key_tag) as redis:
-            await refuse_cluster_mode(redis, settings)
+            await refuse_cluster_mode(redis, settings.redis_url)
             return await work(redis, settings)
 
     return asyncio.run(session())

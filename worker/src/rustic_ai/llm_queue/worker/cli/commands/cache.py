@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from decimal import Decimal
 
 import click
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.connection.cluster_mode import refuse_cluster_mode
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.ledger.books import Books
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
@@ -66,8 +66,8 @@ async def _on_cache[T](redis: Redis, work: Callable[[Redis], Awaitable[T]]) -> T
     """Do `work` where the answers are: on a Redis of their own, or the queue's."""
     settings = WorkerSettings()
     url = settings.cache_url
-    async with AsyncExitStack() as stack:
-        if not url:
-            return await work(redis)
-        store = await stack.enter_async_context(connect(url, outage_s=0, key_tag=settings.key_tag))
+    if url is None:
+        return await work(redis)
+    async with connect(url, outage_s=0, key_tag=settings.key_tag) as store:
+        await refuse_cluster_mode(store, url, "LLM_QUEUE_CACHE_URL")
         return await work(store)

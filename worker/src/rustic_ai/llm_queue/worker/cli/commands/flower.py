@@ -2,18 +2,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
 from typing import Any
 
 import click
-from redis.exceptions import RedisError
 
-from rustic_ai.llm_queue.tasks.connection.cluster_mode import refuse_cluster_mode
 from rustic_ai.llm_queue.tasks.policy.private_hosts import is_loopback
 
+from ...celery_app.start import check_mode
 from ...pool.sigterm import end_on_sigterm
 from ..output import echo
-from ..redis_session import on_redis
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -38,9 +35,7 @@ def flower(address: str | None, port: int | None, flower_args: tuple[str, ...]) 
 
     given: dict[str, Any] = {"flower_address": address, "flower_port": port}
     settings = FlowerSettings(**{key: value for key, value in given.items() if value is not None})
-    with suppress(RedisError, OSError):
-        # Flower waits for a Redis that is away; one that is not set up as what it is, is refused.
-        on_redis(refuse_cluster_mode, settings)
+    check_mode(settings.redis_url, settings.key_tag)
     basic_auth = settings.basic_auth()
     if basic_auth is None:
         basic_auth = f"operator:{secrets.token_urlsafe(18)}"
