@@ -168,6 +168,13 @@ def noted_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
+def assert_broken_alike(ends: tuple[Any, Any]) -> None:
+    """Both ways end with the same failure, neither of which quotes a broken answer's secret words."""
+    for _, (envelope, _) in ends:
+        assert "secret" not in envelope.pop("message")
+    assert ends[0] == ends[1]
+
+
 def is_pictured(messages: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a message holds the picture."""
     return any(isinstance(one["content"], list) and IMAGE in one["content"] for one in messages)

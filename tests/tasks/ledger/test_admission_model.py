@@ -12,14 +12,12 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from redis.asyncio import Redis
 
@@ -32,6 +30,7 @@ from rustic_ai.llm_queue.worker.admission.estimates import TokenEstimate
 from support.servers.valkey import ValkeyServer
 from support.workers.engine_kit import TTL, a_job
 from support.workers.moved_clock import MovedClock
+from support.workers.random_lives import run_random_lives
 
 pytestmark = pytest.mark.leaves_keys("llm*", "llmq:*")
 
@@ -257,15 +256,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 def test_random_lives_leave_nothing_and_break_no_limit(valkey: ValkeyServer) -> None:
     AdmissionMachine.url = valkey.url
-    run_state_machine_as_test(
-        AdmissionMachine,
-        settings=settings(
-            max_examples=15,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            # Shrinking takes longer than reading: the steps are printed.
-            phases=[Phase.generate],
-            report_multiple_bugs=False,
-        ),
-    )
+    run_random_lives(AdmissionMachine, 15)

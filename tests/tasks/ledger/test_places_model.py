@@ -13,15 +13,15 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.job import JobState
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from support.servers.valkey import ValkeyServer
+from support.workers.random_lives import run_random_lives
 from support.workers.turns_kit import Hands
 
 pytestmark = pytest.mark.leaves_keys("llm*", "llmq:*")
@@ -193,15 +193,4 @@ class PlacesMachine(RuleBasedStateMachine):
 
 def test_every_job_is_in_one_place_whatever_happens(valkey: ValkeyServer) -> None:
     PlacesMachine.url = valkey.url
-    run_state_machine_as_test(
-        PlacesMachine,
-        settings=settings(
-            max_examples=12,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            # Shrinking takes longer than reading: the steps are printed.
-            phases=[Phase.generate],
-            report_multiple_bugs=False,
-        ),
-    )
+    run_random_lives(PlacesMachine, 12)
