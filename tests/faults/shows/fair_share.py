@@ -72,6 +72,11 @@ def llm_of(here: Scene, org: str, guild: str = "g", **properties: object) -> Que
     )
 
 
+def always(agent: QueueLLM) -> Callable[[int], QueueLLM]:
+    """For `submit`: all jobs are of one agent."""
+    return lambda _: agent
+
+
 def submit(llms: Callable[[int], QueueLLM], jobs: int, *tags: str) -> list[JobHandle]:
     """Submit jobs, several at once; `llms` gives the agent of each, and the tags follow in turn."""
 
@@ -119,8 +124,8 @@ def weights(jobs: int) -> bool:
         heavy, light = llm_of(here, "heavy"), llm_of(here, "light")
         # Each of four submitters sends another part of both: the last one hardly any of the heavy.
         for part in (9, 5, 2, 1):
-            submit(lambda _: heavy, jobs * part // 17, "heavy")
-            submit(lambda _: light, jobs * (10 - part) // 23, "light")
+            submit(always(heavy), jobs * part // 17, "heavy")
+            submit(always(light), jobs * (10 - part) // 23, "light")
         done = _made(here)
         here.until(
             lambda: max(_made(here).values()) >= jobs * 0.9, "one of them to be nearly done", _TIMEOUT_S
@@ -184,7 +189,7 @@ def alone(jobs: int, rounds: int) -> bool:
             with scene(f"ready_window = {window}", workers=1, places=200) as here:
                 here.provider.plan("*", Step(delay_s=_CALL_S, times=None))
                 agent = llm_of(here, "one")
-                handles = submit(lambda _, agent=agent: agent, jobs, "q")  # type: ignore[misc]
+                handles = submit(always(agent), jobs, "q")
                 done, began = len(here.provider.requests("q")), time.monotonic()
                 for handle in handles:
                     handle.result(_TIMEOUT_S)
@@ -212,9 +217,9 @@ def ageing(seconds: float) -> bool:
             if sent >= _FLOOD:
                 least = min(least, waiting)
             if waiting < _FLOOD:
-                sent += len(submit(lambda _: flood, 200, "flood"))
+                sent += len(submit(always(flood), 200, "flood"))
             if not burst:
-                burst = submit(lambda _: patient, _BURST, "patient")
+                burst = submit(always(patient), _BURST, "patient")
             elif burst[-1].status() is JobState.ANSWERED:
                 waits_s += [one.result().queue_wait_s or 0.0 for one in burst]
                 burst = []
@@ -233,10 +238,10 @@ def memory(jobs: int) -> bool:
     with scene("", workers=1, places=1) as here, here.server.client() as redis:
         here.provider.plan("*", Step(hold=True, times=None))
         agent = llm_of(here, "one")
-        submit(lambda _: agent, 1, "first")
+        submit(always(agent), 1, "first")
         here.provider.wait_for_requests(1)
         before = int(redis.info("memory")["used_memory"])
-        submit(lambda _: agent, jobs, "waits")
+        submit(always(agent), jobs, "waits")
         here.until(lambda: redis.llen("llmq:arrivals:llm") <= 1, "all to be sorted in", 300)
         job_bytes = (int(redis.info("memory")["used_memory"]) - before) / jobs
         window = keys.message_list("llm", 3)

@@ -57,10 +57,8 @@ local function oldest_announced(index, list, none)
   local tail, oldest = redis.call('LRANGE', list, -MOST_LOOKED_AT, -1), false
   if #tail == 0 then return none end
   for i = #tail, 1, -1 do
-    local ok, message = pcall(cjson.decode, tail[i])
-    local headers = ok and type(message) == 'table' and message.headers
-    local id = type(headers) == 'table' and headers.id
-    local announced = type(id) == 'string' and tonumber(redis.call('ZSCORE', index, id) or nil)
+    local id = job_of(tail[i])
+    local announced = id and tonumber(redis.call('ZSCORE', index, id) or nil)
     if announced then oldest = math.min(oldest or announced, announced) end
   end
   return oldest

@@ -285,10 +285,8 @@ end
 local function head_of(queue, priority)
   local list = message_list(queue, priority)
   for _ = 1, MOST_LOOKED_AT do
-    local known, message = pcall(cjson.decode, redis.call('LINDEX', list, -1) or '')
-    local headers = known and type(message) == 'table' and message.headers
-    local id = type(headers) == 'table' and headers.id
-    if type(id) ~= 'string' then return end
+    local id = job_of(redis.call('LINDEX', list, -1))
+    if not id then return end
     local state, of_priority = fields(id, 'state', 'priority')
     if state == 'queued' and of_priority == priority then return id end
     redis.call('LTRIM', list, 0, -2)

@@ -47,6 +47,14 @@ local function wakeup_of(id)
   return message, queue, priority
 end
 
+-- The job that a message in a queue's list is for; nil where it is no wake-up.
+local function job_of(message)
+  local known, wakeup = pcall(cjson.decode, message or '')
+  local headers = known and type(wakeup) == 'table' and wakeup.headers
+  local id = type(headers) == 'table' and headers.id
+  return type(id) == 'string' and id or nil
+end
+
 -- Puts a job on the queue and wakes a worker up for it. push: the list's end that it goes to.
 local function announce(id, now, push)
   local message, queue, priority = wakeup_of(id)

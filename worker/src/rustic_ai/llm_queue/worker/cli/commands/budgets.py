@@ -79,8 +79,8 @@ def rebuild(name: str, as_json: bool) -> None:
     """Count anew, from the books, what the budget NAME has spent in its period.
 
     For a Redis that was restored from an older file. The books know organisations, guilds, agents, models
-    and days in UTC: a budget that matches or is split by anything else is not rebuilt. What lost calls may
-    have cost is not in the books.
+    and days in UTC: a budget that matches or is split by anything else is not rebuilt, nor one that has a
+    price for the tokens of models without one. What lost calls may have cost is not in the books.
     """
     rule = next((one for one in WorkerSettings().budgets if one.name == name), None)
     if rule is None:
