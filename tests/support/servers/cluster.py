@@ -10,7 +10,6 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from rustic_ai.llm_queue.tasks.connection.key_tag import tagged
 from rustic_ai.llm_queue.worker.broker.key_tag import TaggedConnection
 from support.processes.wait import wait_until
-from support.servers.ports import free_port
 from support.servers.valkey import ValkeyServer
 
 #: The tag of the tests' keys.
@@ -38,17 +37,15 @@ class ValkeyCluster:
         append_only: bool = True,
     ) -> None:
         config = {
-            "cluster-enabled": "yes",
             "cluster-node-timeout": str(int(node_timeout_s * 1000)),
             # A failed node is replaced at once, however long its replica was out of step.
             "cluster-replica-validity-factor": "0",
             "repl-diskless-sync-delay": "0",
         }
         lines = list(acl)
-        self._bus_ports = [free_port() for _ in range(_PRIMARIES + replica)]
         self.servers = tuple(
-            ValkeyServer(append_only=append_only, acl=lines, config={**config, "cluster-port": str(port)})
-            for port in self._bus_ports
+            ValkeyServer(append_only=append_only, acl=lines, config=config, cluster=True)
+            for _ in range(_PRIMARIES + replica)
         )
         self.slot = key_slot(_PREFIX.encode())
 
@@ -95,7 +92,7 @@ class ValkeyCluster:
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for server in others:
             with server.client() as client:
-                client.execute_command("CLUSTER MEET", first.host, first.port, self._bus_ports[0])
+                client.execute_command("CLUSTER MEET", first.host, first.port, first.bus_port)
         wait_until(self._well, 30, "the cluster to be well")
         for replica in self.servers[_PRIMARIES:]:
             self._replicate(replica, self.owner)

@@ -57,6 +57,8 @@ class ValkeyServer:
         acl: lines of an ACL file, such as ``"user agent on >secret ~llmq:* &llmq:* +@all"``.
             Leave `default` out to keep it all-powerful, or put ``"user default off"``.
         config: any other directive, such as ``{"timeout": "5"}``.
+        cluster: start it in cluster mode, with a free `bus_port`. The server's own choice, ``port`` + 10,000,
+            may be taken by somebody's outgoing connection.
         port: a port to listen on; by default a free one, kept through every restart.
     """
 
@@ -69,10 +71,12 @@ class ValkeyServer:
         client_output_buffer_limit: str | None = None,
         acl: Iterable[str] = (),
         config: Mapping[str, str] | None = None,
+        cluster: bool = False,
         port: int | None = None,
     ) -> None:
         self.host = "127.0.0.1"
         self.port = port or free_port()
+        self.bus_port = free_port() if cluster else None
         self.directory = scratch_dir("valkey")
         self._password: str | None = None
         directives = {
@@ -84,6 +88,8 @@ class ValkeyServer:
             "appendfsync": fsync,
             "enable-debug-command": "local",
         }
+        if self.bus_port:
+            directives |= {"cluster-enabled": "yes", "cluster-port": str(self.bus_port)}
         if maxmemory:
             directives |= {"maxmemory": maxmemory, "maxmemory-policy": "noeviction"}
         if client_output_buffer_limit:

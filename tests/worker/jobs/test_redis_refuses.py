@@ -166,7 +166,7 @@ async def test_past_the_outage_it_is_one_of_the_typed_errors(
 
 
 async def test_a_cluster_that_is_down_is_waited_for() -> None:
-    with ValkeyServer(config={"cluster-enabled": "yes"}) as server:
+    with ValkeyServer(cluster=True) as server:
         async with connect(server.url, outage_s=30) as client:
             waiting = asyncio.ensure_future(client.get("x"))
             with server.client() as admin:
