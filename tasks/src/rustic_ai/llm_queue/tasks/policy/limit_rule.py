@@ -50,7 +50,7 @@ class LimitMatch(_Row):
     guild: Patterns = ()
     org: Patterns = ()
     deployment: Patterns = ()
-    #: Held against the model's name as the call gives it, and against `provider/model`.
+    #: Held against the model's name as the call gives it, `provider/model`, and the model without a provider.
     model: Patterns = ()
     provider: Patterns = ()
     #: `worker` for the workers' own keys, `job` for a key that a job brings.

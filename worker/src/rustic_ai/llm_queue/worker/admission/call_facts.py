@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rustic_ai.llm_queue.tasks.policy.limit_rule import Dimension
 
 from ..provider.targets.credentials import Target
+from ..provider.targets.model_names import model_names
 from .gate import Claimed
 
 
@@ -26,14 +27,13 @@ class CallFacts:
         key = target.options.get("api_key")
         own = endpoint_key is not None and key == endpoint_key.get_secret_value()
         provider, name = target.provider or "", str(target.options.get("model", target.model))
-        qualified = f"{provider}/{name.removeprefix(f'{provider}/')}"
         return cls(
             values={
                 "agent": (owner.agent,),
                 "guild": (owner.guild,),
                 "org": (owner.org,),
                 "deployment": (target.deployment,) if target.deployment else (),
-                "model": tuple(dict.fromkeys((qualified, name, target.model))),
+                "model": model_names(provider, name, target.model),
                 "provider": (provider,),
                 "credential": ("job" if own else "worker",),
             },

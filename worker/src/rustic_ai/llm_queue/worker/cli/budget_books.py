@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
 from redis.asyncio import Redis
@@ -13,13 +13,50 @@ from rustic_ai.llm_queue.tasks.policy.budget_rule import NANO, BudgetRule
 from rustic_ai.llm_queue.tasks.policy.limit_rule import Dimension
 
 from ..admission.budget_period import BudgetPeriod
+from ..provider.targets.litellm_config import read_litellm_config
+from ..settings import WorkerSettings
+
+ModelNames = Callable[[str], tuple[str, ...]]
 
 _IN_THE_BOOKS: frozenset[Dimension] = frozenset({"agent", "guild", "org", "model"})
 _LONGEST = timedelta(days=31)
 
 
-async def spent_by_the_books(redis: Redis, rule: BudgetRule, key: bytes) -> dict[str, int]:
+def model_names_for(rule: BudgetRule, settings: WorkerSettings) -> ModelNames:
+    """The names that calls of a model of the books were matched and split by.
+
+    Takes seconds where the rule goes by models: LiteLLM knows their providers.
+    """
+    if "model" not in {*rule.per, *rule.match.named}:
+        return lambda model: (model,)
+    from ..provider.litellm_api.setup import load_litellm
+
+    load_litellm(settings)
+    from ..provider.targets.model_names import model_names  # only after LiteLLM's environment stands
+    from ..provider.targets.worker_keys import provider_of
+
+    config = read_litellm_config(settings.litellm_config) if settings.litellm_config else None
+    routed = {entry["model_name"] for entry in config.model_list} if config else set()
+
+    def names(model: str) -> tuple[str, ...]:
+        provider = None if model in routed else provider_of(model)
+        if provider is None:
+            raise ValueError(
+                f"the books do not tell whose model {model!r} is, as jobs name it: {rule.name!r}, which goes "
+                "by models, cannot be rebuilt"
+            )
+        return model_names(provider, model, model)
+
+    return names
+
+
+async def spent_by_the_books(
+    redis: Redis, rule: BudgetRule, key: bytes, model_names: ModelNames
+) -> dict[str, int]:
     """What the budget has spent in the period under way, in nanodollars or tokens by `keys.budget_id`.
+
+    Args:
+        model_names: `model_names_for` the rule.
 
     Raises `ValueError` for a budget that the books cannot tell, redis-py's `RedisError`.
     """
@@ -41,7 +78,7 @@ async def spent_by_the_books(redis: Redis, rule: BudgetRule, key: bytes) -> dict
             "org": (row.org,),
             "guild": (row.guild,),
             "agent": (row.agent,),
-            "model": (row.model, row.model.partition("/")[2]),
+            "model": model_names(row.model),
         }
         if rule.match.admits(values):
             split = [*(values[one][0] for one in rule.per), ""]

@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.policy.budget_rule import MOST_USD
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...settings import WorkerSettings
-from ..budget_books import spent_by_the_books
+from ..budget_books import model_names_for, spent_by_the_books
 from ..output import cell, echo, json_option, out, print_json
 from ..redis_session import on_redis
 
@@ -82,13 +82,15 @@ def rebuild(name: str, as_json: bool) -> None:
     and days in UTC: a budget that matches or is split by anything else is not rebuilt, nor one that has a
     price for the tokens of models without one. What lost calls may have cost is not in the books.
     """
-    rule = next((one for one in WorkerSettings().budgets if one.name == name), None)
+    worker = WorkerSettings()
+    rule = next((one for one in worker.budgets if one.name == name), None)
     if rule is None:
-        _unknown(name, sorted(one.name for one in WorkerSettings().budgets))
+        _unknown(name, sorted(one.name for one in worker.budgets))
     assert rule is not None
+    names = model_names_for(rule, worker)
 
     async def work(redis: Redis, settings: QueueSettings) -> int:
-        amounts = await spent_by_the_books(redis, rule, settings.key_ring().limit_key)
+        amounts = await spent_by_the_books(redis, rule, settings.key_ring().limit_key, names)
         return await LimitLedger(redis).spend_budgets(amounts)
 
     try:

@@ -7,14 +7,12 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
-import litellm
-
 from rustic_ai.llm_queue.tasks.policy.budget_rule import BudgetRule
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
-from ..litellm_api import seam
 from .config_document import VARIABLE
+from .model_names import providers
 from .priced_models import priced_models
 
 logger = logging.getLogger(__name__)
@@ -31,12 +29,12 @@ def check_matches(rules: Sequence[Rule], *, has_deployments: bool, known_models:
     Args:
         known_models: names and patterns of models, beside those of LiteLLM's price map.
     """
-    providers = _providers()
+    known_providers = providers()
     for rule in rules:
         where = f"{_table(rule)} {rule.name!r}"
         for pattern in rule.match.provider:
-            if not any(fnmatchcase(one, pattern) for one in providers):
-                near = difflib.get_close_matches(pattern.lower(), providers, n=1)
+            if not any(fnmatchcase(one, pattern) for one in known_providers):
+                near = difflib.get_close_matches(pattern.lower(), known_providers, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise SettingsError(
                     f"{where}: match.provider {pattern!r} can never match: LiteLLM has no such provider{hint}"
@@ -68,8 +66,3 @@ def _warn_of_strangers(patterns: Iterable[tuple[Rule, str]], known: Collection[s
 
 def _table(rule: Rule) -> str:
     return "budgets" if isinstance(rule, BudgetRule) else "limits"
-
-
-def _providers() -> list[str]:
-    known = {str(getattr(one, "value", one)) for one in litellm.provider_list}
-    return sorted(known | set(seam.JSONProviderRegistry.list_providers()))
