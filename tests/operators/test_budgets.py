@@ -160,6 +160,7 @@ def _shown(scrape: Scrape) -> tuple[float, float, float] | None:
     [
         (("set", "nonsense", "5"), "'nonsense' is no budget in use"),
         (("rebuild", "nonsense"), "'nonsense' is no budget in use"),
+        (("history", "nonsense"), "'nonsense' is no budget in use"),
         (("set", "acme", "ten"), "'ten' is no amount"),
         (("set", "acme", "nan"), "'nan' is no amount"),
         (("set", "acme", "-1"), ""),

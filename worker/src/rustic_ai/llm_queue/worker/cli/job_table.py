@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
 from rustic_ai.llm_queue.tasks.job import JobRecord, JobState
 from rustic_ai.llm_queue.tasks.ledger.views.job_index import ListedJob
-from rustic_ai.llm_queue.tasks.privacy.printable import printable
 
-from .output import cell, out
+from .listing import listing
 
-#: What the columns need so that no name of usual length is folded.
-_TABLE_WIDTH = 140
 _COLUMNS = ("job", "state", "model", "org/guild/agent", "submitted", "attempts", "worker", "why")
 
 
@@ -31,30 +26,8 @@ def job_json(listed: ListedJob) -> dict[str, Any]:
 
 
 def job_list(jobs: Sequence[ListedJob], title: str) -> RenderableType:
-    """Jobs for people: a table where the terminal is wide enough for one, else a few lines for each."""
-    return _table(jobs, title) if out.width >= _TABLE_WIDTH else _lines(jobs, title)
-
-
-def _table(jobs: Iterable[ListedJob], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in _COLUMNS:
-        # An id is there to be copied.
-        table.add_column(name, overflow="fold", no_wrap=name == "job")
-    for listed in jobs:
-        table.add_row(*map(cell, _row(listed)))
-    return table
-
-
-def _lines(jobs: Iterable[ListedJob], title: str) -> RenderableType:
-    """Each job's id and state, what it is and whose, when and why: indented under one another."""
-    lines = [Text(title)]
-    for listed in jobs:
-        job_id, state, *rest = (printable(value) for value in _row(listed))
-        lines.append(Text.assemble((job_id, "bold"), f"  {state}"))
-        named = [f"{name}: {value}" for name, value in zip(_COLUMNS[2:], rest, strict=True) if value]
-        # One to a line: a line that is folded in the middle of a name cannot be copied.
-        lines += [Text(f"  {one}", overflow="fold") for one in named]
-    return Group(*lines)
+    """Jobs for people."""
+    return listing(title, _COLUMNS, [_row(listed) for listed in jobs])
 
 
 def moment(at_ms: int | None) -> str:

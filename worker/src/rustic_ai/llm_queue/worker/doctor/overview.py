@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery
 from redis.asyncio import Redis
 
+from rustic_ai.llm_queue.tasks.job import NORMAL
 from rustic_ai.llm_queue.tasks.ledger import keys
 from rustic_ai.llm_queue.tasks.ledger.books import Books, MinuteRow
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
@@ -83,7 +84,7 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
     queues = tuple(
         QueueRow(queue, one.priority, one.waiting, oldest_s.get(one.priority, 0.0))
         for one in await queue_depths(redis, [queue])
-        if one.waiting or not one.priority
+        if one.waiting or one.priority == NORMAL
     )
     limits = [row for row in await LimitView(redis).rows() if row.waiting or row.is_closed]
     budgets = [row for row in await BudgetView(redis).rows() if not row.is_over]

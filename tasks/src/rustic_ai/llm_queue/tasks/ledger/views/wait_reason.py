@@ -61,11 +61,12 @@ class WaitReasons:
 
     def _limit(self, record: JobRecord) -> WaitReason:
         until = record.starts_at_ms / 1000 or None
-        when = "when calls under way end" if until is None else "when its time has come"
+        when = "calls under way have ended" if until is None else "there is room again"
+        before = "1 job was" if record.ahead == 1 else f"{record.ahead} jobs were"
         return WaitReason(
             "limit",
-            f"it waits for {record.limit_name}, without a place in a worker, and starts {when}; "
-            f"{record.ahead} were before it when it came",
+            f"it waits for {record.limit_name}, and takes no place in a worker meanwhile; {before} before it "
+            f"when it came, and it starts when {when}",
             record.ahead,
             until,
         )
@@ -75,7 +76,7 @@ class WaitReasons:
         if until_ms is None:
             return None
         error = record.attempts[-1].error if record.attempts else None
-        after = f" after {error}" if error else ""
+        after = f"; the last one ended with {error}" if error else ""
         return WaitReason("retry", f"it pauses before its next attempt{after}", until=until_ms / 1000)
 
     async def _equal_call(self, record: JobRecord) -> WaitReason | None:

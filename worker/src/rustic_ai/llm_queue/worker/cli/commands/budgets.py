@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import click
 from redis.asyncio import Redis
-from rich.table import Table
 
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
@@ -17,7 +16,8 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...settings import WorkerSettings
 from ..budget_books import model_names_for, spent_by_the_books
-from ..output import cell, echo, json_option, out, print_json
+from ..listing import counted, listing
+from ..output import echo, json_option, out, print_json
 from ..redis_session import on_redis
 
 _COLUMNS = ("budget", "bucket", "period", "used", "spent", "held", "limit", "waiting", "resets (UTC)")
@@ -40,7 +40,7 @@ def list_(as_json: bool) -> None:
 @json_option
 def history(name: str | None, as_json: bool) -> None:
     """The periods of the last five weeks, of all budgets or of NAME."""
-    _show(lambda row: row.is_over and name in (None, row.name), as_json=as_json)
+    _show(lambda row: row.is_over and name in (None, row.name), as_json=as_json, named=name)
 
 
 @budgets.command("set")
@@ -115,25 +115,30 @@ def _amount(text: str) -> float:
     return value
 
 
-def _show(wanted: Callable[[BudgetRow], bool], *, as_json: bool) -> None:
+def _show(wanted: Callable[[BudgetRow], bool], *, as_json: bool, named: str | None = None) -> None:
     async def read(redis: Redis, _: QueueSettings) -> list[BudgetRow]:
-        return [row for row in await BudgetView(redis).rows() if wanted(row)]
+        return await BudgetView(redis).rows()
 
-    rows = sorted(on_redis(read, QueueSettings()), key=lambda row: (-row.used, row.name, row.period))
+    kept = on_redis(read, QueueSettings())
+    if named is not None and named not in (known := {row.name for row in kept}):
+        _unknown(named, sorted(known))
+    rows = sorted(filter(wanted, kept), key=lambda row: (-row.used, row.name, row.period))
     if as_json:
         print_json([{**asdict(row), "used": round(row.used, 4)} for row in rows])
         return
-    table = Table(title=f"{len(rows)} budgets", title_justify="left")
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        ends = datetime.fromtimestamp(row.ends_at, UTC).strftime("%Y-%m-%d %H:%M") if row.ends_at else "never"
-        table.add_row(
-            cell(row.name), cell(row.bucket), cell(row.period), f"{row.used:.0%}", _shown(row, row.spent),
+    shown = [
+        (
+            row.name, row.bucket, row.period, f"{row.used:.0%}", _shown(row, row.spent),
             _shown(row, row.held), f"{_shown(row, row.limit)}{' (set)' if row.is_set else ''}",
-            str(row.waiting), ends,
-        )  # fmt: skip
-    out.print(table)
+            f"{row.waiting:,}", _end(row),
+        )
+        for row in rows
+    ]  # fmt: skip
+    out.print(listing(counted(len(rows), "budget"), _COLUMNS, shown))
+
+
+def _end(row: BudgetRow) -> str:
+    return datetime.fromtimestamp(row.ends_at, UTC).strftime("%Y-%m-%d %H:%M") if row.ends_at else "never"
 
 
 def _shown(row: BudgetRow, amount: float) -> str:

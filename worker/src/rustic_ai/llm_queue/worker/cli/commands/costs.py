@@ -114,12 +114,14 @@ def _summed(rows: Iterable[CostRow], by: Sequence[str]) -> tuple[list[tuple[tupl
 
 def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], total: _Sum, title: str) -> Table:
     table = Table(title=title, title_justify="left", show_footer=True)
+    # Heads of two lines leave room for names.
     for at, name in enumerate(by):
         table.add_column(name, footer="" if at else "total", overflow="fold")
     # Two columns less where nobody uses the cache.
     cached = total.cached > 0 or total.saved_usd > 0
     for name, value in _shown(total, cached=cached).items():
-        table.add_column(name, footer=value, justify="right")
+        whole = max(map(len, [*name.split("\n"), value]))
+        table.add_column(name, footer=value, justify="right", min_width=whole)
     for key, one in sums:
         table.add_row(*(cell(part) for part in key), *_shown(one, cached=cached).values())
     return table
@@ -129,8 +131,8 @@ def _shown(one: _Sum, *, cached: bool) -> dict[str, str]:
     return {
         "jobs": f"{one.jobs:,}",
         "unpriced": f"{one.unpriced:,}",
-        "prompt tokens": f"{one.prompt_tokens:,}",
-        "completion tokens": f"{one.completion_tokens:,}",
+        "prompt\ntokens": f"{one.prompt_tokens:,}",
+        "completion\ntokens": f"{one.completion_tokens:,}",
         "USD": f"{one.cost_usd.normalize():f}",
-        **({"cached": f"{one.cached:,}", "saved USD": f"{one.saved_usd.normalize():f}"} if cached else {}),
+        **({"cached": f"{one.cached:,}", "saved\nUSD": f"{one.saved_usd.normalize():f}"} if cached else {}),
     }

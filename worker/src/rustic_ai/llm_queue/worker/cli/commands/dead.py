@@ -18,6 +18,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..job_id import JOB_ID
 from ..job_table import job_json, job_list
+from ..listing import counted
 from ..output import cell, json_option, out, print_json
 from ..redis_session import on_redis
 from .jobs import LIMIT
@@ -49,7 +50,7 @@ def list_(limit: int, as_json: bool) -> None:
     if as_json:
         print_json([job_json(one) for one in jobs])
     else:
-        out.print(job_list(jobs, f"{len(jobs)} dead jobs"))
+        out.print(job_list(jobs, counted(len(jobs), "dead job")))
 
 
 @dead.command()
@@ -123,6 +124,8 @@ def _report(ended: dict[str, bool], as_json: bool, *, done: str) -> None:
     if as_json:
         print_json(ended)
     else:
+        if not ended:
+            out.print("no job is dead")
         for job_id, was_done in ended.items():
             out.print(f"{cell(job_id)} {done if was_done else 'is not among the dead'}")
     if not all(ended.values()):

@@ -12,6 +12,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ..job_id import JOB_ID
 from ..job_table import job_json, job_list, moment
+from ..listing import counted
 from ..output import cell, json_option, notes, out, print_json
 from ..redis_session import on_redis
 
@@ -43,7 +44,8 @@ def jobs(state: str | None, job_id: str | None, limit: int, as_json: bool) -> No
     if as_json:
         print_json([job_json(one) for one in shown])
     else:
-        out.print(job_list(shown, f"{len(shown)} jobs that have not ended"))
+        title = f"{counted(len(shown), 'job')} {state or 'queued or running'}"
+        out.print(job_list(shown, title))
         if len(found) == limit:
             notes.print(f"there may be more: only {limit} were looked at, see --limit")
 
@@ -59,5 +61,5 @@ def _explain(job_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"id": job_id, **asdict(reason)})
         return
-    until = "" if reason.until is None else f"; until {moment(round(reason.until * 1000))}"
+    until = "" if reason.until is None else f"; that is at about {moment(round(reason.until * 1000))}"
     out.print(cell(f"{reason.explanation}{until}"))

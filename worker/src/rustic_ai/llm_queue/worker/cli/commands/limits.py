@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 from redis.asyncio import Redis
-from rich.table import Table
+from rich.console import RenderableType
 
 from rustic_ai.llm_queue.tasks.duration import parse_duration
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
@@ -16,7 +16,8 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...provider.targets.litellm_config import read_litellm_config
 from ...settings import WorkerSettings
-from ..output import cell, echo, json_option, out, print_json
+from ..listing import counted, listing
+from ..output import echo, json_option, out, print_json
 from ..redis_session import on_redis
 
 _COLUMNS = ("limit", "bucket", "running", "waiting", "oldest wait", "requests", "tokens", "closed", "why")
@@ -37,7 +38,7 @@ def limits(as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        out.print(_table(rows))
+        out.print(_list(rows))
 
 
 @click.command()
@@ -103,17 +104,16 @@ def _unknown(name: str, known: list[str]) -> None:
     sys.exit(ExitCode.FAILED)
 
 
-def _table(rows: list[LimitRow]) -> Table:
-    table = Table(title=f"{len(rows)} limits in use", title_justify="left")
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(
-            cell(row.name), cell(row.bucket), str(row.running), str(row.waiting),
+def _list(rows: list[LimitRow]) -> RenderableType:
+    shown = [
+        (
+            row.name, row.bucket, f"{row.running:,}", f"{row.waiting:,}",
             f"{row.oldest_wait_s:.0f} s" if row.waiting else "", _seconds(row.requests_s),
-            _seconds(max(row.tokens_s, row.output_s)), closed_for(row), cell(row.why),
-        )  # fmt: skip
-    return table
+            _seconds(max(row.tokens_s, row.output_s)), closed_for(row), row.why,
+        )
+        for row in rows
+    ]  # fmt: skip
+    return listing(f"{counted(len(rows), 'limit')} in use", _COLUMNS, shown)
 
 
 def closed_for(row: LimitRow) -> str:

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import click
 from redis.asyncio import Redis
-from rich.table import Table
 
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...broker.quarantine import QuarantinedMessage, quarantined
 from ..job_table import moment
-from ..output import cell, json_option, note_left_out, out, print_json
+from ..listing import counted, listing
+from ..output import json_option, note_left_out, out, print_json
 from ..redis_session import on_redis
 from .jobs import LIMIT
 
@@ -32,10 +32,9 @@ def list_(limit: int, as_json: bool) -> None:
     if as_json:
         print_json([one.model_dump(mode="json", exclude={"body_base64"}) for one in messages])
         return
-    table = Table(title=f"{len(messages)} quarantined messages", title_justify="left")
-    for name in ("received", "queue", "bytes", "sha256", "reason"):
-        table.add_column(name, overflow="fold")
-    for one in messages:
-        shown = (moment(one.received_at_ms), cell(one.queue), str(one.size), one.sha256[:16])
-        table.add_row(*shown, cell(one.reason))
-    out.print(table)
+    shown = [
+        (moment(one.received_at_ms), one.queue, f"{one.size:,}", one.sha256[:16], one.reason)
+        for one in messages
+    ]
+    title = counted(len(messages), "quarantined message")
+    out.print(listing(title, ("received", "queue", "bytes", "sha256", "reason"), shown))

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rustic_ai.llm_queue.tasks.job import PRIORITY_NAMES
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow
 from rustic_ai.llm_queue.tasks.ledger.views.shares import ShareRow
@@ -29,6 +30,7 @@ from .limits import closed_for
 
 _MOST_MODELS = 15
 _MOST_LIMITS, _MOST_BUDGETS, _MOST_SHARES = 10, 10, 10
+_PRIORITY_NAMES: dict[int, str] = {number: name for name, number in PRIORITY_NAMES.items()}
 #: How long workers have to answer.
 _ANSWER_S = 1.0
 
@@ -91,13 +93,14 @@ async def _watch(redis: Redis, settings: QueueSettings, app: Celery, interval_s:
 def _screen(look: _Look) -> Group:
     view = look.overview
     usd = sum(row.usd_a_minute for row in view.models)
-    head = Text.assemble(
-        ("llm-queue ", "bold"),
-        f"{look.at}   running {view.running}   waiting {sum(row.waiting for row in view.queues)}   ",
-        (f"dead {view.dead}", "red" if view.dead else ""),
-        "   ",
-        (f"quarantined {view.quarantined}", "red" if view.quarantined else ""),
-        f"   {usd:.4f} USD/min",
+    head = _head(
+        ("llm-queue", "bold"),
+        look.at,
+        f"running {view.running:,}",
+        f"waiting {sum(row.waiting for row in view.queues):,}",
+        (f"dead {view.dead:,}", "red" if view.dead else ""),
+        (f"quarantined {view.quarantined:,}", "red" if view.quarantined else ""),
+        f"{usd:.4f} USD/min",
     )
     parts: list[RenderableType] = [_queues(view.queues), _workers(look.workers), _models(view.models)]
     if view.orgs:
@@ -111,10 +114,22 @@ def _screen(look: _Look) -> Group:
     return Group(head, *(piece for part in parts for piece in ("", part)))
 
 
+def _head(*figures: str | tuple[str, str]) -> Text:
+    """The figures in one line, or in more where the terminal is too narrow, none of them folded."""
+    lines = [Text()]
+    for one in figures:
+        piece = Text.assemble(one)
+        if lines[-1].cell_len + 2 + piece.cell_len > out.width:
+            lines.append(Text())
+        lines[-1].append("  " if lines[-1] else "").append_text(piece)
+    return Text("\n").join(lines)
+
+
 def _queues(rows: tuple[QueueRow, ...]) -> Table:
     table = _table("queue", "priority", "waiting", "oldest wait")
     for row in rows:
-        table.add_row(cell(row.queue), str(row.priority), f"{row.waiting:,}", f"{row.oldest_wait_s:.0f} s")
+        wait = f"{row.oldest_wait_s:.0f} s" if row.waiting else ""
+        table.add_row(cell(row.queue), _PRIORITY_NAMES[row.priority], f"{row.waiting:,}", wait)
     return table
 
 
@@ -174,11 +189,15 @@ def _limits(rows: tuple[LimitRow, ...]) -> Table:
 def _budgets(rows: tuple[BudgetRow, ...]) -> Table:
     table = _table("budget", "period", "used", "spent", "held", "in all", "waiting")
     for row in rows[:_MOST_BUDGETS]:
-        amounts = (f"{one:,.2f} {row.unit}" for one in (row.spent, row.held, row.limit))
+        amounts = (_amount(row, one) for one in (row.spent, row.held, row.limit))
         table.add_row(cell(row.name), cell(row.period), f"{row.used:.0%}", *amounts, f"{row.waiting:,}")
     if len(rows) > _MOST_BUDGETS:
         table.add_row(f"and {len(rows) - _MOST_BUDGETS} more", *[""] * 6)
     return table
+
+
+def _amount(row: BudgetRow, amount: float) -> str:
+    return f"${amount:,.2f}" if row.unit == "usd" else f"{amount:,.0f} tok"
 
 
 def _table(first: str, *figures: str) -> Table:
