@@ -3,6 +3,7 @@
 import asyncio
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -123,10 +124,21 @@ async def test_a_sinks_own_failure_is_not_the_providers(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_host_that_nobody_answers_at_is_a_connection_error(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, streamed: bool
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ("http://127.0.0.1:9/v1", "cannot connect to 127.0.0.1:9: Connection refused"),
+        ("http://no-such-host.invalid/v1", "cannot connect to no-such-host.invalid:80: "),
+        ("https://{stub}/v1", "cannot connect to {stub}: [SSL"),
+    ],
+)
+async def test_a_server_that_cannot_be_connected_to_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, base: str, says: str, streamed: bool
 ) -> None:
-    monkeypatch.setitem(os.environ, "OPENAI_API_BASE", "http://127.0.0.1:9/v1")
-    monkeypatch.setitem(os.environ, "OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    stub = urlsplit(bench.stub.base_url("openai")).netloc
+    for variable in ("OPENAI_API_BASE", "OPENAI_BASE_URL"):
+        monkeypatch.setitem(os.environ, variable, base.format(stub=stub))
     envelope = await bench.failure("hello", sink=NotedSink() if streamed else None, max_retries=1)
     assert (envelope.kind, envelope.provider_status) == ("connection", None)
+    assert envelope.message.startswith(says.format(stub=stub))
+    assert "object at 0x" not in envelope.message

@@ -35,6 +35,7 @@ from .provider_message import ProviderWords
 from .reported import BY_WORD
 from .retry_after import retry_after_s
 from .statuses import kind_of_status
+from .unreachable import unreachable
 
 K = ErrorKind
 #: What a code says of a request that a message may say otherwise.
@@ -54,7 +55,7 @@ def classify(error: Exception, *, model: str, provider: str | None, scrubber: Sc
     words = ProviderWords.of(error, _bodies(error))
     return ErrorEnvelope(
         kind=_kind(error, status, words.code),
-        message=scrubber.scrub(clean_text(words.message)),
+        message=scrubber.scrub(clean_text(unreachable(_chain(error)) or words.message)),
         provider_status=status,
         provider=provider,
         model=model,
