@@ -7,6 +7,7 @@ from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetView
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.worker.cli.budget_books import model_names_for, spent_by_the_books
 from rustic_ai.llm_queue.worker.provider.targets.model_names import model_names
+from support.providers.provider import ProviderStub, Step
 from worker.jobs.conftest import MakeKit
 
 pytestmark = pytest.mark.leaves_keys("llm", "llmq:leases", "llmq:deadlines", "llmq:queued:*")
@@ -26,6 +27,16 @@ async def test_a_limit_counts_both_names_of_a_model(
     record = await kit.ledger.record(waiting.id)
     assert record is not None
     assert (record.state, (record.waits_for or "").partition(":")[0]) == (JobState.QUEUED, "gpt4")
+
+
+async def test_a_429_closes_the_model_under_each_of_its_names(
+    make_kit: MakeKit, provider: ProviderStub
+) -> None:
+    kit = make_kit()
+    provider.plan("full", Step(status=429, retry_after_s=300))
+    for model, tag in (("gpt-4o", "#full"), ("openai/gpt-4o", "#other")):
+        assert await kit.run(await kit.submit(tag, model=model, timeout_ms=600_000)) is None
+    assert len(provider.requests()) == 1, "the second waits, unsent"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rustic_ai.llm_queue.tasks.ledger.limits.limit_ask import LimitAsk
 from rustic_ai.llm_queue.tasks.policy.limit_rule import LimitRule
 
 from ..provider.targets.credentials import Target
+from ..provider.targets.model_names import model_names
 from .call_facts import CallFacts
 from .estimates import TokenEstimate
 from .provider_limits import ProviderLimits
@@ -68,7 +69,8 @@ class CallLimits:
 
     def cooldowns(self, target: Target) -> dict[str, LimitAsk]:
         """The limits that close when the provider refuses calls: of the key, the key's model, the model."""
-        provider, model = target.provider or "", str(target.options.get("model", target.model))
+        provider, name = target.provider or "", str(target.options.get("model", target.model))
+        model, *_ = model_names(provider, name, name)
         credential = str(target.options.get("api_key") or "")
         parts = {
             "key": [provider, credential],
