@@ -1,12 +1,15 @@
 """Workers that die while equal calls wait for one of theirs."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rustic_ai.llm_queue.resolver import JobHandle, QueueLLM, QueueLLMResolver
-from rustic_ai.llm_queue.tasks.ledger.keys import FLIGHT_PREFIX, FLIGHTS, FOLLOWERS_PREFIX
+from rustic_ai.llm_queue.tasks.job import JobState
+from rustic_ai.llm_queue.tasks.ledger.keys import FLIGHT_PREFIX, FLIGHTS, FOLLOWERS_PREFIX, job_key
+from rustic_ai.llm_queue.tasks.owner import Owner
 from support.callers.llm import ask
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
@@ -109,6 +112,39 @@ def test_the_leaders_worker_dies_after_the_answer(
     all_answered(jobs, "paid for once")
     # The answer was kept before the job ended: nobody asks for it again.
     assert len(provider.requests("q")) == 1
+    nothing_left(own_valkey)
+
+
+ELSEWHERE = Owner(org="umbrella", guild="g", agent="a").model_dump_json()
+
+
+@pytest.mark.parametrize(("field", "value"), [("owner", ELSEWHERE), ("id", str(uuid.uuid4())), ("v", "x")])
+def test_a_follower_whose_record_was_altered_holds_nobody_up(
+    agent: QueueLLM,
+    own_valkey: ValkeyServer,
+    provider: ProviderStub,
+    worker_env: dict[str, str],
+    start_worker: Callable[..., WorkerProcess],
+    field: str,
+    value: str,
+) -> None:
+    provider.plan("q", Step(text="for the others", hold=True))
+    start_worker({**worker_env, "LLM_QUEUE_REDIS_URL": own_valkey.url})
+    jobs = [agent.submit(ask("#q"))]
+    provider.wait_for_requests(1, "q")
+    jobs += [agent.submit(ask("#q")) for _ in range(3)]
+    wait_until(lambda: followers(own_valkey) == 3, 30, "all to follow")
+    altered = jobs.pop(1)
+    with own_valkey.client() as redis:
+        redis.hset(job_key(altered.id), field, value)
+        provider.release("q")
+        all_answered(jobs, "for the others")
+        # Refused, or run by itself: without sealing a record says what it likes.
+        wait_until(
+            lambda: JobState(redis.hget(job_key(altered.id), "state")).final, 30, "the altered one to end"
+        )
+        # It is looked at once, and not for as long as it is there.
+        assert redis.info("commandstats")["cmdstat_fcall"]["calls"] < 1_000
     nothing_left(own_valkey)
 
 

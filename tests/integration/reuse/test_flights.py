@@ -10,6 +10,7 @@ import pytest
 from rustic_ai.llm_queue.resolver import QueueChatCompletionResponse, QueueLLM, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.exceptions import (
     BadRequestError,
+    BudgetExceeded,
     InternalServerError,
     JobCancelled,
     QueueError,
@@ -22,6 +23,9 @@ from support.providers.provider import ProviderStub, Step
 from support.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.usefixtures("worker")
+
+#: Longer than any test here takes.
+TIMEOUT_S = 600
 
 
 async def gather(*calls: Awaitable[QueueChatCompletionResponse]) -> list[QueueChatCompletionResponse]:
@@ -45,7 +49,7 @@ def nothing_is_left(valkey: ValkeyServer) -> None:
 
 async def test_fifty_equal_calls_are_one(llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer) -> None:
     provider.plan("q", Step(text="one for all", delay_s=1.5, prompt_tokens=1000, completion_tokens=10))
-    agent = llm(single_flight=True)
+    agent = llm(single_flight=True, timeout=TIMEOUT_S)
     responses = await gather(*(agent.async_completion(ask("#q")) for _ in range(50)))
     assert len(provider.requests("q")) == 1
     assert texts(responses) == {"one for all"}
@@ -58,6 +62,7 @@ async def test_fifty_equal_calls_are_one(llm: MakeLLM, provider: ProviderStub, v
     assert {one.saved_usd for one in others} == {paid[0].cost_usd}
     assert all(one.usage is not None and one.usage.prompt_tokens == 1000 for one in others)
     assert all(one.attempts == [] for one in others)
+    assert max(one.queue_wait_s or 0.0 for one in others) < TIMEOUT_S, "not its timeout"
     nothing_is_left(valkey)
 
 
@@ -142,6 +147,22 @@ async def test_two_handovers_then_the_failure_is_everybodys(llm: MakeLLM, provid
     )
     assert {type(one) for one in ended} == {InternalServerError}
     assert len(provider.requests("q")) == 3
+
+
+def test_what_one_job_may_not_spend_is_no_failure_of_the_others(
+    llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer
+) -> None:
+    provider.plan("q", Step(status=500, hold=True), Step(status=500), model="gpt-4o-mini")
+    provider.plan("q", Step(text="a dearer model's"), model="gpt-4o")
+    asked = {"single_flight": True, "max_retries": 0, "fallback_models": ["openai/gpt-4o"]}
+    leader = llm(max_cost_usd=0.015, **asked).submit(ask("#q"))
+    provider.wait_for_requests(1, "q")
+    follower = llm(**asked).submit(ask("#q"))
+    wait_until(lambda: waiting_followers(valkey) == 1, 10, "the second job to follow the first")
+    provider.release("q")
+    with pytest.raises(BudgetExceeded, match="max_cost_usd"):
+        leader.result(timeout_s=20)
+    assert follower.result(timeout_s=20).choices[0].message.content == "a dearer model's"
 
 
 def test_a_leader_that_is_cancelled_hands_over(

@@ -8,7 +8,7 @@ from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed, Outcome
 from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
 from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer, keepable
 from rustic_ai.llm_queue.tasks.reuse.names import reuse_name
-from rustic_ai.llm_queue.tasks.reuse.options import MOST_HANDOVERS, fails_for_all
+from rustic_ai.llm_queue.tasks.reuse.options import shares_failure
 
 from .memory_job import MemoryJob
 from .memory_vectors import MemoryVectors
@@ -70,8 +70,8 @@ class MemoryReuse:
         if answer is not None:
             for _, job in waiting:
                 job.end(answer.answered(Account(), how="flight"))
-        elif isinstance(outcome, Failed) and (
-            fails_for_all(outcome.error.kind) or handovers >= MOST_HANDOVERS
+        elif isinstance(outcome, Failed) and shares_failure(
+            outcome.error.kind, called=bool(outcome.account.attempts), handovers=handovers
         ):
             for _, job in waiting:
                 job.end(Failed(account=Account(), error=outcome.error))

@@ -77,10 +77,12 @@ def _keys(name: str) -> tuple[str, str]:
 
 
 def _records(found: Sequence[Sequence[str | None]]) -> Iterator[JobRecord]:
-    for _, *values in found:
+    for job_id, *values in found:
         fields = {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None}
         try:
-            yield JobRecord.from_hash(fields)
+            record = JobRecord.from_hash(fields)
         except ContractViolation:
-            # It ends at its deadline, as any record that does not validate.
+            # The reaper has it run, and then it is found to be unreadable.
             continue
+        if record.job.id == job_id:
+            yield record

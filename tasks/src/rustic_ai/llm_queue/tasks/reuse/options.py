@@ -68,6 +68,20 @@ class CachePolicy(BaseModel):
 
 
 def fails_for_all(kind: ErrorKind) -> bool:
-    """Whether every equal call would fail in the same way, so that none has to be made to see it."""
+    """Whether every equal call would fail in the same way, so that none has to be made to see it.
+
+    What is refused before it is sent is refused to one job: another may have room in its own budget, wait
+    for a limit where this one may not, or name no most that it may cost.
+    """
     of_the_worker = kind in (ErrorKind.WORKER_LOST, ErrorKind.WORKER_FAULT)
-    return kind.follows is not Next.RETRY and not of_the_worker
+    return kind.sent and kind.follows is not Next.RETRY and not of_the_worker
+
+
+def shares_failure(kind: ErrorKind, *, called: bool, handovers: int) -> bool:
+    """Whether a leader's followers get its failure, instead of the next of them leading.
+
+    Args:
+        called: it has called a provider; what cost nothing need not be bounded.
+        handovers: how often the flight was handed over before it.
+    """
+    return fails_for_all(kind) or (called and handovers >= MOST_HANDOVERS)

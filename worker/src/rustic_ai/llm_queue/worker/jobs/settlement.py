@@ -143,11 +143,15 @@ def _plain_account(outcome: Outcome) -> Account:
     return outcome.account
 
 
-def account_without_answer(record: JobRecord | None) -> Account:
-    """What is known of a job that no worker holds."""
+def account_without_answer(record: JobRecord | None, ended_ms: int | None = None) -> Account:
+    """What is known of a job that no worker holds.
+
+    Args:
+        ended_ms: when it ends, on Redis' clock; None where it ended before, or at its deadline.
+    """
     if record is None:
         return Account()
-    started_ms = record.started_ms or record.ended_ms or record.deadline_ms
+    started_ms = record.started_ms or record.ended_ms or ended_ms or record.deadline_ms
     return Account(
         attempts=record.attempts,
         queue_wait_s=max(started_ms - record.created_ms, 0) / 1000,

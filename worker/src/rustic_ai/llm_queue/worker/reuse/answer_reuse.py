@@ -11,7 +11,7 @@ from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
 from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer, keepable
 from rustic_ai.llm_queue.tasks.reuse.names import reuse_name, same_scope
-from rustic_ai.llm_queue.tasks.reuse.options import MOST_HANDOVERS, fails_for_all
+from rustic_ai.llm_queue.tasks.reuse.options import shares_failure
 
 from ..jobs.execution import Execution, Stopped, StopReason
 from ..jobs.observers import Observers
@@ -90,8 +90,13 @@ class AnswerReuse:
             return
         if isinstance(outcome, Failed) and not _shared(outcome, ticket):
             return
-        while followers := await self._flights.followers_of(ticket.name):
+        seen: set[str] = set()
+        # One that cannot be ended stays in the list, for the reaper.
+        while followers := [
+            record for record in await self._flights.followers_of(ticket.name) if record.job.id not in seen
+        ]:
             for record in followers:
+                seen.add(record.job.id)
                 await self._end(record, execution, ticket.name, outcome)
 
     async def _kept(self, execution: Execution, ticket: ReuseTicket, *, followed: bool) -> Outcome | None:
@@ -119,7 +124,8 @@ class AnswerReuse:
         raise Stopped(reason)
 
     async def _end(self, record: JobRecord, leader: Execution, name: str, outcome: Answered | Failed) -> None:
-        job, account = record.job, account_without_answer(record).model_copy(update={"worker": leader.worker})
+        job = record.job
+        account = account_without_answer(record, leader.redis_ms).model_copy(update={"worker": leader.worker})
         assert leader.call is not None
         assert leader.call.reuse is not None
         if not same_scope(leader.call.reuse.cache_scope, job.owner, leader.owner):
@@ -145,4 +151,5 @@ class AnswerReuse:
 
 def _shared(failed: Failed, ticket: ReuseTicket) -> bool:
     """Whether the followers get this failure, instead of one of them trying again."""
-    return ticket.handovers >= MOST_HANDOVERS or fails_for_all(failed.error.kind)
+    called = bool(failed.account.attempts)
+    return shares_failure(failed.error.kind, called=called, handovers=ticket.handovers)
