@@ -1,17 +1,17 @@
 """The same call twice, the short way through LiteLLM and LiteLLM's own."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import litellm
 import pytest
 
 from rustic_ai.llm_queue.worker.provider import provider as worker_provider
-from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path, handler_call
+from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path, fast_stream, handler_call
 from support.providers.provider import Step, ToolCall
 from support.providers.provider_plan import Fault
-from support.workers.attempt_kit import Bench
+from support.workers.attempt_kit import Bench, NotedSink
 
 TOOL = {
     "type": "function",
@@ -116,9 +116,10 @@ async def both_ends(
     *,
     short: str = "lean",
     sdk: bool | None = False,
+    streamed: bool = False,
     **how: Any,
 ) -> list[Any]:
-    """The requests and the end of the same call, the short way and LiteLLM's own.
+    """The requests and the end of the same call, the short way and LiteLLM's own; its chunks if `streamed`.
 
     `short` is the way that the first is expected to take; `sdk` whether by OpenAI's SDK, None if it is not
     to be told.
@@ -132,15 +133,17 @@ async def both_ends(
             monkeypatch.setattr(worker_provider, "fits", lambda *_: False)
             monkeypatch.setattr(worker_provider, "handler_fits", lambda *_: False)
         before = len(bench.stub.requests())
+        sink = NotedSink() if streamed else None
         try:
-            end: Any = (await bench.run("ask", model, max_retries=1, **how)).response
+            end: Any = (await bench.run("ask", model, max_retries=1, sink=sink, **how)).response
         except Exception as error:
             end = _told(error)
         requests = bench.stub.requests()[before:]
         assert set(taken) == {way}
         if sdk is not None:
             assert all(made_by_the_sdk(request) == (sdk or way == "whole") for request in requests)
-        ends.append(([_asked(request) for request in requests], _compared(end)))
+        read = [] if sink is None else [sink.restarts, [_compared(chunk) for chunk in sink.chunks]]
+        ends.append(([_asked(request) for request in requests], _compared(end), *read))
     return ends
 
 
@@ -148,6 +151,7 @@ def noted_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The way that each call from here on takes."""
     taken: list[str] = []
     short, by_handler = fast_path.lean_completion, handler_call.handler_completion
+    stream, stream_by_handler = fast_stream.lean_stream, handler_call.handler_stream
     whole = litellm.acompletion
 
     async def by_the_short_way(*args: Any) -> object:
@@ -158,19 +162,29 @@ def noted_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         taken.append("lean")
         return await by_handler(*args)
 
+    async def by_a_short_stream(*args: Any) -> object:
+        taken.append("lean")
+        return await stream(*args)
+
+    async def streamed_by_the_handler(*args: Any) -> object:
+        taken.append("lean")
+        return await stream_by_handler(*args)
+
     async def by_litellms_way(**arguments: Any) -> object:
         taken.append("whole")
         return await whole(**arguments)
 
     monkeypatch.setattr(worker_provider, "lean_completion", by_the_short_way)
+    monkeypatch.setattr(worker_provider, "lean_stream", by_a_short_stream)
+    monkeypatch.setattr(worker_provider, "handler_stream", streamed_by_the_handler)
     monkeypatch.setattr(worker_provider, "handler_completion", by_the_handler)
     monkeypatch.setattr(litellm, "acompletion", by_litellms_way)
     return taken
 
 
-def assert_broken_alike(ends: tuple[Any, Any]) -> None:
+def assert_broken_alike(ends: Sequence[Any]) -> None:
     """Both ways end with the same failure, neither of which quotes a broken answer's secret words."""
-    for _, (envelope, _) in ends:
+    for _, (envelope, _), *_ in ends:
         assert "secret" not in envelope.pop("message")
     assert ends[0] == ends[1]
 
@@ -202,6 +216,10 @@ def _compared(end: Any) -> Any:
     # The simulator numbers its answers and their calls, and looks at its clock; Gemini names no calls,
     # and LiteLLM gives each a number by chance.
     for choice in end["choices"]:
-        for call in choice["message"].get("tool_calls") or ():
-            call["id"] = re.sub(r"call_(\d+_|[0-9a-f]{28}$)", "call_", call["id"])
+        for call in (choice.get("message") or choice["delta"]).get("tool_calls") or ():
+            if "id" not in call:
+                # LiteLLM's models repeat it with each piece of a call; OpenAI's do not.
+                call.pop("type", None)
+            else:
+                call["id"] = re.sub(r"call_(\d+_|[0-9a-f]{28}$)", "call_", call["id"])
     return {name: end[name] for name in end.keys() - {"id", "created"}}

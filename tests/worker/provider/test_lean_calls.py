@@ -133,18 +133,16 @@ async def by_the_sdk(bench: Bench, **how: Any) -> bool:
     return made_by_the_sdk(request)
 
 
-async def test_a_stream_goes_by_the_sdk(bench: Bench) -> None:
-    assert await by_the_sdk(bench, sink=NotedSink())
-
-
 async def test_a_parameter_that_litellm_does_more_about_goes_by_the_sdk(bench: Bench) -> None:
     assert await by_the_sdk(bench, model="openai/o3", reasoning_effort="low")
 
 
-async def test_all_goes_litellms_way_where_the_fast_path_is_off(bench: Bench) -> None:
-    assert not await by_the_sdk(bench)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_all_goes_litellms_way_where_the_fast_path_is_off(bench: Bench, streamed: bool) -> None:
+    assert not await by_the_sdk(bench, sink=NotedSink() if streamed else None)
     bench.stub.reset()
-    assert await by_the_sdk(Bench.over(bench.stub, fast_path="off"))
+    slow = Bench.over(bench.stub, fast_path="off")
+    assert await by_the_sdk(slow, sink=NotedSink() if streamed else None)
 
 
 @pytest.mark.parametrize(

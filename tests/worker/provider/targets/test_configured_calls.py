@@ -13,7 +13,7 @@ from rustic_ai.llm_queue.tasks.call import Endpoint
 from rustic_ai.llm_queue.worker.provider.litellm_api import seam
 from support.processes.wait import async_wait_until
 from support.providers.provider import ProviderStub, Step
-from support.workers.attempt_kit import MODELS, Bench
+from support.workers.attempt_kit import MODELS, Bench, NotedSink
 from support.workers.both_ways import (
     ANSWERS,
     BREAKS,
@@ -120,6 +120,13 @@ async def test_a_failure_has_the_name_it_has_by_litellms_own_way(
     assert lean == whole
 
 
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini", "azure"])
+@pytest.mark.parametrize("name", ["text", "tools", "cut short"])
+async def test_a_stream_is_read_as_by_litellms_own_way(both_ways: Any, name: str, wire: str) -> None:
+    lean, whole = await both_ways(wire, ANSWERS[name], streamed=True)
+    assert lean == whole
+
+
 @pytest.mark.parametrize("name", ["no room for a word", "no answer", "{}"])
 async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(both_ways: Any, name: str) -> None:
     lean, whole = await both_ways(step=SDKS_ENDS[name])
@@ -165,6 +172,7 @@ def _reporting() -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("way", ["short", "whole"])
 @pytest.mark.parametrize(("answers", "rests"), [(0, True), (10, False)])
 async def test_answers_that_the_router_counts_outweigh_failures(
@@ -174,6 +182,7 @@ async def test_answers_that_the_router_counts_outweigh_failures(
     way: str,
     answers: int,
     rests: bool,
+    streamed: bool,
 ) -> None:
     # LiteLLM takes thirty listeners and no more; each config of a test has left one.
     monkeypatch.setattr(litellm, "_async_success_callback", [])
@@ -185,7 +194,7 @@ async def test_answers_that_the_router_counts_outweigh_failures(
     with _reporting():
         bench = over(heavy, light, fast_path="on" if way == "short" else "off")
         for _ in range(answers):
-            await bench.run("hello", "spread")
+            await bench.run("hello", "spread", sink=NotedSink() if streamed else None)
         assert bench.provider._router is not None
         counts = bench.provider._router._router.health().store.in_memory_cache.cache_dict
         await async_wait_until(lambda: sum(counts.values()) == answers)

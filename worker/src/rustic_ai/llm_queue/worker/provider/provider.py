@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import litellm
 
-from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler, UnfinishedAnswer, UnnamedTool
+from rustic_ai.llm_queue.tasks.answer_assembly import UnfinishedAnswer, UnnamedTool
 from rustic_ai.llm_queue.tasks.call import SERVICE_TIERS, Call, CompletionCall, EmbeddingCall
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.errors import ErrorEnvelope
@@ -20,26 +19,18 @@ from rustic_ai.llm_queue.tasks.usage import Usage
 from ..pool.inline_executor import in_place
 from ..settings import WorkerSettings
 from .answers.answer_form import plain_response
-from .answers.stream_chunks import ChunkReader
 from .completion import Completion as Completion
 from .cost import cost_usd
 from .embeddings.embedder import Embedder
 from .embeddings.refused_text import RefusedText
 from .embeddings.shared_call import OnCall
-from .failures.classify import (
-    MalformedAnswer,
-    ProviderFault,
-    StreamIdle,
-    StreamTooLarge,
-    StreamTruncated,
-    classify,
-    first_cause,
-)
-from .failures.litellm_error import named_error
-from .litellm_api import seam
-from .litellm_api.fast_path import fits, lean_completion
-from .litellm_api.handler_call import handler_completion, handler_fits
+from .failures.classify import MalformedAnswer, StreamTruncated, classify, first_cause
+from .litellm_api.fast_path import STREAM_OPTIONS, fits, lean_completion
+from .litellm_api.fast_stream import lean_stream
+from .litellm_api.handler_call import handler_completion, handler_fits, handler_stream
+from .litellm_api.litellm_stream import LiteLLMStream
 from .parameters import checked_parameters, fitting_parameters, own_copy
+from .provider_stream import ChunkSource, ProviderStream
 from .service_tiers import tier_at
 from .targets.budget_fallbacks import warn_of_fallbacks
 from .targets.credentials import Credentials, Target
@@ -156,9 +147,10 @@ class Provider:
                 short = None
                 with in_place(_never_blocks(target)):
                     response = await litellm.acompletion(**arguments)
+        plain = plain_response(response)
         if short is not None and self._router is not None:
-            await self._router.count(target, response)
-        return self._completion(plain_response(response), target)
+            await self._router.count(target, plain.get("usage"), response)
+        return self._completion(plain, target)
 
     def _short_arguments(self, arguments: dict[str, Any]) -> dict[str, Any] | None:
         if not self._settings.fast_path:
@@ -170,16 +162,28 @@ class Provider:
         """One call, answered in chunks. Leaving the context closes the provider's connection."""
         arguments = self._arguments(call, target)
         with exchange(self._rules):
-            with in_place(_never_blocks(target)):
-                wrapper = await litellm.acompletion(
-                    **arguments, stream=True, stream_options={"include_usage": True}
-                )
+            short = self._short_arguments(arguments)
+            source: ChunkSource
+            if short is not None and fits(target, short):
+                source = await lean_stream(str(target.provider), short)
+            elif short is not None and handler_fits(target, short):
+                source = await handler_stream(str(target.provider), short)
+            else:
+                short = None
+                with in_place(_never_blocks(target)):
+                    wrapper = await litellm.acompletion(
+                        **arguments, stream=True, stream_options=STREAM_OPTIONS
+                    )
+                source = LiteLLMStream(wrapper)
             mocked = bool(call.params.get("mock_response"))
-            stream = ProviderStream(wrapper, target, self._settings, mocked=mocked)
+            stream = ProviderStream(source, target, self._settings, mocked=mocked)
             try:
                 yield stream
             finally:
-                await wrapper.aclose()
+                await source.aclose()
+        if self._router is not None:
+            # LiteLLM's own report of a stream is made by its wrapper, which is not read.
+            await self._router.count(target, stream.assembler.usage)
 
     def completion_of(self, stream: ProviderStream, target: Target) -> Completion:
         """The answer that a stream was.
@@ -232,70 +236,3 @@ def _at_its_tier(target: Target, call: Call) -> Target:
 def _never_blocks(target: Target) -> bool:
     # Of the others, some make their calls, or fetch their credentials, where they are made.
     return target.provider == "openai" and not target.routed
-
-
-class ProviderStream:
-    """The chunks of one call, in the order in which they come."""
-
-    def __init__(
-        self, wrapper: litellm.CustomStreamWrapper, target: Target, settings: WorkerSettings, *, mocked: bool
-    ) -> None:
-        self._wrapper = wrapper
-        #: LiteLLM plays a `mock_response` without an ending.
-        self._mocked = mocked
-        self._target = target
-        self._idle_s = settings.stream_idle.total_seconds()
-        self._max_bytes = settings.stream_max_bytes
-        self._begun = False
-        self.assembler = AnswerAssembler()
-
-    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
-        """OpenAI `chat.completion.chunk` objects, deltas whole.
-
-        Raises `StreamIdle`, `StreamTooLarge`, or what LiteLLM makes of a provider's failure.
-        """
-        reader = ChunkReader(self._wrapper, self._target.model)
-        try:
-            if self._wrapper.completion_stream is None:
-                # Some providers' calls are made only now.
-                fetch: Callable[[], Awaitable[object]] = self._wrapper.fetch_stream
-                await fetch()
-            source = aiter(self._wrapper.completion_stream)
-            while (item := await self._next(source)) is not _END:
-                self._begun = True
-                chunk = reader.read(item)
-                if chunk is None:
-                    continue
-                self.assembler.add(chunk)
-                if self.assembler.text_bytes > self._max_bytes:
-                    raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
-                yield chunk
-            if _holds_half_a_chunk(self._wrapper.completion_stream):
-                raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
-            if self._mocked:
-                ending = reader.ending()
-                self.assembler.add(ending)
-                yield ending
-        except ProviderFault:
-            raise
-        except Exception as error:
-            provider = self._target.provider or self._wrapper.custom_llm_provider
-            raise named_error(error, model=self._target.model, provider=provider) from error
-
-    async def _next(self, source: AsyncIterator[Any]) -> Any:
-        try:
-            # Before its first word a provider may think for as long as the deadline allows.
-            async with asyncio.timeout(self._idle_s if self._begun else None) as silence:
-                return await anext(source, _END)
-        except TimeoutError:
-            if silence.expired():
-                raise StreamIdle(f"the provider sent nothing for {self._idle_s:g} s") from None
-            raise
-
-
-def _holds_half_a_chunk(stream: Any) -> bool:
-    # LiteLLM waits for the rest of a broken chunk until the stream is over.
-    return isinstance(stream, seam.BUFFERING_STREAMS) and bool(stream._json_buffer)
-
-
-_END: Any = object()

@@ -16,8 +16,8 @@ _MEANINGS = {
 }
 #: The provider gave up: what it has written so far is not the answer.
 _FAILURES = frozenset(
-    {"error", "insufficient_system_resource", "malformed_function_call", "network_error"}
-)  # fmt: skip
+    {"abort", "error", "insufficient_system_resource", "malformed_function_call", "network_error"}
+)
 
 
 def openai_reason(word: str) -> str:

@@ -12,6 +12,9 @@ from pydantic_core import from_json, to_json
 
 from rustic_ai.llm_queue.tasks.contract import MAX_NESTING
 
+#: In JSON text that holds none of these, and few brackets, nothing is left to clean: half a character, a
+#: number that may be too large, and one that is none or infinite.
+_ODD = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{19}|[0-9][eE]\+?[0-9]{3}|NaN|Infinity")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HIGH = re.compile("[\ud800-\udbff]")
 _REPLACEMENT = "\ufffd"
@@ -50,6 +53,11 @@ def write_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
+def looks_clean(raw: bytes) -> bool:
+    """Whether it is certain, at a glance, that a `Cleaner` would change nothing in the JSON that `raw` is."""
+    return raw.count(b"[") + raw.count(b"{") <= _DEEPEST and not _ODD.search(raw)
+
+
 class Cleaner:
     """Takes out of JSON what cannot be stored or read again: the rest is kept as it is.
 
@@ -62,12 +70,11 @@ class Cleaner:
         self._streamed = streamed
         #: First halves that wait for the next piece of their text.
         self._halves: dict[Path, str] = {}
-        #: Whether the last value needed anything.
-        self.changed = False
 
-    def clean(self, value: Any) -> Any:
-        """`value`, or a copy of it where something had to be changed."""
-        self.changed = False
+    def clean(self, value: Any, raw: bytes | None = None) -> Any:
+        """`value`, or a copy where something may have to be changed. `raw` is the JSON it was read from."""
+        if not self._halves and looks_clean(_written(value) if raw is None else raw):
+            return value
         return self._clean(value, ())
 
     def left_over(self, path: Path) -> str:
@@ -81,11 +88,11 @@ class Cleaner:
             case bool() | None:
                 return value
             case int() if not -_LARGEST <= value <= _LARGEST:
-                return self._change(None)
+                return None
             case float() if not math.isfinite(value):
-                return self._change(None)
+                return None
             case dict() | list() if len(path) > _DEEPEST:
-                return self._change(None)
+                return None
             case dict():
                 return {self._name(name): self._clean(item, (*path, name)) for name, item in value.items()}
             case list():
@@ -98,20 +105,20 @@ class Cleaner:
             return text
         if half is not None:
             text = half + text
-        kept = ""
         if self._streamed and _HIGH.match(text[-1]):
             self._halves[path], text = text[-1], text[:-1]
         # Through UTF-16 two halves that stand side by side become one character.
-        kept = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        self._change(None)
-        return kept
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _name(self, name: str) -> str:
         return name if name.isascii() or not _SURROGATE.search(name) else self._text(name, ("", name))
 
-    def _change[T](self, value: T) -> T:
-        self.changed = True
-        return value
+
+def _written(value: Any) -> bytes:
+    try:
+        return to_json(value, inf_nan_mode="constants")
+    except ValueError:
+        return b"NaN"  # no JSON yet
 
 
 def clean(value: Any) -> Any:
@@ -123,6 +130,18 @@ def clean_text(text: str) -> str:
     """One text, cleaned."""
     cleaned: str = Cleaner().clean(text)
     return cleaned
+
+
+def without_none(value: Any) -> Any:
+    """`value` without the entries of its objects that are null: what is not said."""
+    match value:
+        case str():
+            return value
+        case dict():
+            return {name: without_none(item) for name, item in value.items() if item is not None}
+        case list():
+            return [without_none(item) for item in value]
+    return value
 
 
 def mapping(value: object) -> Mapping[str, Any]:

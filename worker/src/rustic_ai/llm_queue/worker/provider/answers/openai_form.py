@@ -29,6 +29,9 @@ def mend_openai_form(answer: dict[str, Any], *, streamed: bool) -> None:
     choices = answer.get("choices")
     answer["choices"] = [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
     for position, choice in enumerate(answer["choices"]):
+        if streamed and "delta" not in choice and "message" in choice:
+            # A whole answer in the place of a stream.
+            choice["delta"] = choice.pop("message")
         _mend_choice(choice, position, "delta" if streamed else "message")
 
 

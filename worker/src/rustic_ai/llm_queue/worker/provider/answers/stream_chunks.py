@@ -5,57 +5,26 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from litellm import CustomStreamWrapper
-from openai.types.chat import ChatCompletionChunk
-
 from ..litellm_api import seam
 from .answer_form import lift_provider_fields
 from .finish_reasons import NATIVE_REASON, OPENAI_REASONS, openai_reason
-from .json_value import Cleaner
-from .openai_form import mend_openai_form
+from .json_value import without_none
 from .tool_calls import ToolCallNumbers
 
 
 class ChunkReader:
-    """Reads what a provider's stream yields as OpenAI `chat.completion.chunk` objects, JSON-able and whole.
+    """Makes what a provider's stream yields OpenAI `chat.completion.chunk` objects, JSON-able and whole."""
 
-    LiteLLM's own wrapper looks at the first choice only, drops refusals, and invents a finish
-    reason where the provider gave none; so the chunks are read below it wherever their form is known.
-    """
-
-    def __init__(self, wrapper: CustomStreamWrapper, model: str) -> None:
-        self._wrapper = wrapper
+    def __init__(self, model: str) -> None:
         self._model = model
         self._id: str | None = None
         self._made_up_id = f"chatcmpl-{uuid.uuid4()}"
         self._created: int | None = None
         self._tool_calls: dict[int, ToolCallNumbers] = {}
         self._finished: set[int] = set()
-        # What did not come as lines of JSON has not been cleaned yet.
-        self._cleaner = Cleaner()
 
-    def read(self, item: Any) -> dict[str, Any] | None:
-        """One chunk, or None when the item has no content. Raises what LiteLLM makes of an odd one."""
-        if isinstance(item, ChatCompletionChunk | seam.ModelResponseStream):
-            raw = item.model_dump(exclude_none=True)
-        elif isinstance(item, Mapping) and "is_finished" in item:
-            raw = _from_generic(item)
-        else:
-            processed = self._wrapper.chunk_creator(chunk=item)
-            if processed is None:
-                return None
-            raw = processed.model_dump(exclude_none=True)
-        cleaned: dict[str, Any] = self._cleaner.clean(raw)
-        # LiteLLM passes on what it has read of other forms, whatever its type.
-        mend_openai_form(cleaned, streamed=True)
-        return self._plain(cleaned)
-
-    def ending(self) -> dict[str, Any]:
-        """A last chunk with a finish reason, for a stream of which it is known that it is whole."""
-        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
-        return self._chunk([choice], {})
-
-    def _plain(self, raw: dict[str, Any]) -> dict[str, Any] | None:
+    def read(self, raw: Mapping[str, Any]) -> dict[str, Any] | None:
+        """One chunk of what came, in OpenAI's form and mended; None when it has no content."""
         choices = [choice for entry in raw.get("choices") or () if (choice := self._choice(entry))]
         usage = _usage(raw.get("usage"))
         if not choices and usage is None:
@@ -64,6 +33,11 @@ class ChunkReader:
         if usage is not None:
             chunk["usage"] = usage
         return chunk
+
+    def ending(self) -> dict[str, Any]:
+        """A last chunk with a finish reason, for a stream of which it is known that it is whole."""
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        return self._chunk([choice], {})
 
     def _chunk(self, choices: list[dict[str, Any]], raw: Mapping[str, Any]) -> dict[str, Any]:
         # Some providers name no id, and LiteLLM makes up another one with every chunk.
@@ -93,7 +67,7 @@ class ChunkReader:
             delta["tool_calls"] = [calls.placed(piece) for piece in delta["tool_calls"]]
         choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": None}
         if entry.get("logprobs"):
-            choice["logprobs"] = entry["logprobs"]
+            choice["logprobs"] = without_none(entry["logprobs"])
         if reason:
             self._finished.add(index)
             choice["finish_reason"] = self._reason(reason, index)
@@ -115,7 +89,7 @@ def _native_reason(entry: Mapping[str, Any]) -> str | None:
 
 
 def _delta(raw: Mapping[str, Any]) -> dict[str, Any]:
-    delta = {name: value for name, value in raw.items() if value not in (None, [], {})}
+    delta = {name: without_none(value) for name, value in raw.items() if value not in (None, [], {})}
     lift_provider_fields(delta)
     if "thinking_blocks" in delta:
         # A place in the stream, which has no meaning in a whole answer.
@@ -133,18 +107,4 @@ def _delta(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usage(raw: Any) -> dict[str, Any] | None:
     # LiteLLM fills a usage it does not know yet with zeros.
-    return dict(raw) if raw and (raw.get("prompt_tokens") or raw.get("completion_tokens")) else None
-
-
-def _from_generic(item: Mapping[str, Any]) -> dict[str, Any]:
-    """LiteLLM's own form of a chunk, which several providers' parsers return."""
-    delta: dict[str, Any] = {"content": item.get("text") or ""}
-    if tool := item.get("tool_use"):
-        delta["tool_calls"] = [dict(tool)]
-    if fields := dict(item.get("provider_specific_fields") or {}):
-        if reasoning := fields.pop("reasoning_content", None):
-            delta["reasoning_content"] = reasoning
-        delta["provider_specific_fields"] = fields
-    reason = item.get("finish_reason") if item.get("is_finished") else None
-    choice = {"index": item.get("index") or 0, "delta": delta, "finish_reason": reason or None}
-    return {"choices": [choice], "usage": item.get("usage")}
+    return without_none(raw) if raw and (raw.get("prompt_tokens") or raw.get("completion_tokens")) else None

@@ -1,4 +1,4 @@
-"""Whole answers of Azure without OpenAI's SDK, whose client LiteLLM's handler of Azure goes through."""
+"""Azure without OpenAI's SDK, whose client LiteLLM's handler of Azure goes through."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import asyncio
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import litellm
 import openai
+from litellm import LlmProviders
 
-from ..wire.bodies import LARGE_BYTES
+from ..wire.lines import LARGE_BYTES
 from . import seam
-from .fast_post import post
-from .sdk_answers import cut_short, leaves_no_room, parsed
+from .event_stream import EventStream
+from .fast_post import open_events, post
+from .sdk_answers import cut_short, cut_short_stream, leaves_no_room, parsed
 
 #: They bring a second credential or a header along, by the SDK.
 _ONLY_THE_SDK_READS = (
@@ -31,6 +34,8 @@ _SET_FOR_EACH = ("api-key", "authorization", "content-type")
 #: In addresses and versions that mean another form of the URL.
 _OTHER_URLS = ("/openai", "gateway.ai.cloudflare.com")
 _OTHER_VERSIONS = ("latest", "preview", "v1")
+#: Parameters for LiteLLM itself.
+_NOT_SENT = ("json_mode", "max_retries")
 _PLAIN_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _MOST_URLS = 1024
 
@@ -54,9 +59,35 @@ def azure_url(context: Any, environment: Mapping[str, str] = os.environ) -> str 
 
 async def azure_answer(url: str, context: Any) -> object:
     """What LiteLLM's handler of Azure makes of the same `context`, failures included."""
-    params = dict(context.optional_params)
-    as_json = params.pop("json_mode", False)
-    params.pop("max_retries", None)
+    body = _body(context)
+    with _named_by_the_handler():
+        headers, answer = await _posted(url, context, body)
+    return seam.convert_to_model_response_object(
+        response_object=answer,
+        model_response_object=context.model_response,
+        hidden_params={"headers": headers},
+        convert_tool_call_to_json_mode=context.optional_params.get("json_mode", False),
+        _response_headers=headers,
+    )
+
+
+async def azure_events(url: str, context: Any) -> EventStream:
+    """The same for a stream, which has begun."""
+    body = _body(context)
+    with _named_by_the_handler():
+        try:
+            with _named_by_the_sdk(url):
+                return await open_events(
+                    url, _headers(context), body, timeout_s=context.timeout, provider=LlmProviders.AZURE
+                )
+        except openai.APIStatusError as error:
+            if not leaves_no_room(error):
+                raise
+            return await cut_short_stream(error, body, "azure")
+
+
+def _body(context: Any) -> dict[str, Any]:
+    params = {name: value for name, value in context.optional_params.items() if name not in _NOT_SENT}
     extra = params.pop("extra_body", None) or {}
     body = context.provider_config.transform_request(
         model=context.model,
@@ -65,41 +96,52 @@ async def azure_answer(url: str, context: Any) -> object:
         litellm_params=context.litellm_params,
         headers=context.headers,
     )
+    return {**body, **extra}
+
+
+def _headers(context: Any) -> dict[str, str]:
+    return {**context.headers, "api-key": context.api_key, "content-type": "application/json"}
+
+
+async def _posted(url: str, context: Any, body: Mapping[str, Any]) -> tuple[dict[str, str], object]:
     try:
-        headers, answer = await _posted(url, context, {**body, **extra})
+        with _named_by_the_sdk(url):
+            response = await post(
+                url, _headers(context), body, timeout_s=context.timeout, provider=LlmProviders.AZURE
+            )
+    except openai.APIStatusError as error:
+        if not leaves_no_room(error):
+            raise
+        return await cut_short(error, body)
+    # All other calls of the worker wait for what is done on its loop.
+    read = asyncio.to_thread(_read, response) if len(response.content) > LARGE_BYTES else None
+    return dict(response.headers), _read(response) if read is None else await read
+
+
+@contextmanager
+def _named_by_the_sdk(url: str) -> Iterator[None]:
+    """In here the failures of a request are raised as OpenAI's SDK raises them."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise _status_error(error.response) from None
+    except httpx.TimeoutException as error:
+        raise openai.APITimeoutError(error.request) from error
+    except Exception as error:
+        raise openai.APIConnectionError(request=httpx.Request("POST", url)) from error
+
+
+@contextmanager
+def _named_by_the_handler() -> Iterator[None]:
+    """In here the SDK's failures, and answers that cannot be read, are raised as LiteLLM's handler does."""
+    try:
+        yield
     except openai.APIStatusError:
         raise
     except Exception as error:
         raise seam.AzureOpenAIError(
             status_code=500, message=getattr(error, "message", str(error)), body=getattr(error, "body", None)
         ) from error
-    return seam.convert_to_model_response_object(
-        response_object=answer,
-        model_response_object=context.model_response,
-        hidden_params={"headers": headers},
-        convert_tool_call_to_json_mode=as_json,
-        _response_headers=headers,
-    )
-
-
-async def _posted(url: str, context: Any, body: Mapping[str, Any]) -> tuple[dict[str, str], object]:
-    headers = {**context.headers, "api-key": context.api_key, "content-type": "application/json"}
-    try:
-        response = await post(
-            url, headers, body, timeout_s=context.timeout, provider=litellm.LlmProviders.AZURE
-        )
-    except httpx.HTTPStatusError as error:
-        failed = _status_error(error.response)
-        if not leaves_no_room(failed):
-            raise failed from None
-        return await cut_short(failed, body)
-    except httpx.TimeoutException as error:
-        raise openai.APITimeoutError(error.request) from error
-    except Exception as error:
-        raise openai.APIConnectionError(request=httpx.Request("POST", url)) from error
-    # All other calls of the worker wait for what is done on its loop.
-    read = asyncio.to_thread(_read, response) if len(response.content) > LARGE_BYTES else None
-    return dict(response.headers), _read(response) if read is None else await read
 
 
 def _read(response: httpx.Response) -> object:

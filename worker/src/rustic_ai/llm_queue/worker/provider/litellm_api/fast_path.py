@@ -12,13 +12,13 @@ from litellm import LlmProviders, get_llm_provider
 
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
-from ..wire.bodies import LARGE_BYTES
+from ..wire.lines import LARGE_BYTES
 from . import seam
 from .fast_post import lean_post
 from .sdk_answers import cut_short, leaves_no_room, refusal
 
 #: The providers that LiteLLM asks in OpenAI's own form, and reads by OpenAI's own translation.
-_PROVIDERS = {"openai": LlmProviders.OPENAI, "deepseek": LlmProviders.DEEPSEEK}
+PROVIDERS = {"openai": LlmProviders.OPENAI, "deepseek": LlmProviders.DEEPSEEK}
 #: Headers that OpenAI's SDK takes from these, and LiteLLM's own client does not.
 _ONLY_THE_SDK_READS = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _SET_FOR_EACH = ("authorization", "content-type")
@@ -62,6 +62,7 @@ OUR_ARGUMENTS = frozenset(
         "timeout",
     }
 )
+STREAM_OPTIONS = {"include_usage": True}
 _ANY_FUNCTION = {"type": "function", "function": {}}
 _MOST_MODELS = 1024
 
@@ -79,7 +80,7 @@ _UNLOGGED = _Unlogged()
 def fits(target: Target, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
     """Whether `lean_completion` of these arguments gives what `litellm.acompletion` would."""
     return (
-        target.provider in _PROVIDERS
+        target.provider in PROVIDERS
         and not target.routed
         and arguments.keys() <= PLAIN_PARAMETERS | OUR_ARGUMENTS
         and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
@@ -97,14 +98,14 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
     pinned release of LiteLLM, and only for arguments that `fits`.
     """
     try:
-        request = _request(provider, arguments)
+        request = short_request(provider, arguments)
         try:
             response = await lean_post(
                 request.url,
                 request.headers,
                 request.body,
                 timeout_s=arguments["timeout"],
-                provider=_PROVIDERS[provider],
+                provider=PROVIDERS[provider],
                 config=request.config,
             )
         except Exception as error:
@@ -123,7 +124,9 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class ShortRequest:
+    """One POST in OpenAI's form."""
+
     #: LiteLLM's own way goes by OpenAI's SDK.
     by_the_sdk: bool
     config: Any
@@ -132,13 +135,14 @@ class _Request:
     body: dict[str, Any] = field(repr=False)
 
 
-def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
+def short_request(provider: str, arguments: Mapping[str, Any], *, streamed: bool = False) -> ShortRequest:
+    """What LiteLLM would send for these arguments. Raises what it does of odd ones."""
     # In the order of LiteLLM's `completion()`, which each step changes for the next.
     model = name_there(provider, *asked_parameters(arguments))
     key, api_base = arguments["api_key"], arguments.get("api_base")
     messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
     params = checked_parameters(arguments, model)
-    config = seam.get_provider_chat_config(model=model, provider=_PROVIDERS[provider])
+    config = seam.get_provider_chat_config(model=model, provider=PROVIDERS[provider])
     messages = list(
         config.translate_developer_role_to_system_role(
             messages=messages, model=model, custom_llm_provider=provider, api_base=api_base, model_info=None
@@ -148,9 +152,10 @@ def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
         model=model,
         custom_llm_provider=provider,
         messages=messages,
-        stream=None,
+        stream=streamed or None,
         max_retries=arguments["max_retries"],
         **params,
+        **({"stream_options": STREAM_OPTIONS} if streamed else {}),
     )
     extra = params.pop("extra_body", None) or {}
     about = {
@@ -163,7 +168,7 @@ def _request(provider: str, arguments: Mapping[str, Any]) -> _Request:
     )
     url = config.get_complete_url(api_base=_address(provider, api_base), api_key=key, **about)
     body = config.transform_request(messages=messages, headers=headers, **about)
-    return _Request(provider == "openai", config, url, headers, {**body, **extra})
+    return ShortRequest(provider == "openai", config, url, headers, {**body, **extra})
 
 
 def checked_parameters(
@@ -181,7 +186,7 @@ def checked_parameters(
     return params
 
 
-def _read(request: _Request, response: httpx.Response) -> object:
+def _read(request: ShortRequest, response: httpx.Response) -> object:
     try:
         return _translated(request, response)
     except Exception:
@@ -192,7 +197,7 @@ def _read(request: _Request, response: httpx.Response) -> object:
     raise refused
 
 
-def _translated(request: _Request, response: httpx.Response) -> object:
+def _translated(request: ShortRequest, response: httpx.Response) -> object:
     return request.config.transform_response(
         model=request.body["model"],
         raw_response=response,

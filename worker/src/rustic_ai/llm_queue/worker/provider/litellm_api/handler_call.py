@@ -1,4 +1,4 @@
-"""Whole answers by LiteLLM's handler of one provider, without what `litellm.acompletion` does around it."""
+"""Calls by LiteLLM's handler of one provider, without what `litellm.acompletion` does around it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from litellm import LlmProviders
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
 from . import seam
-from .azure_call import azure_answer, azure_url
-from .fast_path import OUR_ARGUMENTS, PLAIN_PARAMETERS, asked_parameters, checked_parameters, name_there
+from .azure_call import azure_answer, azure_events, azure_url
+from .event_stream import EventStream
+from .fast_path import (
+    OUR_ARGUMENTS,
+    PLAIN_PARAMETERS,
+    STREAM_OPTIONS,
+    asked_parameters,
+    checked_parameters,
+    name_there,
+)
+from .litellm_stream import LiteLLMStream
 
 #: The providers whose handlers need nothing but what `handler_completion` gives them.
 _PROVIDERS = {
@@ -73,7 +82,18 @@ async def handler_completion(provider: str, arguments: Mapping[str, Any]) -> obj
         raise named_error(error, model=arguments["model"], provider=provider) from error
 
 
-def _context(provider: str, arguments: Mapping[str, Any]) -> Any:
+async def handler_stream(provider: str, arguments: Mapping[str, Any]) -> EventStream | LiteLLMStream:
+    """The same for a stream. Gemini's call is made only when the stream is read."""
+    try:
+        context = _context(provider, arguments, streamed=True)
+        if provider == "azure" and (url := azure_url(context)) is not None:
+            return await azure_events(url, context)
+        return LiteLLMStream(await seam.HANDLERS[provider](context))
+    except Exception as error:
+        raise named_error(error, model=arguments["model"], provider=provider) from error
+
+
+def _context(provider: str, arguments: Mapping[str, Any], *, streamed: bool = False) -> Any:
     # In the order of LiteLLM's `completion()`, which each step changes for the next.
     model = name_there(provider, *asked_parameters(arguments))
     assert model is not None, "handler_fits"
@@ -92,10 +112,11 @@ def _context(provider: str, arguments: Mapping[str, Any]) -> Any:
         model=model,
         custom_llm_provider=provider,
         messages=messages,
-        stream=None,
+        stream=streamed or None,
         max_retries=arguments["max_retries"],
         api_version=api_version,
         **params,
+        **({"stream_options": STREAM_OPTIONS} if streamed else {}),
     )
     litellm_params = seam.get_litellm_params(
         acompletion=True,
@@ -136,7 +157,7 @@ def _context(provider: str, arguments: Mapping[str, Any]) -> Any:
         provider_config=config,
         request_params=MappingProxyType(params),
         shared_session=None,
-        stream=None,
+        stream=streamed or None,
         temperature=arguments.get("temperature"),
         text_completion=False,
         timeout=arguments["timeout"],

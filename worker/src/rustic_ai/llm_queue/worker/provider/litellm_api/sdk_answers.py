@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 
+from ..answers.openai_form import mend_openai_form
 from . import seam
+from .event_stream import EventStream
 
 _BAD_REQUEST = 400
 
@@ -26,6 +28,17 @@ async def cut_short(error: Exception, body: Mapping[str, Any]) -> tuple[dict[str
         seam.build_output_token_limit_response, e=error, data=body, is_async=True, base_model=None
     )
     return dict(headers), answer.model_dump(exclude_unset=True)
+
+
+async def cut_short_stream(error: Exception, body: Mapping[str, Any], provider: str) -> EventStream:
+    """The same as a stream of one event."""
+    _, answer = await cut_short(error, {**body, "stream": False})
+
+    async def events() -> AsyncIterator[dict[str, Any]]:
+        mend_openai_form(answer, streamed=True)
+        yield answer
+
+    return EventStream(events(), provider)
 
 
 def parsed(response: httpx.Response) -> object:

@@ -74,15 +74,14 @@ class ModelRouter:
             if name not in _FOR_THE_ROUTER and not (value is False and name in seam.DEPLOYMENT_FLAGS)
         }
 
-    async def count(self, target: Target, response: object) -> None:
+    async def count(self, target: Target, usage: Mapping[str, Any] | None, response: object = None) -> None:
         """Count an answer that LiteLLM did not see for the deployment that `target` is, if it is one."""
         if "model_info" not in target.options:
             return
-        tokens = getattr(getattr(response, "usage", None), "total_tokens", None) or 0
         answered = {
             "call_type": "acompletion",
             "litellm_params": _named(target),
-            "standard_logging_object": {"total_tokens": tokens},
+            "standard_logging_object": {"total_tokens": (usage or {}).get("total_tokens") or 0},
         }
         now = datetime.now(UTC)
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..answers.json_value import Cleaner, clean, read_json, read_large_json, write_json, write_large_json
 from ..answers.openai_form import mend_openai_form
 from ..answers.usage_form import mend_usages
-from ..failures.kinds import AnswerTooLarge, MalformedAnswer
+from ..failures.kinds import MalformedAnswer
 from ..failures.reported import check_answer
+from .lines import LARGE_BYTES, Lines, check_size
 
 #: The cause stands at the beginning of an error's body.
 _ERROR_BYTES = 64 * 1024
@@ -21,9 +22,6 @@ _MOST_PARTS = 50
 _BLANKS, _LONG_BLANKS = re.compile(rb"\s+"), re.compile(r"\s+")
 #: More values than this, by their separators, would take the reading of an answer too long.
 _MOST_VALUES = 500_000
-_DONE = b"[DONE]"
-#: What is longer is read and mended in a thread: milliseconds for each megabyte.
-LARGE_BYTES = 512 * 1024
 
 
 class Body(Protocol):
@@ -54,7 +52,7 @@ class WholeBody:
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         self._size += len(piece)
-        _check_size(self._size, self._limit)
+        check_size(self._size, self._limit)
         self._pieces.append(piece)
         return iter(())
 
@@ -75,7 +73,7 @@ class ErrorBody:
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         self._size += len(piece)
-        _check_size(self._size, self._limit)
+        check_size(self._size, self._limit)
         self._kept += piece[: _ERROR_BYTES - len(self._kept)]
         return iter(())
 
@@ -87,38 +85,20 @@ class LineBody:
     """A stream of lines, each given on when it is complete."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._tail: list[bytes] = []
-        self._size = 0
+        self._lines = Lines(limit)
         self._cleaner = Cleaner(streamed=True)
 
     @property
     def large(self) -> bool:
-        return self._size > LARGE_BYTES
+        return self._lines.large
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        *lines, tail = piece.splitlines(keepends=True) or [b""]
-        if tail.endswith((b"\n", b"\r")):
-            lines, tail = [*lines, tail], b""
-        for line in lines:
-            self._add(line)
-            yield self._take()
-        if tail:
-            self._add(tail)
+        for line in self._lines.feed(piece):
+            yield mended_line(line, self._cleaner)
 
     def end(self) -> Iterator[bytes]:
-        if self._tail:
-            yield self._take()
-
-    def _add(self, part: bytes) -> None:
-        self._size += len(part)
-        _check_size(self._size, self._limit)
-        self._tail.append(part)
-
-    def _take(self) -> bytes:
-        line = b"".join(self._tail)
-        self._tail, self._size = [], 0
-        return mended_line(line, self._cleaner)
+        for line in self._lines.end():
+            yield mended_line(line, self._cleaner)
 
 
 class OpaqueBody:
@@ -143,7 +123,7 @@ def mended_answer(raw: bytes) -> bytes:
         return raw  # its reader reports it
     if not isinstance(answer, dict):
         return raw
-    mended = _mended(answer, Cleaner(), streamed=False)
+    mended = _mended(answer, Cleaner(), raw, streamed=False)
     return write_large_json(mended) if large else write_json(mended)
 
 
@@ -151,22 +131,27 @@ def mended_line(line: bytes, cleaner: Cleaner) -> bytes:
     """One line of a stream, mended. Raises `ReportedError` for an error."""
     body = line.strip()
     head = b"data:" if body.startswith(b"data:") else b""
-    payload = body.removeprefix(head).strip()
-    if not payload.startswith(b"{"):
+    event = read_event(body.removeprefix(head).strip(), cleaner)
+    if event is None:
         return line
+    end = line[len(line.rstrip(b"\r\n")) :]
+    return head + (b" " if head else b"") + write_json(event) + end
+
+
+def read_event(payload: bytes, cleaner: Cleaner) -> dict[str, Any] | None:
+    """One event of a stream, mended; None where it is no JSON object. Raises `ReportedError` for an error."""
+    if not payload.startswith(b"{"):
+        return None
     _check_values(payload)
     try:
         event = read_json(payload)
     except ValueError:
-        return line
-    if not isinstance(event, dict):
-        return line
-    end = line[len(line.rstrip(b"\r\n")) :]
-    return head + (b" " if head else b"") + write_json(_mended(event, cleaner, streamed=True)) + end
+        return None
+    return _mended(event, cleaner, payload, streamed=True) if isinstance(event, dict) else None
 
 
-def _mended(answer: dict[str, object], cleaner: Cleaner, *, streamed: bool) -> dict[str, object]:
-    mended: dict[str, object] = cleaner.clean(answer)
+def _mended(answer: dict[str, Any], cleaner: Cleaner, raw: bytes, *, streamed: bool) -> dict[str, Any]:
+    mended: dict[str, Any] = cleaner.clean(answer, raw)
     check_answer(mended)
     if isinstance(mended.get("choices"), list):
         _finish_halves(mended, cleaner)
@@ -206,13 +191,6 @@ def _short(value: object) -> object:
         case list():
             return [_short(item) for item in value[:_MOST_PARTS]]
     return value
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise AnswerTooLarge(
-            f"the provider's answer is longer than {limit} bytes (LLM_QUEUE_MAX_ANSWER_BYTES)"
-        )
 
 
 def _check_values(raw: bytes) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 
 from ..litellm_api import seam
 from .exchange import Exchange, current_exchange, noting_faults
-from .guarded_body import guard_body
+from .guarded_body import guard_body, read_events
 from .inflate import ACCEPTED
 
 
@@ -41,6 +42,13 @@ def take_answer(response: httpx.Response, exchange: Exchange, *, streamed: bool)
     exchange.answered = exchange.answered or response.status_code < 400
     exchange.note_limits(response.headers)
     guard_body(response, exchange, streamed=streamed)
+
+
+def take_events(response: httpx.Response, exchange: Exchange) -> AsyncIterator[dict[str, Any]]:
+    """Note that an answer has begun that is no error, and read its events in OpenAI's form."""
+    exchange.answered = True
+    exchange.note_limits(response.headers)
+    return read_events(response, exchange)
 
 
 def _guarded(send: Any) -> Any:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import httpx
 
 from ..failures.kinds import ProviderFault
 from .bodies import Body, ErrorBody, LineBody, OpaqueBody, WholeBody
+from .events import Events
 from .exchange import ClientRules, Exchange, noting_faults
 from .inflate import Inflater
 
@@ -31,6 +33,25 @@ def guard_body(response: httpx.Response, exchange: Exchange, *, streamed: bool) 
         response.stream = _Guarded(response.stream, inflater, body, exchange)
 
 
+async def read_events(response: httpx.Response, exchange: Exchange) -> AsyncIterator[dict[str, Any]]:
+    """The events of an answer in OpenAI's form, as `Events` reads them, whose body has not been read yet.
+
+    Raises what `Events` raises, `MalformedAnswer` for an encoding that cannot be undone, and httpx's errors.
+    """
+    inflater = Inflater(response.headers.get("content-encoding", ""))
+    events = Events(exchange.rules.max_answer_bytes)
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    with noting_faults(exchange, ProviderFault):
+        async for piece in response.stream:
+            for plain in inflater.feed(piece):
+                for event in await _done(events.large, partial(events.feed, plain)):
+                    yield event
+            if events.done:
+                return
+        for event in await _done(events.large, events.end):
+            yield event
+
+
 def _body(response: httpx.Response, rules: ClientRules, *, streamed: bool) -> Body:
     limit = rules.max_answer_bytes
     if response.status_code >= 400:
@@ -52,14 +73,10 @@ class _AsyncGuarded(httpx.AsyncByteStream):
         with noting_faults(self._exchange, ProviderFault):
             async for piece in self._stream:
                 for plain in self._inflater.feed(piece):
-                    for ready in await self._step(partial(self._body.feed, plain)):
+                    for ready in await _done(self._body.large, partial(self._body.feed, plain)):
                         yield ready
-            for rest in await self._step(self._body.end):
+            for rest in await _done(self._body.large, self._body.end):
                 yield rest
-
-    async def _step(self, step: Callable[[], Iterator[bytes]]) -> Iterable[bytes]:
-        # All other calls of the worker wait for what is done on its loop.
-        return await asyncio.to_thread(lambda: list(step())) if self._body.large else step()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -81,3 +98,8 @@ class _Guarded(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
+
+
+async def _done[T](large: bool, step: Callable[[], Iterator[T]]) -> Iterable[T]:
+    # All other calls of the worker wait for what is done on its loop.
+    return await asyncio.to_thread(lambda: list(step())) if large else step()

@@ -1,0 +1,101 @@
+"""Streams in OpenAI's form take a shorter way, to the same chunks and the same end."""
+
+from typing import Any
+
+import pytest
+
+from support.providers.provider import Step
+from support.providers.provider_plan import Fault
+from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
+from support.workers.both_ways import (
+    ANSWERS,
+    BREAKS,
+    BY_HANDLERS,
+    CONVERSATIONS,
+    FAILURES,
+    PARAMETERS,
+    SDKS_ENDS,
+    assert_broken_alike,
+    both_ends,
+    is_pictured,
+)
+
+ASKED = {
+    "deepseek": "deepseek/deepseek-chat",
+    **{wire: MODELS[wire] for wire in ("openai", "anthropic", "gemini", "azure")},
+}
+#: What the short way keeps, and LiteLLM's does not.
+BETTER = {"no room for a word", "an object of another type"}
+
+
+@pytest.fixture(params=[*ASKED.values()], ids=[*ASKED])
+def asked_model(request: pytest.FixtureRequest) -> str:
+    """A model of each way in which LiteLLM reads streams in OpenAI's form."""
+    return str(request.param)
+
+
+@pytest.fixture
+def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ask for the same stream twice, the short way and LiteLLM's own; requests, ends and chunks of both."""
+
+    async def ask(model: str = asked_model, step: Step | None = None, on: Bench = bench, **how: Any) -> Any:
+        left = model.startswith(BY_HANDLERS) and is_pictured(how.get("messages", ()))
+        sdk = left if model.startswith(("openai/", "azure/")) else None
+        short = "whole" if left else "lean"
+        return await both_ends(
+            monkeypatch, lambda: on, model, step, short=short, streamed=True, sdk=sdk, **how
+        )
+
+    return ask
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+async def test_parameters_arrive_as_they_do_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(**PARAMETERS[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+async def test_messages_arrive_as_they_do_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(messages=[*CONVERSATIONS[name], {"role": "user", "content": "go on"}])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_chunks_are_read_as_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=ANSWERS[name])
+    assert lean == whole
+    assert lean[3], "chunks have come"
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_a_failure_has_the_name_it_has_by_litellms_own_way(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=FAILURES[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("name", sorted(SDKS_ENDS.keys() - BETTER))
+async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=SDKS_ENDS[name])
+    assert lean == whole
+
+
+@pytest.mark.parametrize("asked_model", [MODELS["openai"], MODELS["azure"]], indirect=True)
+async def test_a_prompt_that_left_no_room_for_an_answer_is_counted(both_ways: Any) -> None:
+    lean, whole = await both_ways(step=SDKS_ENDS["no room for a word"])
+    assert lean[1].pop("usage") == {"prompt_tokens": 8, "completion_tokens": 0, "total_tokens": 8}
+    assert lean[:2] == whole[:2]
+
+
+@pytest.mark.parametrize("asked_model", [MODELS["openai"], MODELS["azure"], ASKED["deepseek"]], indirect=True)
+async def test_a_whole_answer_in_the_place_of_a_stream_is_kept(bench: Bench, asked_model: str) -> None:
+    bench.stub.plan("*", SDKS_ENDS["an object of another type"])
+    sink = NotedSink()
+    answer = await bench.run("ask #whole", asked_model, sink=sink)
+    assert content(answer) == sink.text() == "1"
+    assert len(bench.stub.requests("whole")) == 1
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+async def test_a_broken_stream_is_one_by_litellms_own_way(both_ways: Any, fault: Fault) -> None:
+    assert_broken_alike(await both_ways(step=Step(fault=fault, text="secret words", times=None)))

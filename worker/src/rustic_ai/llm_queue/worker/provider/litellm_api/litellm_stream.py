@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from litellm import CustomStreamWrapper
+from openai.types.chat import ChatCompletionChunk
+
+from ..answers.json_value import Cleaner
+from ..answers.openai_form import mend_openai_form
+from ..failures.kinds import MalformedAnswer
+from . import seam
+
+
+class LiteLLMStream:
+    """What a provider's stream yields below LiteLLM's wrapper, each item in OpenAI's form.
+
+    The wrapper itself looks at the first choice only, drops refusals, and invents a finish reason where
+    the provider gave none; it reads only items whose form is not known here.
+    """
+
+    def __init__(self, wrapper: CustomStreamWrapper) -> None:
+        self._wrapper = wrapper
+        self.provider: str | None = wrapper.custom_llm_provider
+        # What did not come as lines of JSON has not been cleaned yet.
+        self._cleaner = Cleaner()
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any] | None]:
+        """Items; None for one that says nothing. Raises what LiteLLM makes of a provider's failure."""
+        if self._wrapper.completion_stream is None:
+            # Some providers' calls are made only now.
+            fetch: Callable[[], Awaitable[object]] = self._wrapper.fetch_stream
+            await fetch()
+        source = self._wrapper.completion_stream
+        async for item in source:
+            yield self._read(item)
+        # LiteLLM waits for the rest of a broken chunk until the stream is over.
+        if isinstance(source, seam.BUFFERING_STREAMS) and source._json_buffer:
+            raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
+
+    async def aclose(self) -> None:
+        """Close the provider's connection."""
+        await self._wrapper.aclose()
+
+    def _read(self, item: Any) -> dict[str, Any] | None:
+        if item is None:
+            return None
+        if isinstance(item, ChatCompletionChunk | seam.ModelResponseStream):
+            raw = item.model_dump(exclude_none=True)
+        elif isinstance(item, Mapping) and "is_finished" in item:
+            if _is_empty(item):
+                return None
+            raw = _from_generic(item)
+        else:
+            processed = self._wrapper.chunk_creator(chunk=item)
+            if processed is None:
+                return None
+            raw = processed.model_dump(exclude_none=True)
+        cleaned: dict[str, Any] = self._cleaner.clean(raw)
+        # LiteLLM passes on what it has read of other forms, whatever its type.
+        mend_openai_form(cleaned, streamed=True)
+        return cleaned
+
+
+def _is_empty(item: Mapping[str, Any]) -> bool:
+    """Whether it stands for a line of a stream with nothing in it, such as the one between two events."""
+    parts = ("text", "is_finished", "tool_use", "usage", "provider_specific_fields")
+    return not any(item.get(name) for name in parts)
+
+
+def _from_generic(item: Mapping[str, Any]) -> dict[str, Any]:
+    """LiteLLM's own form of a chunk, which several providers' parsers return."""
+    delta: dict[str, Any] = {"content": item.get("text") or ""}
+    if tool := item.get("tool_use"):
+        delta["tool_calls"] = [dict(tool)]
+    if fields := dict(item.get("provider_specific_fields") or {}):
+        if reasoning := fields.pop("reasoning_content", None):
+            delta["reasoning_content"] = reasoning
+        delta["provider_specific_fields"] = fields
+    reason = item.get("finish_reason") if item.get("is_finished") else None
+    choice = {"index": item.get("index") or 0, "delta": delta, "finish_reason": reason or None}
+    return {"choices": [choice], "usage": item.get("usage")}

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..failures.kinds import AnswerTooLarge
+
+#: What is longer is read and mended in a thread: milliseconds for each megabyte.
+LARGE_BYTES = 512 * 1024
+
+
+class Lines:
+    """The lines of a stream, with their ends, put together from the pieces in which they come."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most bytes that one line may have."""
+        self._limit = limit
+        self._tail: list[bytes] = []
+        self._size = 0
+
+    @property
+    def large(self) -> bool:
+        """Whether the line under way is already one for a thread."""
+        return self._size > LARGE_BYTES
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The lines that one more piece completes. Raises `AnswerTooLarge`."""
+        *lines, tail = piece.splitlines(keepends=True) or [b""]
+        if tail.endswith((b"\n", b"\r")):
+            lines, tail = [*lines, tail], b""
+        for line in lines:
+            self._add(line)
+            yield self._take()
+        if tail:
+            self._add(tail)
+
+    def end(self) -> Iterator[bytes]:
+        """What is left: a line without an end."""
+        if self._tail:
+            yield self._take()
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        check_size(self._size, self._limit)
+        self._tail.append(part)
+
+    def _take(self) -> bytes:
+        line = b"".join(self._tail)
+        self._tail, self._size = [], 0
+        return line
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise `AnswerTooLarge` for an answer, or a line of a stream, of more bytes than `limit`."""
+    if size > limit:
+        raise AnswerTooLarge(
+            f"the provider's answer is longer than {limit} bytes (LLM_QUEUE_MAX_ANSWER_BYTES)"
+        )
