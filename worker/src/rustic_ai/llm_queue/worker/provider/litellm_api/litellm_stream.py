@@ -9,6 +9,7 @@ from openai.types.chat import ChatCompletionChunk
 from ..answers.json_value import Cleaner
 from ..answers.openai_form import mend_openai_form
 from ..failures.kinds import MalformedAnswer
+from ..wire.guarded_body import events_of
 from . import seam
 
 
@@ -19,8 +20,9 @@ class LiteLLMStream:
     the provider gave none; it reads only items whose form is not known here.
     """
 
-    def __init__(self, wrapper: CustomStreamWrapper) -> None:
-        self._wrapper = wrapper
+    def __init__(self, wrapper: CustomStreamWrapper, *, reads_events: bool = False) -> None:
+        """With `reads_events` a provider's events are read once, here, where their form is known."""
+        self._wrapper, self._reads_events = wrapper, reads_events
         self.provider: str | None = wrapper.custom_llm_provider
         # What did not come as lines of JSON has not been cleaned yet.
         self._cleaner = Cleaner()
@@ -32,15 +34,26 @@ class LiteLLMStream:
             fetch: Callable[[], Awaitable[object]] = self._wrapper.fetch_stream
             await fetch()
         source = self._wrapper.completion_stream
+        if (events := self._events(source)) is not None:
+            async for event in events:
+                yield self._read(source.chunk_parser(event))
+            # What LiteLLM does at the end of a stream is left to it.
+            source.streaming_response = _nothing()
         async for item in source:
             yield self._read(item)
         # LiteLLM waits for the rest of a broken chunk until the stream is over.
-        if isinstance(source, seam.BUFFERING_STREAMS) and source._json_buffer:
+        if type(source) in seam.EVENT_STREAMS and source._json_buffer:
             raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
 
     async def aclose(self) -> None:
         """Close the provider's connection."""
-        await self._wrapper.aclose()
+        close: Callable[[], Awaitable[None]] = self._wrapper.aclose
+        await close()
+
+    def _events(self, source: Any) -> AsyncIterator[dict[str, Any]] | None:
+        name = seam.EVENT_STREAMS.get(type(source)) if self._reads_events else None
+        response = None if name is None else getattr(source, name)
+        return None if response is None else events_of(response)
 
     def _read(self, item: Any) -> dict[str, Any] | None:
         if item is None:
@@ -60,6 +73,11 @@ class LiteLLMStream:
         # LiteLLM passes on what it has read of other forms, whatever its type.
         mend_openai_form(cleaned, streamed=True)
         return cleaned
+
+
+async def _nothing() -> AsyncIterator[str]:
+    return
+    yield
 
 
 def _is_empty(item: Mapping[str, Any]) -> bool:

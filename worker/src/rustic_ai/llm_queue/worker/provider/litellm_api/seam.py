@@ -175,14 +175,14 @@ CustomStreamWrapper: Any = _names.instances_have(
 BaseModelResponseIterator: Any = _names.instances_have(
     "litellm.llms.base_llm.base_model_iterator:BaseModelResponseIterator", "chunk_parser"
 )
-#: The streams that keep half a chunk back, and hold it still when the stream is over.
-BUFFERING_STREAMS: tuple[Any, ...] = tuple(
-    _names.instances_have(path, "_json_buffer")
-    for path in (
-        "litellm.llms.anthropic.chat.handler:ModelResponseIterator",
-        "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:ModelResponseIterator",
-    )
-)
+#: The streams that read a provider's own events and keep half an event back, and where each has its answer.
+EVENT_STREAMS: Mapping[Any, str] = {
+    _names.instances_have(path, "_json_buffer", "chunk_parser", "streaming_response", response): response
+    for path, response in {
+        "litellm.llms.anthropic.chat.handler:ModelResponseIterator": "_response",
+        "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:ModelResponseIterator": "response",
+    }.items()
+}
 CohereError: Callable[..., Exception] = _value("litellm.llms.cohere.common_utils:CohereError")
 
 # Providers, deployments and prices

@@ -15,6 +15,7 @@ from .inflate import Inflater
 
 #: Of streams: what is read line by line.
 _LINES = ("text/", "application/json", "application/x-ndjson", "application/stream+json", "application/jsonl")
+_EVENTS = "text/event-stream"
 
 
 def guard_body(response: httpx.Response, exchange: Exchange, *, streamed: bool) -> None:
@@ -33,16 +34,31 @@ def guard_body(response: httpx.Response, exchange: Exchange, *, streamed: bool) 
         response.stream = _Guarded(response.stream, inflater, body, exchange)
 
 
-async def read_events(response: httpx.Response, exchange: Exchange) -> AsyncIterator[dict[str, Any]]:
-    """The events of an answer in OpenAI's form, as `Events` reads them, whose body has not been read yet.
+def read_events(response: httpx.Response, exchange: Exchange) -> AsyncIterator[dict[str, Any]]:
+    """The events of an answer that is bounded and mended by nobody yet, as `Events` reads them.
 
     Raises what `Events` raises, `MalformedAnswer` for an encoding that cannot be undone, and httpx's errors.
     """
-    inflater = Inflater(response.headers.get("content-encoding", ""))
-    events = Events(exchange.rules.max_answer_bytes)
     assert isinstance(response.stream, httpx.AsyncByteStream)
+    inflater = Inflater(response.headers.get("content-encoding", ""))
+    return _events(response.stream, inflater, exchange)
+
+
+def events_of(response: httpx.Response) -> AsyncIterator[dict[str, Any]] | None:
+    """The same of an answer whose body is guarded, and unread; None where it does not call itself events."""
+    stream = response.stream
+    if not isinstance(stream, _AsyncGuarded):
+        return None
+    kind = response.headers.get("content-type", "").strip().lower()
+    return stream.events() if kind.startswith(_EVENTS) else None
+
+
+async def _events(
+    stream: httpx.AsyncByteStream, inflater: Inflater, exchange: Exchange
+) -> AsyncIterator[dict[str, Any]]:
+    events = Events(exchange.rules.max_answer_bytes)
     with noting_faults(exchange, ProviderFault):
-        async for piece in response.stream:
+        async for piece in stream:
             for plain in inflater.feed(piece):
                 for event in await _done(events.large, partial(events.feed, plain)):
                     yield event
@@ -68,6 +84,10 @@ class _AsyncGuarded(httpx.AsyncByteStream):
     ) -> None:
         self._stream, self._inflater, self._body = stream, inflater, body
         self._exchange = exchange
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Instead of bytes."""
+        return _events(self._stream, self._inflater, self._exchange)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with noting_faults(self._exchange, ProviderFault):
