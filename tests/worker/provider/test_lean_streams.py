@@ -1,5 +1,6 @@
 """Streams in OpenAI's form take a shorter way, to the same chunks and the same end."""
 
+import json
 from typing import Any
 
 import pytest
@@ -26,6 +27,36 @@ ASKED = {
 }
 #: What the short way keeps, and LiteLLM's does not.
 BETTER = {"no room for a word", "an object of another type"}
+EVENTS = {"content-type": "text/event-stream"}
+_OF_TEXT = {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 5}]}
+_OF_SOUND = {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}]}
+_COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}
+GEMINIS_COUNTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "plain": _COUNTS,
+    "of text": {**_COUNTS, **_OF_TEXT},
+    "of sound": {**_COUNTS, **_OF_SOUND},
+    "thoughts beside": {**_COUNTS, "thoughtsTokenCount": 3, "totalTokenCount": 10},
+    "thoughts within": {**_COUNTS, "thoughtsTokenCount": 1},
+    "kept": {**_COUNTS, **_OF_TEXT, "cachedContentTokenCount": 3},
+    "the prompt alone": {"promptTokenCount": 5, "totalTokenCount": 5},
+    "odd sums": {**_COUNTS, "totalTokenCount": 9},
+    "odd types": {**_COUNTS, "candidatesTokenCount": "2", "promptTokenCount": 5.0},
+}
+
+
+def _of_gemini(counts: dict[str, Any]) -> str:
+    """A stream of Gemini's, whose events have these counts."""
+    spoken: list[dict[str, Any]] = [
+        {"content": {"role": "model", "parts": [{"text": "6 by 7 "}]}, "index": 0},
+        {"content": {"parts": [{"text": "4"}, {"text": "2"}]}},
+        {"content": {"role": "model", "parts": [{"text": "."}]}, "index": 0, "finishReason": "STOP"},
+    ]
+    usage = {"usageMetadata": counts} if counts else {}
+    events = [
+        {"candidates": [one], "modelVersion": "gemini-2.5", "responseId": "r", **usage} for one in spoken
+    ]
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events)
 
 
 @pytest.fixture(params=[*ASKED.values()], ids=[*ASKED])
@@ -66,6 +97,14 @@ async def test_chunks_are_read_as_by_litellms_own_way(both_ways: Any, name: str)
     lean, whole = await both_ways(step=ANSWERS[name])
     assert lean == whole
     assert lean[3], "chunks have come"
+
+
+@pytest.mark.parametrize("asked_model", [MODELS["gemini"]], indirect=True)
+@pytest.mark.parametrize("name", GEMINIS_COUNTS)
+async def test_geminis_counts_are_those_that_litellm_makes_of_them(both_ways: Any, name: str) -> None:
+    lean, whole = await both_ways(step=Step(raw=_of_gemini(GEMINIS_COUNTS[name]), headers=EVENTS))
+    assert lean == whole
+    assert lean[1]["choices"][0]["message"]["content"] == "6 by 7 42."
 
 
 @pytest.mark.parametrize("name", FAILURES)

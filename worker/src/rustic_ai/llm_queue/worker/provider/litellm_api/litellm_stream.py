@@ -6,6 +6,7 @@ from typing import Any
 from litellm import CustomStreamWrapper
 from openai.types.chat import ChatCompletionChunk
 
+from ..answers.gemini_form import plain_gemini_chunk
 from ..answers.json_value import Cleaner
 from ..answers.openai_form import mend_openai_form
 from ..failures.kinds import MalformedAnswer
@@ -35,8 +36,11 @@ class LiteLLMStream:
             await fetch()
         source = self._wrapper.completion_stream
         if (events := self._events(source)) is not None:
+            # With a cap on its output LiteLLM counts what came, to go on where Gemini stopped.
+            of_gemini = type(source) is seam.GEMINI_STREAM and source._output_cap is None
             async for event in events:
-                yield self._read(source.chunk_parser(event))
+                plain = plain_gemini_chunk(event) if of_gemini else None
+                yield plain or self._read(source.chunk_parser(event))
             # What LiteLLM does at the end of a stream is left to it.
             source.streaming_response = _nothing()
         async for item in source:

@@ -176,13 +176,15 @@ BaseModelResponseIterator: Any = _names.instances_have(
     "litellm.llms.base_llm.base_model_iterator:BaseModelResponseIterator", "chunk_parser"
 )
 #: The streams that read a provider's own events and keep half an event back, and where each has its answer.
-EVENT_STREAMS: Mapping[Any, str] = {
-    _names.instances_have(path, "_json_buffer", "chunk_parser", "streaming_response", response): response
-    for path, response in {
-        "litellm.llms.anthropic.chat.handler:ModelResponseIterator": "_response",
-        "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:ModelResponseIterator": "response",
-    }.items()
-}
+ANTHROPIC_STREAM: Any = _names.instances_have(
+    "litellm.llms.anthropic.chat.handler:ModelResponseIterator",
+    *("_json_buffer", "_response", "chunk_parser", "streaming_response"),
+)
+GEMINI_STREAM: Any = _names.instances_have(
+    "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini:ModelResponseIterator",
+    *("_json_buffer", "_output_cap", "chunk_parser", "response", "streaming_response"),
+)
+EVENT_STREAMS: Mapping[Any, str] = {ANTHROPIC_STREAM: "_response", GEMINI_STREAM: "response"}
 CohereError: Callable[..., Exception] = _value("litellm.llms.cohere.common_utils:CohereError")
 
 # Providers, deployments and prices
