@@ -30,7 +30,8 @@ async def _a_broken_chunk_is_no_chunk(bench: Bench) -> bool:
 
 async def _gemini_ends_once(bench: Bench) -> bool:
     bench.stub.plan("end", Step(finish_reason="length"))
-    answer = await bench.run("hello #end", MODELS["gemini"], sink=NotedSink())
+    by_litellm = Bench.over(bench.stub, fast_path="off")
+    answer = await by_litellm.run("hello #end", MODELS["gemini"], sink=NotedSink())
     return bool(answer.response["choices"][0]["finish_reason"] == "length")
 
 

@@ -16,6 +16,8 @@ _PRICES = ("input_cost_per_token", "output_cost_per_token", "input_cost_per_seco
 _PLAIN_PROVIDERS = frozenset({"anthropic", "azure", "deepseek", "gemini", "openai"})
 _RATES = (("input_cost_per_token", "prompt_tokens"), ("output_cost_per_token", "completion_tokens"))
 _COUNTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+#: Of what each of these says more.
+_DETAILS = {"prompt_tokens_details": "prompt_tokens", "completion_tokens_details": "completion_tokens"}
 #: Prices that go by the prompt's length, by the hour, or by something else than tokens.
 _NOT_PLAIN = re.compile(r"put_cost_per_token_above|off_peak|tiered|per_second|per_character")
 
@@ -81,10 +83,22 @@ def _is_plain(entry: Mapping[str, Any], usage: Mapping[str, Any]) -> bool:
     return (
         all(isinstance(entry.get(name), float) for name, _ in _RATES)
         and all(type(usage[counted]) is int and usage[counted] >= 0 for _, counted in _RATES)
-        and all(name in _COUNTS or _is_nothing(value) for name, value in usage.items())
+        and all(
+            name in _COUNTS or _is_nothing(value) or _is_text(value, usage.get(_DETAILS.get(name, "")))
+            for name, value in usage.items()
+        )
         and _NOT_PLAIN.search(" ".join(entry)) is None
     )
 
 
 def _is_nothing(value: object) -> bool:
     return not value or (isinstance(value, Mapping) and not any(value.values()))
+
+
+def _is_text(details: object, tokens: int | None) -> bool:
+    """Whether these details say that all of the tokens are text."""
+    if not isinstance(details, Mapping):
+        return False
+    return details.get("text_tokens") == tokens and not any(
+        value for name, value in details.items() if name != "text_tokens"
+    )

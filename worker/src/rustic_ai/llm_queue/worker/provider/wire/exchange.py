@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.policy.private_hosts import AllowedHosts, is_private, plain_host
 
 _MOST_HEADERS = 50
+_MOST_ORIGINS = 1024
 
 
 class Addresses:
@@ -20,16 +22,24 @@ class Addresses:
         """`urls` are the operator's settings, whatever they are; those that are URLs count."""
         self._origins = {origin for url in urls if (origin := _origin(url)) is not None}
         self._hosts = hosts or AllowedHosts()
+        # Two requests of each call ask for the same few.
+        self._is_allowed = functools.lru_cache(_MOST_ORIGINS)(self._allows)
 
     def check(self, url: str) -> None:
         """Raise `PolicyViolation` for a private address that nobody allowed, before it is connected to."""
-        host = plain_host(urlsplit(url).hostname or "")
-        if is_private(host) and not self._hosts.admits(host) and _origin(url) not in self._origins:
+        parts = urlsplit(url)
+        if not self._is_allowed(parts.scheme, parts.netloc):
+            host = plain_host(parts.hostname or "")
             raise PolicyViolation(
                 ErrorKind.ENDPOINT_NOT_ALLOWED,
                 f"{host[:100]!r}, where LiteLLM looks for this provider, is a private host that neither "
                 "the worker's environment nor LLM_QUEUE_ALLOWED_HOSTS names",
             )
+
+    def _allows(self, scheme: str, netloc: str) -> bool:
+        url = f"{scheme}://{netloc}"
+        host = plain_host(urlsplit(url).hostname or "")
+        return not is_private(host) or self._hosts.admits(host) or _origin(url) in self._origins
 
 
 class NoAddresses(Addresses):
