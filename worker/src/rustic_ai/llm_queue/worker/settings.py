@@ -57,7 +57,8 @@ class WorkerSettings(QueueSettings):
     #: `provider=base URL,…`: where a job may send this worker's own key.
     allowed_endpoints: Annotated[tuple[AllowedEndpoint, ...], NoDecode, BeforeValidator(_endpoints)] = ()
     #: Whether plain calls of OpenAI, DeepSeek, Anthropic, Gemini and Azure skip the parts of LiteLLM that
-    #: they do not need: 40 to 50 % of the provider's CPU. `off` sends all calls LiteLLM's whole way.
+    #: they do not need: 40 to 50 % of the provider's CPU, and more of a stream's. `off` sends all calls
+    #: LiteLLM's whole way.
     fast_path: bool = True
     #: Patterns of the models a job may name, as `openai/*`: held against the name as the job gives it
     #: and against `provider/model`.
