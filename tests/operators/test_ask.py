@@ -51,6 +51,17 @@ def test_failures_are_a_line_and_an_exit_code(llm_queue: LlmQueue, provider: Pro
     assert "'interactive', 'normal', 'low', 'batch'" in llm_queue("ask", "x", "--priority", "soon").err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("LLM_QUEUE_REDIS_URL", "nonsense"), ("LLM_QUEUE_RESULT_TTL", "never")]
+)
+def test_a_wrong_setting_ends_it_with_3(
+    llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    ran = llm_queue("ask", "hello", "-m", MINI)
+    assert (ran.exit_code, variable in ran.err, "Usage" in ran.err) == (3, True, False)
+
+
 def test_ctrl_c_cancels_the_job(valkey: ValkeyServer, provider: ProviderStub, tmp_path: Path) -> None:
     provider.plan("q", Step(text="never all of it", chunk_delay_s=30))
     env = {**os.environ, "LLM_QUEUE_REDIS_URL": valkey.url}

@@ -1,6 +1,7 @@
 """A worker's settings: their defaults, the forms a value may take, and errors that name the variable."""
 
 import os
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +47,23 @@ def test_defaults() -> None:
 def test_forms_of_a_duration(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
     monkeypatch.setenv("LLM_QUEUE_STREAM_IDLE", text)
     assert WorkerSettings().stream_idle.total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("RESULT_TTL", "never", "'never' is no length of time: give 500ms, 30s, 5m, 1h or 1d"),
+        ("RESULT_TTL", "0.2s", "Input should be greater than or equal to 1 second"),
+        ("BEAT", "20s", "20 s is more than a third of the lease of 15 s"),
+        ("HARD_STOP", "2s", "2 s is over before the drain of 30 s"),
+    ],
+)
+def test_a_duration_that_cannot_be_used_says_why(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"LLM_QUEUE_{name}", value)
+    with pytest.raises(SettingsError, match=re.escape(f"LLM_QUEUE_{name}: {says}")):
+        WorkerSettings()
 
 
 @pytest.mark.parametrize(

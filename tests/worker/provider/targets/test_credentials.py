@@ -238,3 +238,12 @@ def test_an_allowed_address_is_that_address_alone() -> None:
 def test_neither_repr_nor_str_shows_a_key() -> None:
     target = Credentials({}).target(_call("openai/gpt-4o", api_key=TENANTS), "openai/gpt-4o")
     assert TENANTS not in f"{target!r} {target}"
+
+
+async def test_a_model_that_names_no_known_provider_says_how_to_name_one(bench: Bench) -> None:
+    envelope = await bench.failure("hello", "nosuch/model")
+    assert (envelope.kind, envelope.provider_status) == ("bad_request", None)
+    assert envelope.message == (
+        "no provider is known for the model 'nosuch/model': name it as provider/model, such as openai/gpt-4o"
+    )
+    assert not bench.stub.requests()

@@ -26,7 +26,7 @@ from rustic_ai.llm_queue.tasks.policy.headers import FORBIDDEN_HEADERS
 from rustic_ai.llm_queue.tasks.settings import QueueSettings, SettingsError
 from rustic_ai.llm_queue.tasks.usage import MOST_USD
 
-from .configuration_error import ConfigurationError
+from .configuration_error import ConfigurationError, WrongSetting
 from .property_errors import explain
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -213,7 +213,7 @@ class QueueProperties(BaseModel):
                 **{name: value for name, value in overrides.items() if value is not None}
             )
         except SettingsError as error:
-            raise ConfigurationError(f"the environment's settings: {error}") from None
+            raise WrongSetting(f"the environment's settings: {error}") from None
         longest_s = settings.max_timeout.total_seconds()
         if "timeout" in self.model_fields_set and self.timeout is not None and self.timeout > longest_s:
             raise ConfigurationError(

@@ -177,19 +177,23 @@ class WorkerSettings(QueueSettings):
     @classmethod
     def _beats_thrice(cls, beat: timedelta, info: ValidationInfo) -> timedelta:
         if beat * 3 > (lease := info.data.get("lease", beat * 3)):
-            raise ValueError(f"{beat} is more than a third of the lease of {lease}")
+            raise ValueError(f"{_shown(beat)} is more than a third of the lease of {_shown(lease)}")
         return beat
 
     @field_validator("retry_cap")
     @classmethod
     def _cap_above_base(cls, cap: timedelta, info: ValidationInfo) -> timedelta:
         if cap < (base := info.data.get("retry_base", cap)):
-            raise ValueError(f"{cap} is shorter than the retry_base of {base}")
+            raise ValueError(f"{_shown(cap)} is shorter than the retry_base of {_shown(base)}")
         return cap
 
     @field_validator("hard_stop")
     @classmethod
     def _stops_after_drain(cls, hard_stop: timedelta, info: ValidationInfo) -> timedelta:
         if hard_stop < (drain := info.data.get("drain", hard_stop)):
-            raise ValueError(f"{hard_stop} is over before the drain of {drain}")
+            raise ValueError(f"{_shown(hard_stop)} is over before the drain of {_shown(drain)}")
         return hard_stop
+
+
+def _shown(span: timedelta) -> str:
+    return f"{span.total_seconds():g} s"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
 from ..client.errors import QueueGone, SubmitConflict
-from ..configuration_error import ConfigurationError
+from ..configuration_error import WrongSetting
 from ..exceptions import IdempotencyConflict, QueueUnavailable
 
 
@@ -25,4 +25,4 @@ def client_errors(*, job_id: str | None = None, model: str | None = None) -> Ite
     except SubmitConflict as error:
         raise IdempotencyConflict(str(error), model=model) from None
     except SettingsError as error:
-        raise ConfigurationError(f"the environment's settings: {error}") from None
+        raise WrongSetting(f"the environment's settings: {error}") from None

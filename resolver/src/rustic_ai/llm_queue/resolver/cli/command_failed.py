@@ -11,6 +11,12 @@ class CommandFailed(click.ClickException):
     exit_code = ExitCode.FAILED
 
 
+class BadSetting(CommandFailed):
+    """A setting is wrong."""
+
+    exit_code = ExitCode.SETTINGS
+
+
 class Unreachable(CommandFailed):
     """Redis cannot be reached, or refuses."""
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import click
 
-from ..configuration_error import ConfigurationError
+from ..configuration_error import ConfigurationError, WrongSetting
 from ..exceptions import QueueError, QueueUnavailable
-from .command_failed import CommandFailed, Unreachable
+from .command_failed import BadSetting, CommandFailed, Unreachable
 
 
 @contextmanager
@@ -20,6 +20,8 @@ def failures() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except WrongSetting as error:
+        raise BadSetting(str(error)) from None
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
     except QueueUnavailable as error:

@@ -135,6 +135,12 @@ class Credentials:
         if provider is None and primary is not None:
             # A model that names no provider is served where the primary model is.
             provider, options["custom_llm_provider"] = primary, primary
+        if provider is None:
+            raise PolicyViolation(
+                ErrorKind.BAD_REQUEST,
+                f"no provider is known for the model {model[:100]!r}: name it as provider/model, such as "
+                "openai/gpt-4o",
+            )
         if provider is not None and provider == primary:
             options |= self._endpoint_options(provider, endpoint)
         foreign = "api_base" in options and not self._is_allowed(provider, options["api_base"])
