@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from support.processes.process import ChildProcess
 from support.processes.wait import wait_until
 from support.providers.provider import ProviderStub, Step
 from support.servers.ports import free_port
+from support.servers.roles import PASSWORDS, users_acl
 from support.servers.valkey import ValkeyServer
 from support.workers.worker import APP, WorkerProcess
 
@@ -63,6 +64,33 @@ def test_a_setting_that_is_wrong_ends_it_with_3_and_a_line(entry: str) -> None:
     assert (code, len(lines)) == (3, 1), lines
     assert "LLM_QUEUE_REDIS_URL" in lines[0]
     assert "secret" not in lines[0]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ValkeyServer]:
+    """A server with the users that operators are given."""
+    with ValkeyServer(acl=users_acl()) as server:
+        yield server
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("user", "password", "queue", "says"),
+    [
+        ("worker", "wrong", "llm", "refuses the login: check user and password in LLM_QUEUE_REDIS_URL"),
+        ("agent", PASSWORDS["agent"], "llm", "does not let this user take jobs from the queue 'llm'"),
+        ("worker", PASSWORDS["worker"], "own", "does not let this user take jobs from the queue 'own'"),
+    ],
+)
+def test_a_user_that_may_not_take_jobs_ends_it_with_4_and_a_line(
+    entry: str, guarded: ValkeyServer, user: str, password: str, queue: str, says: str
+) -> None:
+    env = {"LLM_QUEUE_REDIS_URL": guarded.url_for(user, password), "LLM_QUEUE_QUEUE": queue, **QUIET}
+    with Starting(env, command=ENTRIES[entry]) as worker:
+        code, lines = worker.refused()
+    assert code == 4, lines
+    assert says in lines[-1]
+    assert password not in lines[-1]
 
 
 @BOTH

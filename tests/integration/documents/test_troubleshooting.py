@@ -59,6 +59,6 @@ def test_what_is_quoted_is_what_is_said(message: str) -> None:
 
 def test_exit_codes_are_the_workers() -> None:
     codes = dict(re.findall(r"^\| (\d)[^|]*\| `([^`]+)`", PAGE, re.MULTILINE))
-    assert codes.keys() == {"3", "1", "0"}
-    assert (ExitCode.SETTINGS, EXIT_HARD_STOP) == (3, 1)
+    assert codes.keys() == {"3", "4", "1", "0"}
+    assert (ExitCode.SETTINGS, ExitCode.REDIS, EXIT_HARD_STOP) == (3, 4, 1)
     assert "hard deadline" in codes["1"]

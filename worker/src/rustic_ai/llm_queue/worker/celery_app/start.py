@@ -8,11 +8,15 @@ import sys
 from typing import Any, NoReturn
 
 from celery import Celery, signals
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from rustic_ai.llm_queue.tasks.connection.cluster_mode import refuse_cluster_mode
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
+from rustic_ai.llm_queue.tasks.connection.redis_errors import LOGIN_ERRORS
+from rustic_ai.llm_queue.tasks.connection.redis_url import masked_url
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
+from rustic_ai.llm_queue.tasks.job import NORMAL
+from rustic_ai.llm_queue.tasks.ledger.keys import message_list
 from rustic_ai.llm_queue.tasks.privacy.printable import printable
 from rustic_ai.llm_queue.tasks.settings import SettingsError
 
@@ -80,6 +84,36 @@ def check_mode(url: str, key_tag: str, variable: str = "LLM_QUEUE_REDIS_URL") ->
         logger.debug("The mode of Redis is not known yet: %s", type(error).__name__)
 
 
+def check_rights(settings: WorkerSettings) -> None:
+    """Raises `SystemExit` where Redis refuses the login, or the user may not take from the queue.
+
+    A worker would try again for ever, several times a second.
+    """
+    where = masked_url(settings.redis_url).partition("?")[0]
+
+    async def look() -> None:
+        timeouts: dict[str, Any] = {"socket_timeout": _LOOK_S, "socket_connect_timeout": _LOOK_S}
+        async with connect(settings.redis_url, outage_s=0, key_tag=settings.key_tag, **timeouts) as redis:
+            await redis.lrange(message_list(settings.queue, NORMAL), 0, 0)
+
+    try:
+        asyncio.run(look())
+    except LOGIN_ERRORS:
+        refuse(
+            f"Redis at {where} refuses the login: check user and password in LLM_QUEUE_REDIS_URL",
+            ExitCode.REDIS,
+        )
+    except NoPermissionError:
+        refuse(
+            f"Redis at {where} does not let this user take jobs from the queue {settings.queue!r}: give it "
+            "the rights of a worker's in docker/redis/users.acl, whose key patterns name the queue; "
+            "`llm-queue doctor` lists what is missing",
+            ExitCode.REDIS,
+        )
+    except (RedisError, OSError) as error:
+        logger.debug("The rights on Redis are not known yet: %s", type(error).__name__)
+
+
 def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
     """The settings as Celery's own arguments have changed them.
 
@@ -97,4 +131,5 @@ def check_start(worker: Any, settings: WorkerSettings) -> WorkerSettings:
     check_mode(settings.redis_url, settings.key_tag)
     if settings.cache_url is not None:
         check_mode(settings.cache_url, settings.key_tag, "LLM_QUEUE_CACHE_URL")
+    check_rights(settings)
     return settings.model_copy(update={"concurrency": worker.concurrency})
