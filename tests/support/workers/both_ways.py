@@ -8,7 +8,7 @@ import litellm
 import pytest
 
 from rustic_ai.llm_queue.worker.provider import provider as worker_provider
-from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path, fast_stream, handler_call
+from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path, handler_call
 from support.providers.provider import Step, ToolCall
 from support.providers.provider_plan import Fault
 from support.workers.attempt_kit import Bench, NotedSink
@@ -151,7 +151,7 @@ def noted_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The way that each call from here on takes."""
     taken: list[str] = []
     short, by_handler = fast_path.lean_completion, handler_call.handler_completion
-    stream, stream_by_handler = fast_stream.lean_stream, handler_call.handler_stream
+    stream, stream_by_handler = fast_path.lean_stream, handler_call.handler_stream
     whole = litellm.acompletion
 
     async def by_the_short_way(*args: Any) -> object:

@@ -25,10 +25,10 @@ from .embeddings.embedder import Embedder
 from .embeddings.refused_text import RefusedText
 from .embeddings.shared_call import OnCall
 from .failures.classify import MalformedAnswer, StreamTruncated, classify, first_cause
-from .litellm_api.fast_path import STREAM_OPTIONS, fits, lean_completion
-from .litellm_api.fast_stream import lean_stream
+from .litellm_api.fast_path import fits, lean_completion, lean_stream
 from .litellm_api.handler_call import handler_completion, handler_fits, handler_stream
 from .litellm_api.litellm_stream import LiteLLMStream
+from .litellm_api.short_request import STREAM_OPTIONS
 from .parameters import checked_parameters, fitting_parameters, own_copy
 from .provider_stream import ChunkSource, ProviderStream
 from .service_tiers import tier_at

@@ -19,7 +19,7 @@ from litellm import LlmProviders
 from ..wire.lines import LARGE_BYTES
 from . import seam
 from .event_stream import EventStream
-from .fast_post import open_events, post
+from .fast_post import Post
 from .sdk_answers import cut_short, cut_short_stream, leaves_no_room, parsed
 
 #: They bring a second credential or a header along, by the SDK.
@@ -77,9 +77,7 @@ async def azure_events(url: str, context: Any) -> EventStream:
     with _named_by_the_handler():
         try:
             with _named_by_the_sdk(url):
-                return await open_events(
-                    url, _headers(context), body, timeout_s=context.timeout, provider=LlmProviders.AZURE
-                )
+                return await _post(url, context, body).events()
         except openai.APIStatusError as error:
             if not leaves_no_room(error):
                 raise
@@ -99,16 +97,15 @@ def _body(context: Any) -> dict[str, Any]:
     return {**body, **extra}
 
 
-def _headers(context: Any) -> dict[str, str]:
-    return {**context.headers, "api-key": context.api_key, "content-type": "application/json"}
+def _post(url: str, context: Any, body: dict[str, Any]) -> Post:
+    headers = {**context.headers, "api-key": context.api_key, "content-type": "application/json"}
+    return Post(url, LlmProviders.AZURE, context.timeout, headers, body)
 
 
-async def _posted(url: str, context: Any, body: Mapping[str, Any]) -> tuple[dict[str, str], object]:
+async def _posted(url: str, context: Any, body: dict[str, Any]) -> tuple[dict[str, str], object]:
     try:
         with _named_by_the_sdk(url):
-            response = await post(
-                url, _headers(context), body, timeout_s=context.timeout, provider=LlmProviders.AZURE
-            )
+            response = await _post(url, context, body).answer()
     except openai.APIStatusError as error:
         if not leaves_no_room(error):
             raise

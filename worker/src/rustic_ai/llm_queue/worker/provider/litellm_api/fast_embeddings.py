@@ -11,8 +11,8 @@ from ..failures.classify import MalformedAnswer
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
 from . import seam
-from .fast_path import _ONLY_THE_SDK_READS, _SET_FOR_EACH
-from .fast_post import lean_post
+from .fast_path import ONLY_THE_SDK_READS, SET_FOR_EACH
+from .fast_post import Post
 
 _PARAMETERS = ("dimensions", "user")
 _ARGUMENTS = frozenset(
@@ -29,8 +29,8 @@ def embeddings_fit(
         target.provider == "openai"
         and _name_at_openai(*_asked(arguments)) is not None
         and arguments.keys() <= _ARGUMENTS
-        and not any(name.lower() in _SET_FOR_EACH for name in arguments.get("extra_headers") or ())
-        and not any(environment.get(name) for name in _ONLY_THE_SDK_READS)
+        and not any(name.lower() in SET_FOR_EACH for name in arguments.get("extra_headers") or ())
+        and not any(environment.get(name) for name in ONLY_THE_SDK_READS)
     )
 
 
@@ -43,24 +43,25 @@ async def fast_embeddings(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     model = _name_at_openai(*_asked(arguments))
     try:
         base = seam.resolve_openai_api_base(arguments.get("api_base"))
-        response = await lean_post(
+        post = Post(
             f"{base.rstrip('/')}/embeddings",
-            {
+            LlmProviders.OPENAI,
+            arguments["timeout"],
+            headers={
                 **(arguments.get("extra_headers") or {}),
                 "authorization": f"Bearer {arguments['api_key']}",
                 "content-type": "application/json",
             },
-            {
+            body={
                 "model": model,
                 "input": arguments["input"],
                 # OpenAI's own SDK asks for it by default, so whatever speaks to that understands it.
                 "encoding_format": "base64",
                 **{name: arguments[name] for name in _PARAMETERS if name in arguments},
             },
-            timeout_s=arguments["timeout"],
-            provider=LlmProviders.OPENAI,
             config=seam.get_provider_chat_config(model=model, provider=LlmProviders.OPENAI),
         )
+        response = await post.answer()
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider="openai") from error
     try:

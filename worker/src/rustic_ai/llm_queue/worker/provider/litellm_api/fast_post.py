@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -18,96 +19,68 @@ _MOST_URLS = 1024
 _url = functools.lru_cache(_MOST_URLS)(httpx.URL)
 
 
-async def lean_post(
-    url: str,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any],
-    *,
-    timeout_s: float,
-    provider: litellm.LlmProviders,
-    config: Any,
-) -> httpx.Response:
-    """One POST by LiteLLM's client for `provider`, and its answer, read to the end.
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One POST by LiteLLM's client for `provider`.
 
-    Bypasses httpx's redirects, cookies and logins: no provider call may use them. Raises the errors of
-    `config`, the provider's own in LiteLLM.
+    It goes past httpx's redirects, cookies and logins: no provider call may use them.
     """
-    try:
-        return await post(url, headers, body, timeout_s=timeout_s, provider=provider)
-    except Exception as error:
-        raise seam.provider_error(
-            e=await _described(error, provider.value), provider_config=config
-        ) from error
 
+    url: str
+    provider: litellm.LlmProviders
+    timeout_s: float
+    headers: Mapping[str, str] = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+    #: LiteLLM's translation for the provider, whose errors a failure becomes. Without one httpx's are raised,
+    #: `HTTPStatusError` among them, and those of the worker's rules.
+    config: Any = field(default=None, repr=False)
 
-async def lean_events(
-    url: str,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any],
-    *,
-    timeout_s: float,
-    provider: litellm.LlmProviders,
-    config: Any,
-) -> EventStream:
-    """The same for an answer in events, which are still to come."""
-    try:
-        return await open_events(url, headers, body, timeout_s=timeout_s, provider=provider)
-    except Exception as error:
-        raise seam.provider_error(
-            e=await _described(error, provider.value), provider_config=config
-        ) from error
+    async def answer(self) -> httpx.Response:
+        """The answer, read to the end. Raises as `config` says."""
+        return await self._named(self._answer())
 
+    async def events(self) -> EventStream:
+        """The answer in events, which are still to come. Raises as `config` says."""
+        return await self._named(self._events())
 
-async def post(
-    url: str,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any],
-    *,
-    timeout_s: float,
-    provider: litellm.LlmProviders,
-) -> httpx.Response:
-    """The same. Raises httpx's errors, `HTTPStatusError` among them, and those of the worker's rules."""
-    exchange = current_exchange() or Exchange(ClientRules())
-    response = await _sent(url, headers, body, timeout_s, provider, exchange)
-    await _read(response, exchange)
-    return response.raise_for_status()
+    async def _named[T](self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        except Exception as error:
+            if self.config is None:
+                raise
+            described = await _described(error, self.provider.value)
+            raise seam.provider_error(e=described, provider_config=self.config) from error
 
-
-async def open_events(
-    url: str,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any],
-    *,
-    timeout_s: float,
-    provider: litellm.LlmProviders,
-) -> EventStream:
-    """The same for an answer in events, which are still to come. Raises what `post` does."""
-    exchange = current_exchange() or Exchange(ClientRules())
-    response = await _sent(url, headers, body, timeout_s, provider, exchange)
-    if response.status_code >= _FAILED:
+    async def _answer(self) -> httpx.Response:
+        exchange = current_exchange() or Exchange(ClientRules())
+        response = await self._send(exchange)
         await _read(response, exchange)
-        response.raise_for_status()
-    return EventStream(take_events(response, exchange), provider.value, response)
+        return response.raise_for_status()
 
+    async def _events(self) -> EventStream:
+        exchange = current_exchange() or Exchange(ClientRules())
+        response = await self._send(exchange)
+        if response.status_code >= _FAILED:
+            await _read(response, exchange)
+            response.raise_for_status()
+        return EventStream(take_events(response, exchange), self.provider.value, response)
 
-async def _sent(
-    url: str,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any],
-    timeout_s: float,
-    provider: litellm.LlmProviders,
-    exchange: Exchange,
-) -> httpx.Response:
-    handler = seam.get_async_httpx_client(provider, params={"ssl_verify": None})
-    client: Any = handler.client
-    request = client.build_request(
-        "POST", _url(url), content=json.dumps(body), headers=headers, timeout=timeout_s
-    )
-    check_request(request, exchange)
-    transport: httpx.AsyncBaseTransport = seam.transport_for_url(client, request.url)
-    response = await transport.handle_async_request(request)
-    response.request = request
-    return response
+    async def _send(self, exchange: Exchange) -> httpx.Response:
+        handler = seam.get_async_httpx_client(self.provider, params={"ssl_verify": None})
+        client: Any = handler.client
+        request = client.build_request(
+            "POST",
+            _url(self.url),
+            content=json.dumps(self.body),
+            headers=self.headers,
+            timeout=self.timeout_s,
+        )
+        check_request(request, exchange)
+        transport: httpx.AsyncBaseTransport = seam.transport_for_url(client, request.url)
+        response = await transport.handle_async_request(request)
+        response.request = request
+        return response
 
 
 async def _read(response: httpx.Response, exchange: Exchange) -> None:

@@ -14,15 +14,8 @@ from ..targets.credentials import Target
 from . import seam
 from .azure_call import azure_answer, azure_events, azure_url
 from .event_stream import EventStream
-from .fast_path import (
-    OUR_ARGUMENTS,
-    PLAIN_PARAMETERS,
-    STREAM_OPTIONS,
-    asked_parameters,
-    checked_parameters,
-    name_there,
-)
 from .litellm_stream import LiteLLMStream
+from .short_request import OUR_ARGUMENTS, PLAIN_PARAMETERS, asked_parameters, name_there, prepared
 
 #: The providers whose handlers need nothing but what `handler_completion` gives them.
 _PROVIDERS = {
@@ -94,29 +87,10 @@ async def handler_stream(provider: str, arguments: Mapping[str, Any]) -> EventSt
 
 
 def _context(provider: str, arguments: Mapping[str, Any], *, streamed: bool = False) -> Any:
-    # In the order of LiteLLM's `completion()`, which each step changes for the next.
-    model = name_there(provider, *asked_parameters(arguments))
-    assert model is not None, "handler_fits"
+    ready = prepared(_PROVIDERS[provider], arguments)
     api_base, api_version = arguments.get("api_base"), arguments.get("api_version")
-    headers = dict(arguments.get("extra_headers") or {})
-    messages = seam.validate_and_fix_openai_messages(messages=arguments["messages"])
-    keeps_tool_keys = seam.is_claude_tool_target(custom_llm_provider=provider, model=model)
-    params = checked_parameters(arguments, model, keeps_tool_keys=keeps_tool_keys)
-    config = seam.get_provider_chat_config(model=model, provider=_PROVIDERS[provider])
-    messages = list(
-        config.translate_developer_role_to_system_role(
-            messages=messages, model=model, custom_llm_provider=provider, api_base=api_base, model_info=None
-        )
-    )
-    optional_params = seam.get_optional_params(
-        model=model,
-        custom_llm_provider=provider,
-        messages=messages,
-        stream=streamed or None,
-        max_retries=arguments["max_retries"],
-        api_version=api_version,
-        **params,
-        **({"stream_options": STREAM_OPTIONS} if streamed else {}),
+    optional_params = ready.optional_params(
+        provider, streamed=streamed, max_retries=arguments["max_retries"], api_version=api_version
     )
     litellm_params = seam.get_litellm_params(
         acompletion=True,
@@ -130,7 +104,7 @@ def _context(provider: str, arguments: Mapping[str, Any], *, streamed: bool = Fa
     response = seam.ModelResponse()
     response.usage = seam.Usage()
     return seam.CompletionDispatchContext(
-        _azure_detection_model=model,
+        _azure_detection_model=ready.model,
         acompletion=True,
         api_base=api_base,
         api_key=arguments["api_key"],
@@ -139,23 +113,23 @@ def _context(provider: str, arguments: Mapping[str, Any], *, streamed: bool = Fa
         custom_llm_provider=provider,
         custom_prompt_dict={},
         extra_headers=arguments.get("extra_headers"),
-        headers=headers,
+        headers=dict(arguments.get("extra_headers") or {}),
         hf_model_name=None,
         kwargs={},
         litellm_params=litellm_params,
         logger_fn=None,
-        logging=_Unlogged(params, litellm_params),
+        logging=_Unlogged(ready.params, litellm_params),
         max_retries=arguments["max_retries"],
         max_tokens=arguments.get("max_tokens"),
-        messages=messages,
+        messages=ready.messages,
         metadata=None,
-        model=model,
+        model=ready.model,
         model_response=response,
         optional_params=optional_params,
         optional_params_for_model_info=lambda _: optional_params,
         organization=None,
-        provider_config=config,
-        request_params=MappingProxyType(params),
+        provider_config=ready.config,
+        request_params=MappingProxyType(ready.params),
         shared_session=None,
         stream=streamed or None,
         temperature=arguments.get("temperature"),
