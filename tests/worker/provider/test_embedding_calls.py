@@ -13,7 +13,7 @@ from rustic_ai.llm_queue.tasks.vectors import unpack_vectors
 from support.providers.provider import ProviderStub, Step
 from support.providers.provider_plan import VectorFault
 from support.providers.wire.embeddings import derived_vector
-from support.workers.attempt_kit import Bench
+from support.workers.attempt_kit import Bench, at_the_operators
 
 MODEL = "openai/text-embedding-3-small"
 TEXTS = ("the cat", "the dog", "Zürich")
@@ -21,7 +21,7 @@ TEXTS = ("the cat", "the dog", "Zürich")
 
 @pytest.fixture
 def bench(provider: ProviderStub) -> Bench:
-    return Bench.over(provider)
+    return at_the_operators(provider)
 
 
 def a_call(bench: Bench, texts: Sequence[str] = TEXTS, model: str = MODEL, **params: Any) -> EmbeddingCall:
@@ -102,3 +102,12 @@ def test_an_empty_text_is_refused_by_its_index(bench: Bench) -> None:
 
 def test_vectors_are_exact_as_float32() -> None:
     assert all(math.isfinite(value) for value in derived_vector("x"))
+
+
+async def test_what_a_tenants_own_server_counts_has_no_price(provider: ProviderStub) -> None:
+    bench = Bench.over(provider)
+    call = a_call(bench)
+    target = await bench.provider.target(call, call.model)
+    completion = await bench.provider.complete(call, target, org="org")
+    assert completion.usage.prompt_tokens == 6
+    assert completion.usage.cost_usd is None

@@ -23,7 +23,7 @@ from rustic_ai.llm_queue.worker.provider.provider import Provider
 from support.processes.wait import async_wait_until
 from support.providers.provider import ProviderStub, Step
 from support.providers.wire.embeddings import derived_vector
-from support.workers.attempt_kit import Bench, NotedJournal
+from support.workers.attempt_kit import Bench, NotedJournal, at_the_operators
 
 MODEL = "openai/text-embedding-3-small"
 
@@ -31,7 +31,7 @@ MODEL = "openai/text-embedding-3-small"
 @pytest.fixture
 def bench(provider: ProviderStub) -> Bench:
     """A worker that has always more jobs on their way, so that a call waits for them."""
-    bench = Bench.over(provider)
+    bench = at_the_operators(provider)
     bench.provider = Provider(bench.settings, dict(os.environ), jobs_on_their_way=lambda: 1)
     return bench
 
@@ -93,7 +93,7 @@ async def test_a_job_that_is_alone_waits_for_nobody(
     provider: ProviderStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gathering, "WINDOW_S", 3_600)
-    bench = Bench.over(provider)
+    bench = at_the_operators(provider)
     answer = await attempted(bench, a_call(bench, "alone"), timeout_s=20)
     assert statuses(answer.attempts) == [("ok", None)]
 

@@ -15,7 +15,7 @@ from .contract import ContractViolation
 OBJECT = "embeddings"
 _FLOAT32_BYTES = 4
 #: Far more numbers than any model's vector has.
-_MOST_DIMENSIONS = 1_000_000
+MOST_DIMENSIONS = 1_000_000
 
 
 def floats_of_base64(text: str) -> array[float]:
@@ -70,7 +70,7 @@ def pack_bytes(vectors: Sequence[bytes]) -> dict[str, Any]:
 
 def _bytes_of(fields: Mapping[str, Any], count: int) -> tuple[bytes, int]:
     dimensions, packed = fields.get("dimensions"), fields.get("vectors")
-    if type(dimensions) is not int or not 0 < dimensions <= _MOST_DIMENSIONS or not isinstance(packed, str):
+    if type(dimensions) is not int or not 0 < dimensions <= MOST_DIMENSIONS or not isinstance(packed, str):
         raise ContractViolation("the answer holds no vectors")
     try:
         data = base64.b64decode(packed, validate=True)

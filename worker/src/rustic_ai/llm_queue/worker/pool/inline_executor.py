@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ def in_place(allowed: bool) -> Iterator[None]:
         yield
     finally:
         _in_place.reset(token)
+
+
+async def in_thread[T](fn: Callable[[], T]) -> T:
+    """Run `fn` in a thread, whatever is allowed here: all other calls wait for what is done on the loop."""
+    with in_place(False):
+        return await asyncio.to_thread(fn)
 
 
 class PromptExecutor(ThreadPoolExecutor):

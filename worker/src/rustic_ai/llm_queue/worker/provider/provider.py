@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.policy.limits import bounded
 from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 
-from ..pool.inline_executor import in_place
+from ..pool.inline_executor import in_place, in_thread
 from ..settings import WorkerSettings
 from .answers.answer_form import plain_response
 from .completion import Completion as Completion
@@ -25,6 +25,7 @@ from .embeddings.embedder import Embedder
 from .embeddings.refused_text import RefusedText
 from .embeddings.shared_call import OnCall
 from .failures.classify import MalformedAnswer, StreamTruncated, classify, first_cause
+from .litellm_api import seam
 from .litellm_api.fast_path import fits, lean_completion, lean_stream
 from .litellm_api.handler_call import handler_completion, handler_fits, handler_stream
 from .litellm_api.litellm_stream import LiteLLMStream
@@ -39,7 +40,8 @@ from .targets.deployments import ModelRouter
 from .targets.limit_matches import check_matches
 from .targets.litellm_config import read_litellm_config
 from .targets.policy import Policy
-from .wire.exchange import Addresses, ClientRules, exchange, forget_exchange
+from .wire.exchange import Addresses, ClientRules, answer_is_large, exchange, forget_exchange
+from .wire.large_answers import read_aside
 
 
 class Provider:
@@ -137,18 +139,25 @@ class Provider:
 
     async def _complete_chat(self, call: CompletionCall, target: Target) -> Completion:
         arguments = self._arguments(call, target)
+
+        def again() -> object:
+            with seam.internal_sub_call():
+                return litellm.completion(**self._arguments(call, target))
+
         with exchange(self._rules):
             short = self._short_arguments(arguments)
             if short is not None and fits(target, short):
                 response: object = await lean_completion(str(target.provider), short)
             elif short is not None and handler_fits(target, short):
-                response = await handler_completion(str(target.provider), short)
+                response = await read_aside(handler_completion(str(target.provider), short), again)
             else:
                 short = None
-                with in_place(_never_blocks(target)):
-                    response = await litellm.acompletion(**arguments)
-        plain = plain_response(response)
-        if short is not None and self._router is not None:
+                response = await read_aside(
+                    litellm.acompletion(**arguments), again, at_once=_never_blocks(target)
+                )
+        large = answer_is_large()
+        plain = await in_thread(lambda: plain_response(response)) if large else plain_response(response)
+        if (short is not None or large) and self._router is not None:
             await self._router.count(target, plain.get("usage"), response)
         return self._completion(plain, target)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rustic_ai.llm_queue.tasks.usage import Usage
-from rustic_ai.llm_queue.tasks.vectors import floats_of, floats_of_base64
+from rustic_ai.llm_queue.tasks.vectors import MOST_DIMENSIONS, floats_of, floats_of_base64
 
 from ..failures.classify import MalformedAnswer
 
@@ -51,6 +51,8 @@ def read_vectors(body: Mapping[str, Any], *, count: int, dimensions: int | None)
         raise MalformedAnswer(
             f"the provider's vectors are of {lengths.pop()} numbers, where {dimensions} were asked for"
         )
+    if max(lengths) > MOST_DIMENSIONS:
+        raise MalformedAnswer(f"the provider's vectors are of more than {MOST_DIMENSIONS:,} numbers")
     model, usage = body.get("model"), body.get("usage")
     return Vectors(
         vectors,

@@ -13,11 +13,12 @@ from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.tasks.vectors import pack_vectors
 
+from ...pool.inline_executor import in_thread
 from ..completion import Completion
 from ..cost import cost_usd
 from ..failures.classify import classify
 from ..targets.credentials import Target
-from ..wire.exchange import ClientRules, exchange
+from ..wire.exchange import ClientRules, answer_is_large, exchange
 from .answer import Vectors, read_vectors
 from .checks import most_tokens
 from .gathering import Gathering
@@ -74,7 +75,8 @@ class Embedder:
             body = await post_embeddings(
                 target, texts, params, timeout_s=self._timeout_s, fast_path=self._fast_path
             )
-        vectors = read_vectors(body, count=len(texts), dimensions=params.get("dimensions"))
+        read = partial(read_vectors, body, count=len(texts), dimensions=params.get("dimensions"))
+        vectors = await in_thread(read) if answer_is_large() else read()
         return Answer(vectors, _cost_usd(vectors, target))
 
 
@@ -107,6 +109,9 @@ def _usage(share: Share) -> Usage:
 
 
 def _cost_usd(vectors: Vectors, target: Target) -> float | None:
+    if target.foreign:
+        # What a server of the job's own owner charges, and whether it counts, nobody here knows.
+        return None
     name = str(target.options.get("model", target.model))
     counts = {"prompt_tokens": vectors.prompt_tokens, "completion_tokens": 0}
     return cost_usd(name, target.provider, counts, target.prices)

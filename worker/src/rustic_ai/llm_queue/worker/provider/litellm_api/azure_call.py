@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,8 @@ import litellm
 import openai
 from litellm import LlmProviders
 
-from ..wire.lines import LARGE_BYTES
+from ...pool.inline_executor import in_thread
+from ..wire.exchange import answer_is_large
 from . import seam
 from .event_stream import EventStream
 from .fast_post import Post
@@ -62,13 +63,15 @@ async def azure_answer(url: str, context: Any) -> object:
     body = _body(context)
     with _named_by_the_handler():
         headers, answer = await _posted(url, context, body)
-    return seam.convert_to_model_response_object(
+    translate = partial(
+        seam.convert_to_model_response_object,
         response_object=answer,
         model_response_object=context.model_response,
         hidden_params={"headers": headers},
         convert_tool_call_to_json_mode=context.optional_params.get("json_mode", False),
         _response_headers=headers,
     )
+    return await in_thread(translate) if answer_is_large() else translate()
 
 
 async def azure_events(url: str, context: Any) -> EventStream:
@@ -110,8 +113,7 @@ async def _posted(url: str, context: Any, body: dict[str, Any]) -> tuple[dict[st
         if not leaves_no_room(error):
             raise
         return await cut_short(error, body)
-    # All other calls of the worker wait for what is done on its loop.
-    read = asyncio.to_thread(_read, response) if len(response.content) > LARGE_BYTES else None
+    read = in_thread(lambda: _read(response)) if answer_is_large() else None
     return dict(response.headers), _read(response) if read is None else await read
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from ...pool.inline_executor import in_thread
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
-from ..wire.lines import LARGE_BYTES
+from ..wire.exchange import answer_is_large
 from . import seam
 from .event_stream import EventStream
 from .fast_post import Post
@@ -72,9 +72,8 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
             return seam.convert_to_model_response_object(
                 response_object=answer, model_response_object=seam.ModelResponse()
             )
-        if len(response.content) > LARGE_BYTES:
-            # All other calls of the worker wait for what is done on its loop.
-            return await asyncio.to_thread(_read, request, response)
+        if answer_is_large():
+            return await in_thread(lambda: _read(request, response))
         return _read(request, response)
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider=provider) from error

@@ -131,6 +131,8 @@ get_async_httpx_client: Callable[..., Any] = _value(
     "litellm.llms.custom_httpx.http_handler:get_async_httpx_client"
 )
 is_claude_tool_target: Callable[..., bool] = _value("litellm.main:is_claude_tool_target")
+#: In here a call is part of another one: nothing is reported of it.
+internal_sub_call: Callable[..., Any] = _value("litellm._internal_context:internal_sub_call")
 get_litellm_params: Callable[..., dict[str, Any]] = _value("litellm.main:get_litellm_params")
 #: What `completion()` hands to a provider's handler, and the handlers.
 CompletionDispatchContext: Any = _value("litellm.types.completion:CompletionDispatchContext")

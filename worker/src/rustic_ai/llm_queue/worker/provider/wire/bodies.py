@@ -12,7 +12,7 @@ from ..answers.openai_form import mend_openai_form
 from ..answers.usage_form import mend_usages
 from ..failures.kinds import MalformedAnswer
 from ..failures.reported import check_answer
-from .lines import LARGE_BYTES, Lines, check_size
+from .lines import LARGE_BYTES, Lines, check_size, is_large, separators
 
 #: The cause stands at the beginning of an error's body.
 _ERROR_BYTES = 64 * 1024
@@ -44,15 +44,16 @@ class WholeBody:
     def __init__(self, limit: int, *, mends: bool = True) -> None:
         self._limit, self._mends = limit, mends
         self._pieces: list[bytes] = []
-        self._size = 0
+        self._size = self._values = 0
 
     @property
     def large(self) -> bool:
-        return self._mends and self._size > LARGE_BYTES
+        return is_large(self._size, self._values)
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         self._size += len(piece)
         check_size(self._size, self._limit)
+        self._values += separators(piece)
         self._pieces.append(piece)
         return iter(())
 
@@ -194,5 +195,5 @@ def _short(value: object) -> object:
 
 
 def _check_values(raw: bytes) -> None:
-    if len(raw) > _MOST_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _MOST_VALUES:
+    if len(raw) > _MOST_VALUES and separators(raw) > _MOST_VALUES:
         raise MalformedAnswer(f"the provider's answer is JSON of more than {_MOST_VALUES} values")

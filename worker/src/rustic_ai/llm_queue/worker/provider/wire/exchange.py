@@ -5,11 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rustic_ai.llm_queue.tasks.error_kind import ErrorKind
 from rustic_ai.llm_queue.tasks.policy.limits import PolicyViolation
 from rustic_ai.llm_queue.tasks.policy.private_hosts import AllowedHosts, is_private, plain_host
+
+if TYPE_CHECKING:
+    import httpx
 
 _MOST_HEADERS = 50
 _MOST_ORIGINS = 1024
@@ -84,6 +88,20 @@ class Exchange:
     over: bool = False
     #: The provider's limits as its headers give them, by header, in small letters.
     limit_headers: Mapping[str, str] = field(default_factory=dict)
+    #: Its whole answer is too long, or has too many values, to be read on the event loop.
+    large: bool = False
+    #: Who makes the call reads a large answer in a thread: `read_aside`.
+    reads_aside: bool = False
+    #: The answers to its requests so far; where they are to be read again, nothing is sent any more.
+    answers: list[httpx.Response] = field(default_factory=list)
+    replays: bool = False
+
+    def answered_before(self, request: httpx.Request) -> httpx.Response:
+        """The answer to an equal request of the first reading."""
+        for answer in self.answers:
+            if (answer.request.method, answer.request.url) == (request.method, request.url):
+                return answer
+        raise RuntimeError("a request that was not made when its answer was first read")
 
     def note_limits(self, headers: Mapping[str, str]) -> None:
         """Keep what an answer's headers report of the provider's limits."""
@@ -154,6 +172,12 @@ def answer_has_begun() -> bool:
     """Whether the current task's latest call has been answered, with a status that is no error's."""
     found = _latest.get()
     return found is not None and found.answered
+
+
+def answer_is_large() -> bool:
+    """Whether the current task's latest call has an answer that is not to be read on the event loop."""
+    found = _latest.get()
+    return found is not None and found.large
 
 
 def limit_headers() -> Mapping[str, str]:

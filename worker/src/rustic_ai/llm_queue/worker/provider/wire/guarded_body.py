@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import httpx
 
+from ...pool.inline_executor import in_thread
 from ..failures.kinds import ProviderFault
 from .bodies import Body, ErrorBody, LineBody, OpaqueBody, WholeBody
 from .events import Events
@@ -95,6 +95,7 @@ class _AsyncGuarded(httpx.AsyncByteStream):
                 for plain in self._inflater.feed(piece):
                     for ready in await _done(self._body.large, partial(self._body.feed, plain)):
                         yield ready
+            self._exchange.large = self._body.large
             for rest in await _done(self._body.large, self._body.end):
                 yield rest
 
@@ -121,5 +122,4 @@ class _Guarded(httpx.SyncByteStream):
 
 
 async def _done[T](large: bool, step: Callable[[], Iterator[T]]) -> Iterable[T]:
-    # All other calls of the worker wait for what is done on its loop.
-    return await asyncio.to_thread(lambda: list(step())) if large else step()
+    return await in_thread(lambda: list(step())) if large else step()
