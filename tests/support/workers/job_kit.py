@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.call import CompletionCall, Endpoint, WhenLimited
+from rustic_ai.llm_queue.tasks.call import Call, CompletionCall, Endpoint, WhenLimited
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
 from rustic_ai.llm_queue.tasks.job import Job, JobRecord, JobState, seal_call
 from rustic_ai.llm_queue.tasks.ledger import keys
@@ -22,6 +22,7 @@ from rustic_ai.llm_queue.tasks.outcome import Failed, Outcome
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import decode_result
+from rustic_ai.llm_queue.tasks.reuse.options import ReuseOptions
 from rustic_ai.llm_queue.worker.provider.litellm_api.setup import load_litellm
 from rustic_ai.llm_queue.worker.settings import WorkerSettings
 from support.providers.provider import ProviderStub
@@ -43,6 +44,12 @@ from rustic_ai.llm_queue.worker.jobs.observers import Observer, Observers  # noq
 from rustic_ai.llm_queue.worker.jobs.reaper import Reaper  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.jobs.settlement import Settlement  # noqa: E402 - as above
 from rustic_ai.llm_queue.worker.provider.provider import Provider  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.reuse.answer_cache import AnswerCache  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.reuse.answer_reuse import AnswerReuse  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.reuse.call_reuse import CallReuse  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.reuse.counters import ReuseCounters  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.reuse.vector_cache import VectorCache  # noqa: E402 - as above
+from rustic_ai.llm_queue.worker.reuse.vector_reuse import VectorReuse  # noqa: E402 - as above
 
 OWNER = Owner(org="acme", guild="support", agent="helper")
 MODEL = "openai/gpt-4o"
@@ -102,6 +109,17 @@ class JobKit:
         self.cooldowns = Cooldowns(self.ledger.limits, self.limits.limits, longest=self.settings.max_cooldown)
         self.gates: Sequence[JobGate] = ()
         self.call_gates: Sequence[CallGate] = (self.limits,)
+        counters, policy = ReuseCounters(), self.settings.cache
+        self.reuse = CallReuse(
+            AnswerReuse(
+                self.ledger.flights,
+                AnswerCache(self.redis, sealer, policy, counters),
+                sealer,
+                self._observers,
+                counters,
+            ),
+            VectorReuse(VectorCache(self.redis, sealer, policy, counters), sealer, counters),
+        )
 
     @property
     def executor(self) -> Executor:
@@ -118,6 +136,7 @@ class JobKit:
             cooldowns=self.cooldowns,
             gates=self.gates,
             call_gates=self.call_gates,
+            reuse=self.reuse,
         )
 
     async def close(self) -> None:
@@ -128,7 +147,8 @@ class JobKit:
         fallback_models: tuple[str, ...] = (), endpoint: Endpoint | None = None, model: str = MODEL,
         params: Mapping[str, Any] | None = None, max_cost_usd: float | None = None,
         budget_run: str | None = None, reply_channel: str | None = None,
-        when_limited: WhenLimited = "wait", max_wait_s: float | None = None, **fields: Any,
+        when_limited: WhenLimited = "wait", max_wait_s: float | None = None,
+        reuse: ReuseOptions | None = None, **fields: Any,
     ) -> Job:  # fmt: skip
         """A job in the queue, as the resolver puts it there."""
         job_id = str(uuid.uuid4())
@@ -143,11 +163,22 @@ class JobKit:
             endpoint=endpoint or Endpoint(),
             stream=stream,
             max_retries=max_retries,
+            reuse=reuse,
         )
+        return await self.submit_call(
+            call, job_id=job_id, owner=owner, reply_channel=reply_channel, stream=stream, **fields
+        )
+
+    async def submit_call(
+        self, call: Call, *, job_id: str | None = None, owner: Owner = OWNER, stream: bool = False,
+        reply_channel: str | None = None, **fields: Any,
+    ) -> Job:  # fmt: skip
+        """A call of any kind in the queue."""
+        job_id = job_id or str(uuid.uuid4())
         request, fingerprints = seal_call(call, self.sealer, job_id=job_id, owner=owner)
         job = Job(
-            id=job_id, owner=owner, model=model, queue=self.settings.queue, stream=stream,
-            stream_ttl_s=60.0 if stream else None, request=request, fingerprints=fingerprints,
+            id=job_id, owner=owner, kind=call.kind, model=call.model, queue=self.settings.queue,
+            stream=stream, stream_ttl_s=60.0 if stream else None, request=request, fingerprints=fingerprints,
             **{"timeout_ms": 60_000, **fields},
         )  # fmt: skip
         await self.ledger.submit(job, reply_channel=reply_channel)

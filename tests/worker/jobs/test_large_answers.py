@@ -1,14 +1,19 @@
 """Answers of many megabytes, whose reading, sealing and opening holds up no other call."""
 
+import asyncio
+
 import pytest
 
 from rustic_ai.llm_queue.resolver.client.outcomes import Outcomes
+from rustic_ai.llm_queue.tasks.call import EmbeddingCall
 from rustic_ai.llm_queue.tasks.json_weight import weighs_more
 from rustic_ai.llm_queue.tasks.outcome import Answered, Outcome
+from rustic_ai.llm_queue.tasks.reuse.options import ReuseOptions
 from support.providers.provider import Step
 from support.providers.raw_answers import whole
 from support.workers.job_kit import OWNER, JobKit
 from support.workers.loop_watchdog import loop_watchdog
+from worker.jobs.conftest import MakeKit
 
 pytestmark = pytest.mark.leaves_keys("llm")
 
@@ -37,6 +42,47 @@ async def test_an_answer_of_15_mb_holds_up_nobody(kit: JobKit, case: str) -> Non
         read = await outcomes.now(job.id, OWNER)
     assert content(read) == got
     assert len(kit.stub.requests("big")) == 1
+
+
+@pytest.mark.parametrize("largest", [256_000, 20_000_000])
+async def test_a_large_answer_that_equal_calls_share_holds_up_nobody(make_kit: MakeKit, largest: int) -> None:
+    kit = make_kit(cache={"max_bytes": largest})
+    kit.stub.plan("big", Step(raw=whole(WORDS), hold=True))
+    await kit.run(await kit.submit("why #small"))
+    asked = ReuseOptions(single_flight=True, cache_ttl_s=60)
+    leader, *followers = [await kit.submit("why #big", reuse=asked) for _ in range(4)]
+    _, running = kit.start(leader)
+    await asyncio.to_thread(kit.stub.wait_for_requests, 1, "big")
+    for job in followers:
+        assert await kit.run(job) is None, "it waits"
+    async with loop_watchdog():
+        kit.stub.release("big")
+        assert content(await running) == WORDS
+    for job in followers:
+        assert content(await kit.result(job)) == WORDS
+    again = await kit.submit("why #big", reuse=asked)
+    async with loop_watchdog():
+        outcome = await kit.run(again)
+    assert outcome is not None
+    assert (outcome.account.cached == "hit") == (largest > len(WORDS))
+
+
+async def test_2048_vectors_that_are_kept_hold_up_nobody(kit: JobKit) -> None:
+    call = EmbeddingCall(
+        model="openai/text-embedding-3-large",
+        texts=tuple(f"text {at}" for at in range(2_048)),
+        params={"dimensions": 1_536},
+        reuse=ReuseOptions(cache_ttl_s=60),
+    )
+    await kit.run(await kit.submit_call(call.model_copy(update={"texts": ("one",)})))
+    outcomes = []
+    for _ in range(2):
+        job = await kit.submit_call(call)
+        async with loop_watchdog():
+            outcomes.append(await kit.run(job))
+    first, again = (one for one in outcomes if isinstance(one, Answered))
+    assert (first.account.cached, again.account.cached) == (None, "hit")
+    assert first.response["vectors"] == again.response["vectors"]
 
 
 def test_weights_are_of_characters_and_values() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from functools import partial
 
@@ -17,6 +16,7 @@ from rustic_ai.llm_queue.tasks.privacy.redaction import get_logger
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
 from rustic_ai.llm_queue.tasks.result import encode_result, outcome_state
 
+from ..pool.inline_executor import in_thread_if
 from .observers import Observers
 
 logger = get_logger(__name__)
@@ -28,7 +28,12 @@ _LEAD_MS, _LEAD_PART = 1_000, 10
 
 
 #: Characters and values of an answer that is written down, and sealed, in a thread.
-_LARGE = 256 * 1024
+_LARGE = 64 * 1024
+
+
+def is_large(outcome: Outcome) -> bool:
+    """Whether writing it down takes too long for the event loop, where all other jobs wait."""
+    return isinstance(outcome, Answered) and weighs_more(outcome.response, _LARGE)
 
 
 class Settlement:
@@ -58,8 +63,7 @@ class Settlement:
         """
         encode = partial(encode_result, job_id=job_id, owner=owner, sealer=self._sealer, epoch=epoch)
         try:
-            large = isinstance(outcome, Answered) and weighs_more(outcome.response, _LARGE)
-            meta = await asyncio.to_thread(encode, outcome) if large else encode(outcome)
+            meta = await in_thread_if(is_large(outcome), partial(encode, outcome))
         except Exception as error:
             logger.exception("How job %s ended cannot be written down", job_id)
             outcome = Failed(account=_plain_account(outcome), error=worker_fault(error))

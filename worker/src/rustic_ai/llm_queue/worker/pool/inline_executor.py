@@ -26,6 +26,11 @@ async def in_thread[T](fn: Callable[[], T]) -> T:
         return await asyncio.to_thread(fn)
 
 
+async def in_thread_if[T](large: bool, fn: Callable[[], T]) -> T:
+    """Run `fn` in a thread if it is `large`, else here and now."""
+    return await in_thread(fn) if large else fn()
+
+
 class PromptExecutor(ThreadPoolExecutor):
     """An event loop's default executor that can do without its threads.
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import logging
 import time
 from datetime import timedelta
+from functools import partial
 
 from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
+from rustic_ai.llm_queue.tasks.json_weight import weighs_more
 from rustic_ai.llm_queue.tasks.outcome import Answered
 from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.privacy.seal import Sealer
@@ -14,6 +16,8 @@ from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer
 from rustic_ai.llm_queue.tasks.reuse.options import CachePolicy, CacheScope
 
 from ..jobs.reuse_port import ReuseTicket
+from ..jobs.settlement import is_large
+from ..pool.inline_executor import in_thread_if
 from .counters import ReuseCounters
 from .entries import REDIS_FAILS, CacheEntries
 
@@ -22,6 +26,8 @@ logger = logging.getLogger(__name__)
 #: An answer that other jobs wait for is kept at least this long, so that a worker lost while it answers
 #: them costs no second call.
 KEPT_FOR_FOLLOWERS = timedelta(seconds=60)
+#: Characters of an entry that is opened in a thread.
+_LARGE_ENTRY = 128 * 1024
 
 
 class AnswerCache:
@@ -48,7 +54,8 @@ class AnswerCache:
         if name not in kept:
             return None
         try:
-            return CachedAnswer.open(kept[name], self._sealer, name=name, scope=scope, owner=owner)
+            read = partial(CachedAnswer.open, kept[name], self._sealer, name=name, scope=scope, owner=owner)
+            return await in_thread_if(len(kept[name]) > _LARGE_ENTRY, read)
         except ContractViolation:
             # A rotated key, or an entry that was tampered with.
             self._counters.unreadable += 1
@@ -62,7 +69,12 @@ class AnswerCache:
 
         A cache that was cleared while the call was under way does not keep it.
         """
-        sealed = CachedAnswer.of(answered).seal(self._sealer, name=ticket.name, scope=scope, owner=owner)
+        if weighs_more(answered.response, self._policy.max_bytes):
+            return False
+        seal = partial(
+            CachedAnswer.of(answered).seal, self._sealer, name=ticket.name, scope=scope, owner=owner
+        )
+        sealed = await in_thread_if(is_large(answered), seal)
         if len(sealed) > self._policy.max_bytes * 4 // 3 + 512:
             return False
         try:

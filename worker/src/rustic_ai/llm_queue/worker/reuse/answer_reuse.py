@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
 
 from rustic_ai.llm_queue.tasks.job import JobRecord
 from rustic_ai.llm_queue.tasks.ledger.charge import Charge
@@ -16,7 +17,8 @@ from rustic_ai.llm_queue.tasks.reuse.options import shares_failure
 from ..jobs.execution import Execution, Stopped, StopReason
 from ..jobs.observers import Observers
 from ..jobs.reuse_port import ReuseTicket
-from ..jobs.settlement import account_without_answer
+from ..jobs.settlement import account_without_answer, is_large
+from ..pool.inline_executor import in_thread_if
 from .answer_cache import KEPT_FOR_FOLLOWERS, AnswerCache
 from .counters import ReuseCounters
 
@@ -135,7 +137,10 @@ class AnswerReuse:
             ended: Outcome = CachedAnswer.of(outcome).answered(account, how="flight")
         else:
             ended = Failed(account=account, error=outcome.error)
-        meta = encode_result(ended, job_id=job.id, owner=job.owner, sealer=self._sealer, epoch=record.epoch)
+        encode = partial(
+            encode_result, ended, job_id=job.id, owner=job.owner, sealer=self._sealer, epoch=record.epoch
+        )
+        meta = await in_thread_if(is_large(ended), encode)
         done = await self._flights.finish_follower(
             job.id,
             name,

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from rustic_ai.llm_queue.tasks.call import EmbeddingCall
 from rustic_ai.llm_queue.tasks.contract import ContractViolation
@@ -21,10 +22,13 @@ from rustic_ai.llm_queue.tasks.vectors import float32_bytes, packed_vectors
 
 from ..jobs.execution import Execution
 from ..jobs.reuse_port import VectorTicket
+from ..pool.inline_executor import in_thread_if
 from ..provider.embeddings.shares import split_exactly
 from .counters import ReuseCounters
 from .vector_cache import VectorCache
 
+#: Texts of a call whose vectors are put together in a thread.
+_MANY = 128
 _PLACE = re.compile(r"input\[(\d{1,9})\]")
 
 
@@ -42,11 +46,12 @@ class VectorReuse:
         if not call.reuse.reads:
             return None
         ticket.generation, found = await self._cache.get(names, call.reuse.cache_scope, execution.owner)
-        kept = ticket.kept = KeptVectors.of(names, found, call.params.get("dimensions"))
+        gather = partial(KeptVectors.of, names, found, call.params.get("dimensions"))
+        kept = ticket.kept = await in_thread_if(len(names) > _MANY, gather)
         self._counters.hits += len(kept.by_place)
         self._counters.misses += len(kept.missing)
         if not kept.missing:
-            return kept.hit(execution.account(), call.model)
+            return await in_thread_if(len(names) > _MANY, partial(kept.hit, execution.account(), call.model))
         execution.call = call.model_copy(update={"texts": tuple(kept.sent(call.texts))})
         return None
 
@@ -58,8 +63,7 @@ class VectorReuse:
         if not isinstance(outcome, Answered) or outcome.account.cached:
             return outcome
         try:
-            vectors = packed_vectors(outcome.response, count=len(ticket.kept.missing))
-            whole = ticket.kept.joined(outcome, vectors)
+            vectors, whole = await in_thread_if(len(ticket.names) > _MANY, partial(_joined, ticket, outcome))
         except (ContractViolation, ValueError) as error:
             # Another model behind the same name, since they were kept.
             await self._cache.forget([ticket.names[at] for at in ticket.kept.by_place])
@@ -95,18 +99,28 @@ class VectorReuse:
         if usage.cost_usd is not None:
             costs = [pico / 10**PICO for pico in split_exactly(round(usage.cost_usd * 10**PICO), weights)]
         made_ms = time.time_ns() // 1_000_000
-        kept = {
-            ticket.names[at]: CachedVector(
-                made_ms=made_ms,
-                model=model,
-                vector=base64.b64encode(vector).decode(),
-                prompt_tokens=own_tokens,
-                cost_usd=own_cost,
-            )
-            for at, vector, own_tokens, own_cost in zip(places, vectors, tokens, costs, strict=True)
-        }
+
+        def made() -> dict[str, CachedVector]:
+            return {
+                ticket.names[at]: CachedVector(
+                    made_ms=made_ms,
+                    model=model,
+                    vector=base64.b64encode(vector).decode(),
+                    prompt_tokens=own_tokens,
+                    cost_usd=own_cost,
+                )
+                for at, vector, own_tokens, own_cost in zip(places, vectors, tokens, costs, strict=True)
+            }
+
+        kept = await in_thread_if(len(places) > _MANY, made)
         ttl = timedelta(seconds=reuse.cache_ttl_s)
         await self._cache.put(kept, ticket.generation, reuse.cache_scope, execution.owner, ttl)
+
+
+def _joined(ticket: VectorTicket, answered: Answered) -> tuple[list[bytes], Answered]:
+    """The vectors that the call brought, and the outcome with those that were there. Raises for odd ones."""
+    vectors = packed_vectors(answered.response, count=len(ticket.kept.missing))
+    return vectors, ticket.kept.joined(answered, vectors)
 
 
 def _renumbered(failed: Failed, ticket: VectorTicket) -> Failed:
