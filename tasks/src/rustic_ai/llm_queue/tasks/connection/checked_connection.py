@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, ResponseError
 
 from .redis_errors import cluster_met, not_ready
 
@@ -15,6 +16,18 @@ class CheckedConnection(AbstractConnection):
     asyncio's `writelines` fails on a closed transport with `TypeError: 'NoneType' object is not callable`
     (CPython 3.13.0), which nobody takes for an outage.
     """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as Redis reads it. Raises `DataError` for what is neither text, bytes nor a number.
+
+        By hiredis, as redis-py's synchronous connections do; its asynchronous ones take six times as long.
+        """
+        name: str | bytes = args[0]
+        words = (name.encode() if isinstance(name, str) else name).split()
+        try:
+            return [pack_command((*words, *args[1:]))]
+        except TypeError as error:
+            raise DataError(f"an argument of {words[0]!r} cannot be sent: {error}") from None
 
     async def _send_packed_command(self, command: Iterable[bytes]) -> None:
         writer: Any = self._writer
