@@ -11,10 +11,13 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from rustic_ai.llm_queue.tasks.contract import MAX_NESTING
+from rustic_ai.llm_queue.tasks.json_weight import weighs_more
 
 #: In JSON text that holds none of these, and few brackets, nothing is left to clean: half a character, a
 #: number that may be too large, and one that is none or infinite.
 _ODD = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{19}|[0-9][eE]\+?[0-9]{3}|NaN|Infinity")
+#: A glance at more takes longer than a millisecond.
+_GLANCE_BYTES = 20_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HIGH = re.compile("[\ud800-\udbff]")
 _REPLACEMENT = "\ufffd"
@@ -55,6 +58,8 @@ def write_json(value: Any) -> bytes:
 
 def looks_clean(raw: bytes) -> bool:
     """Whether it is certain, at a glance, that a `Cleaner` would change nothing in the JSON that `raw` is."""
+    if len(raw) > _GLANCE_BYTES:
+        return False
     return raw.count(b"[") + raw.count(b"{") <= _DEEPEST and not _ODD.search(raw)
 
 
@@ -115,10 +120,11 @@ class Cleaner:
 
 
 def _written(value: Any) -> bytes:
+    """`value` as JSON, to be glanced at; what is none, or too long for that, is to be cleaned."""
     try:
-        return to_json(value, inf_nan_mode="constants")
+        return b"NaN" if weighs_more(value, _GLANCE_BYTES) else to_json(value, inf_nan_mode="constants")
     except ValueError:
-        return b"NaN"  # no JSON yet
+        return b"NaN"
 
 
 def clean(value: Any) -> Any:
