@@ -1,4 +1,4 @@
-"""Whole answers take a shorter way through LiteLLM, to the same end."""
+"""Calls take a shorter way through LiteLLM, whole or streamed, to the same chunks and the same end."""
 
 import os
 from types import SimpleNamespace
@@ -54,9 +54,15 @@ def asked_model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def streamed(request: pytest.FixtureRequest) -> bool:
+    """Whether chunks are asked for."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Ask the same twice, the short way and LiteLLM's own; the requests and the ends of both."""
+def both_ways(bench: Bench, asked_model: str, streamed: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ask the same twice, the short way and LiteLLM's own; requests, ends and chunks of both."""
 
     async def ask(
         model: str = asked_model, step: Step | None = None, on: Bench = bench, sdk: bool = False, **how: Any
@@ -64,7 +70,9 @@ def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -
         left = model.startswith(BY_HANDLERS) and is_pictured(how.get("messages", ()))
         told = sdk if model.startswith(("openai/", "azure/gpt")) else None
         short = "whole" if left else "lean"
-        return await both_ends(monkeypatch, lambda: on, model, step, short=short, sdk=told, **how)
+        return await both_ends(
+            monkeypatch, lambda: on, model, step, short=short, sdk=told, streamed=streamed, **how
+        )
 
     return ask
 
@@ -82,9 +90,10 @@ async def test_messages_arrive_as_they_do_by_litellms_own_way(both_ways: Any, na
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_is_read_as_by_litellms_own_way(both_ways: Any, name: str) -> None:
+async def test_an_answer_is_read_as_by_litellms_own_way(both_ways: Any, name: str, streamed: bool) -> None:
     lean, whole = await both_ways(step=ANSWERS[name])
     assert lean == whole
+    assert bool(lean[3:] and lean[3]) == streamed, "chunks have come"
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -93,6 +102,7 @@ async def test_a_failure_has_the_name_it_has_by_litellms_own_way(both_ways: Any,
     assert lean == whole
 
 
+@pytest.mark.parametrize("streamed", [False], indirect=True)
 @pytest.mark.parametrize("name", SDKS_ENDS)
 async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(both_ways: Any, name: str) -> None:
     lean, whole = await both_ways(step=SDKS_ENDS[name])
@@ -107,7 +117,7 @@ async def test_a_broken_answer_is_one_by_litellms_own_way(both_ways: Any, fault:
 async def test_an_endless_wait_ends_as_by_litellms_own_way(bench: Bench, both_ways: Any) -> None:
     impatient = Bench.over(bench.stub, max_timeout="1s")
     ends = await both_ways(step=Step(delay_s=5, times=None), on=impatient)
-    for _, (envelope, _) in ends:
+    for _, (envelope, _), *_ in ends:
         assert envelope["kind"] == "timeout"
         del envelope["message"]
     assert ends[0] == ends[1]
@@ -137,7 +147,6 @@ async def test_a_parameter_that_litellm_does_more_about_goes_by_the_sdk(bench: B
     assert await by_the_sdk(bench, model="openai/o3", reasoning_effort="low")
 
 
-@pytest.mark.parametrize("streamed", [False, True])
 async def test_all_goes_litellms_way_where_the_fast_path_is_off(bench: Bench, streamed: bool) -> None:
     assert not await by_the_sdk(bench, sink=NotedSink() if streamed else None)
     bench.stub.reset()

@@ -1,4 +1,4 @@
-"""Streams in OpenAI's form take a shorter way, to the same chunks and the same end."""
+"""Where streams by the short way are other than whole answers, or than by LiteLLM's own way."""
 
 import json
 from typing import Any
@@ -6,20 +6,8 @@ from typing import Any
 import pytest
 
 from support.providers.provider import Step
-from support.providers.provider_plan import Fault
 from support.workers.attempt_kit import MODELS, Bench, NotedSink, content
-from support.workers.both_ways import (
-    ANSWERS,
-    BREAKS,
-    BY_HANDLERS,
-    CONVERSATIONS,
-    FAILURES,
-    PARAMETERS,
-    SDKS_ENDS,
-    assert_broken_alike,
-    both_ends,
-    is_pictured,
-)
+from support.workers.both_ways import SDKS_ENDS, both_ends
 
 ASKED = {
     "deepseek": "deepseek/deepseek-chat",
@@ -61,7 +49,7 @@ def _of_gemini(counts: dict[str, Any]) -> str:
 
 @pytest.fixture(params=[*ASKED.values()], ids=[*ASKED])
 def asked_model(request: pytest.FixtureRequest) -> str:
-    """A model of each way in which LiteLLM reads streams in OpenAI's form."""
+    """A model of each way in which LiteLLM reads streams."""
     return str(request.param)
 
 
@@ -69,55 +57,26 @@ def asked_model(request: pytest.FixtureRequest) -> str:
 def both_ways(bench: Bench, asked_model: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ask for the same stream twice, the short way and LiteLLM's own; requests, ends and chunks of both."""
 
-    async def ask(model: str = asked_model, step: Step | None = None, on: Bench = bench, **how: Any) -> Any:
-        left = model.startswith(BY_HANDLERS) and is_pictured(how.get("messages", ()))
-        sdk = left if model.startswith(("openai/", "azure/")) else None
-        short = "whole" if left else "lean"
-        return await both_ends(
-            monkeypatch, lambda: on, model, step, short=short, streamed=True, sdk=sdk, **how
-        )
+    async def ask(step: Step) -> Any:
+        sdk = False if asked_model.startswith(("openai/", "azure/")) else None
+        return await both_ends(monkeypatch, lambda: bench, asked_model, step, streamed=True, sdk=sdk)
 
     return ask
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-async def test_parameters_arrive_as_they_do_by_litellms_own_way(both_ways: Any, name: str) -> None:
-    lean, whole = await both_ways(**PARAMETERS[name])
-    assert lean == whole
-
-
-@pytest.mark.parametrize("name", CONVERSATIONS)
-async def test_messages_arrive_as_they_do_by_litellms_own_way(both_ways: Any, name: str) -> None:
-    lean, whole = await both_ways(messages=[*CONVERSATIONS[name], {"role": "user", "content": "go on"}])
-    assert lean == whole
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-async def test_chunks_are_read_as_by_litellms_own_way(both_ways: Any, name: str) -> None:
-    lean, whole = await both_ways(step=ANSWERS[name])
-    assert lean == whole
-    assert lean[3], "chunks have come"
 
 
 @pytest.mark.parametrize("asked_model", [MODELS["gemini"]], indirect=True)
 @pytest.mark.parametrize("name", GEMINIS_COUNTS)
 async def test_geminis_counts_are_those_that_litellm_makes_of_them(both_ways: Any, name: str) -> None:
-    lean, whole = await both_ways(step=Step(raw=_of_gemini(GEMINIS_COUNTS[name]), headers=EVENTS))
+    lean, whole = await both_ways(Step(raw=_of_gemini(GEMINIS_COUNTS[name]), headers=EVENTS))
     assert lean == whole
     assert lean[1]["choices"][0]["message"]["content"] == "6 by 7 42."
-
-
-@pytest.mark.parametrize("name", FAILURES)
-async def test_a_failure_has_the_name_it_has_by_litellms_own_way(both_ways: Any, name: str) -> None:
-    lean, whole = await both_ways(step=FAILURES[name])
-    assert lean == whole
 
 
 @pytest.mark.parametrize("name", sorted(SDKS_ENDS.keys() - BETTER))
 async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(
     both_ways: Any, name: str, asked_model: str
 ) -> None:
-    lean, whole = await both_ways(step=SDKS_ENDS[name])
+    lean, whole = await both_ways(SDKS_ENDS[name])
     if asked_model == MODELS["gemini"]:
         # LiteLLM tells of these in Python's words about its own code.
         for _, (envelope, _), *_ in (lean, whole):
@@ -127,7 +86,7 @@ async def test_an_odd_end_is_the_one_that_the_sdk_makes_of_it(
 
 @pytest.mark.parametrize("asked_model", [MODELS["openai"], MODELS["azure"]], indirect=True)
 async def test_a_prompt_that_left_no_room_for_an_answer_is_counted(both_ways: Any) -> None:
-    lean, whole = await both_ways(step=SDKS_ENDS["no room for a word"])
+    lean, whole = await both_ways(SDKS_ENDS["no room for a word"])
     assert lean[1].pop("usage") == {"prompt_tokens": 8, "completion_tokens": 0, "total_tokens": 8}
     assert lean[:2] == whole[:2]
 
@@ -139,8 +98,3 @@ async def test_a_whole_answer_in_the_place_of_a_stream_is_kept(bench: Bench, ask
     answer = await bench.run("ask #whole", asked_model, sink=sink)
     assert content(answer) == sink.text() == "1"
     assert len(bench.stub.requests("whole")) == 1
-
-
-@pytest.mark.parametrize("fault", BREAKS)
-async def test_a_broken_stream_is_one_by_litellms_own_way(both_ways: Any, fault: Fault) -> None:
-    assert_broken_alike(await both_ways(step=Step(fault=fault, text="secret words", times=None)))
