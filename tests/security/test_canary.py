@@ -18,16 +18,18 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from rustic_ai.llm_queue.resolver import QueueError, QueueLLMResolver
+from rustic_ai.llm_queue.resolver import QueueEmbeddingsResolver, QueueError, QueueLLMResolver
 from rustic_ai.llm_queue.resolver.client.engine import Engine
 from rustic_ai.llm_queue.tasks.frames import ChunksFrame
-from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_PREFIX
+from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_PREFIX, FOLLOWERS_PREFIX
 from rustic_ai.llm_queue.tasks.outcome import Account, Answered, Failed
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
+from rustic_ai.llm_queue.tasks.vectors import float32_bytes
 from support.callers.hostile import a_call, a_job, outcome_of
 from support.callers.llm import MakeLLM, ask
 from support.processes.wait import wait_until
 from support.providers.provider import Step
+from support.providers.wire.embeddings import derived_vector
 from support.servers.flower import FlowerProcess
 from support.servers.fortress import CANARY, Fortress
 from support.servers.roles import PASSWORDS
@@ -227,6 +229,54 @@ def test_a_kept_answer_is_readable_to_nobody_and_shared_with_no_other_organisati
         seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
     seen.places["the worker's log"] = fortress.worker.logs()
     seen.assert_private(sealing_key=fortress.sealing_key)
+
+
+def test_texts_vectors_and_failures_of_equal_calls_are_readable_to_nobody(
+    fortress: Fortress, llm: MakeLLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    provider = fortress.provider
+    provider.plan("echo", Step(status=400, message=f"{PROMPT} came with {TENANT_KEY}", times=None))
+    provider.plan("held", Step(status=400, message=f"{PROMPT} came with {TENANT_KEY}", hold=True))
+    resolver = QueueEmbeddingsResolver(model="openai/text-embedding-3-small", cache_ttl_s=600)
+    embeddings = resolver.resolve("acme", "support", "helper")
+    seen, texts = Seen(), [f"{PROMPT} {at}" for at in range(3)]
+    with _listening(fortress) as heard, celery_events(fortress.url("flower")) as events:
+        assert embeddings.embed(texts) == embeddings.embed(texts) == [derived_vector(one) for one in texts]
+        with pytest.raises(QueueError):
+            embeddings.embed([*texts, f"{PROMPT} #echo"])
+        agent = llm(api_key=TENANT_KEY, base_url=provider.base_url("openai"), single_flight=True)
+        jobs = [agent.submit(ask(f"{PROMPT} #held")) for _ in range(3)]
+        with fortress.server.client() as client:
+            wait_until(
+                lambda: sum(client.zcard(key) for key in client.scan_iter(f"{FOLLOWERS_PREFIX}*")) == 2,
+                15,
+                "the others to follow",
+            )
+        provider.release("held")
+        for job in jobs:
+            with pytest.raises(QueueError):
+                job.result(timeout_s=20)
+        wait_until(
+            lambda: sum(one["type"] == "task-failed" for one in events) >= 2, 10, "the failures' events"
+        )
+    seen.places["Celery's events"] = repr(events)
+    seen.places["what was published"] = "\n".join(heard)
+    with fortress.server.client() as client:
+        seen.places["Redis"] = _everything_in(client)
+    for file in fortress.server.directory.rglob("*.aof"):
+        seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
+    seen.places["the worker's log"] = fortress.worker.logs()
+    seen.places["the worker's metrics"] = httpx.get(fortress.metrics_url).text
+    seen.places["the agent's log"] = "\n".join(
+        f"{one.name} {one.getMessage()} {one.exc_text}"
+        for one in caplog.records
+        if not one.name.startswith(("httpx", "httpcore"))
+    )
+    seen.assert_private(sealing_key=fortress.sealing_key)
+    vector = base64.b64encode(float32_bytes(derived_vector(texts[0]))).decode()[:-4]
+    shown = [place for place, text in seen.places.items() if vector in text]
+    assert not shown, "a vector tells what its text was"
 
 
 async def _ended(engine: Engine, call: Any) -> Any:
