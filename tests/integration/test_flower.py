@@ -12,6 +12,7 @@ import pytest
 
 from rustic_ai.llm_queue.resolver.exceptions import JobCancelled, QueueError
 from rustic_ai.llm_queue.tasks.connection.redis_client import connect
+from rustic_ai.llm_queue.tasks.ledger.keys import FOLLOWERS_PREFIX
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from support.callers.llm import MakeLLM, ask
 from support.processes.wait import wait_until
@@ -64,6 +65,28 @@ def _row(flower: FlowerProcess, job_id: str) -> dict[str, Any]:
     (row,) = (row for row in rows if row["uuid"] == job_id)
     assert isinstance(row, dict)
     return row
+
+
+def test_jobs_that_follow_an_equal_call_end_with_it(
+    llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer, task: Callable[..., Task]
+) -> None:
+    def followers() -> int:
+        with valkey.client() as redis:
+            return sum(redis.zcard(key) for key in redis.scan_iter(f"{FOLLOWERS_PREFIX}*"))
+
+    provider.plan("q", Step(text="one for all", hold=True))
+    agent = llm(single_flight=True)
+    leader = agent.submit(ask("#q"))
+    provider.wait_for_requests(1, "q")
+    follower, cancelled = agent.submit(ask("#q")), agent.submit(ask("#q"))
+    wait_until(lambda: followers() == 2, 15, "the others to follow")
+    task(cancelled.id, "STARTED")
+    cancelled.cancel()
+    provider.release("q")
+    assert leader.result(timeout_s=20).cached is None
+    assert follower.result(timeout_s=20).cached == "flight"
+    task(follower.id, "SUCCESS", outcome="answered", cached="flight", attempts=0, cost_usd=0.0)
+    task(cancelled.id, "REVOKED", outcome="cancelled")
 
 
 def test_a_job_shows_its_owner_its_waits_its_attempts_and_its_cost(

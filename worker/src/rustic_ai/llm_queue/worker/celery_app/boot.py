@@ -22,6 +22,7 @@ from ..provider.litellm_api.setup import load_litellm
 from ..settings import WorkerSettings
 from .bulk_pop import RESERVED_PLACES
 from .start import check_start, refuse
+from .unrun_ends import UnrunEnds
 from .worker_events import WorkerEvents
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,10 @@ def add_steps(app: Celery, settings: WorkerSettings) -> None:
             try:
                 events = WorkerEvents(app, worker.hostname)
                 runtime = Runtime(
-                    self._settings, worker=worker.hostname, observers=[accounts], send_event=events.send
+                    self._settings,
+                    worker=worker.hostname,
+                    observers=[accounts, UnrunEnds(worker)],
+                    send_event=events.send,
                 )
             except SettingsError as error:
                 refuse(str(error), ExitCode.SETTINGS)
