@@ -134,6 +134,19 @@ def test_every_secret_that_is_read_is_made(tmp_path: Path) -> None:
     assert reference["key"] in made
 
 
+@pytest.mark.parametrize("before", [(), ("--kubernetes",)], ids=["after compose's", "once more"])
+def test_what_is_there_stays_and_what_is_missing_comes(tmp_path: Path, before: tuple[str, ...]) -> None:
+    secrets = make_secrets(tmp_path, *before)
+    first = {path.name: path.read_text() for path in secrets.iterdir()}
+    make_secrets(tmp_path, "--kubernetes")
+    then = {path.name: path.read_text() for path in secrets.iterdir()}
+    assert "keda_password" in then
+    assert then["users.acl"].count("user keda ") == 1
+    assert then["users.acl"].startswith(first.pop("users.acl").rstrip())
+    assert then | first == then
+    assert (secrets / "users.acl").stat().st_mode & 0o777 == 0o444
+
+
 def test_keda_may_count_and_nothing_else(tmp_path: Path) -> None:
     secrets = make_secrets(tmp_path, "--kubernetes")
     password = (secrets / "keda_password").read_text()

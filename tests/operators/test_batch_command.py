@@ -93,6 +93,19 @@ def test_the_same_command_asks_only_for_what_is_missing(
     assert len(provider.requests("a")) == 1
 
 
+def test_a_line_with_the_id_of_an_answered_one_stays_an_error(
+    llm_queue: LlmQueue, provider: ProviderStub, files: tuple[Path, Path]
+) -> None:
+    requests, answers = files
+    requests.write_text(request_line("a", "#a") + request_line("a", "#other"))
+    for before in (0, 1):
+        ran = llm_queue("batch", str(requests), "-o", str(answers), "--json")
+        figures = json.loads(ran.out)
+        assert (ran.exit_code, figures["answered_before"], figures["failed"]) == (1, before, 1)
+    assert len(provider.requests("a")) == 1
+    assert not provider.requests("other")
+
+
 def test_it_goes_on_where_ctrl_c_stopped_it(
     llm_queue: LlmQueue, valkey: ValkeyServer, provider: ProviderStub, files: tuple[Path, Path]
 ) -> None:

@@ -131,7 +131,8 @@ class _BatchFile:
         # lone surrogates, by which `read_requests` knows their line.
         with self._requests.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             for line in read_requests(file):
-                if line.custom_id not in self._answers.done:
+                # A second line with the id of an answered one is no answered line.
+                if line.trouble is not None or line.custom_id not in self._answers.done:
                     yield line
 
     def _count(self) -> int:
