@@ -109,6 +109,7 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
 
     (row,) = json.loads(llm_queue("budgets", "list", "--json").out)
     assert (row["name"], row["spent"], row["held"], row["limit"], row["calls"]) == ("acme", 0.03, 0, 0.035, 3)
+    assert row["of"] == "all"
     assert "86%" in llm_queue("budgets", "list").out
     assert json.loads(llm_queue("budgets", "history", "--json").out) == []
 

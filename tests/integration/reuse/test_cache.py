@@ -119,8 +119,8 @@ def test_cleared_answers_are_asked_for_anew(
     llm_queue("cache", "clear", "--org", "umbrella")
     assert agent.completion(ask("#q")).cached == "hit"
     shown = llm_queue("cache", "stats").out
-    assert "1 answers are kept, in 1 scopes" in shown
-    assert "1 jobs needed no call" in shown
+    assert "kept: 1 answer, in 1 scope" in shown
+    assert "saved today (UTC): 1 call, " in shown
     llm_queue("cache", "clear", *whose)
     assert agent.completion(ask("#q")).cached is None
 

@@ -23,8 +23,12 @@ def listing(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*map(cell, row))
-    fits = Measurement.get(out, out.options.update(width=10_000), table).maximum <= out.width
-    return table if fits else _lines(title, columns, rows)
+    return table if fits(table) else lines(title, columns, rows)
+
+
+def fits(table: Table) -> bool:
+    """Whether the terminal is wide enough for all of it."""
+    return Measurement.get(out, out.options.update(width=10_000), table).maximum <= out.width
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -32,12 +36,15 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    """What a record is, then what is known of it: indented, one to a line, so that it can be copied."""
-    lines = [Text(title)]
+def lines(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, head: int = 2
+) -> RenderableType:
+    """What a record is, its first `head` columns, then the others: indented, one to a line, to be copied."""
+    shown = [Text(title)]
     for row in rows:
-        first, second, *rest = map(printable, row)
-        lines.append(Text.assemble((first, "bold"), f"  {second}", overflow="fold"))
-        named = [f"{name}: {value}" for name, value in zip(columns[2:], rest, strict=True) if value]
-        lines += [Text(f"  {one}", overflow="fold") for one in named]
-    return Group(*lines)
+        first, *rest = map(printable, row)
+        others = [f"  {one}" for one in rest[: head - 1] if one]
+        shown.append(Text.assemble((first, "bold"), *others, overflow="fold"))
+        named = zip(columns[head:], rest[head - 1 :], strict=True)
+        shown += [Text(f"  {name}: {value}", overflow="fold") for name, value in named if value]
+    return Group(*shown)

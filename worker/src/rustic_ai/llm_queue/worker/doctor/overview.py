@@ -81,11 +81,12 @@ async def look_at_queue(redis: Redis, queue: str) -> Overview:
     pipe.zrange(keys.LEASES, 0, _MOST_LOOKED_UP - 1)
     running, dead, quarantined, held = await pipe.execute()
     oldest_s = await oldest_waits_s(redis, queue)
-    queues = tuple(
+    rows = [
         QueueRow(queue, one.priority, one.waiting, oldest_s.get(one.priority, 0.0))
         for one in await queue_depths(redis, [queue])
-        if one.waiting or one.priority == NORMAL
-    )
+    ]
+    # An empty queue has a row, too.
+    queues = tuple(row for row in rows if row.waiting) or tuple(row for row in rows if row.priority == NORMAL)
     limits = [row for row in await LimitView(redis).rows() if row.waiting or row.is_closed]
     budgets = [row for row in await BudgetView(redis).rows() if not row.is_over]
     guilds = await Shares(redis).rows(queue)

@@ -15,12 +15,13 @@ from rustic_ai.llm_queue.tasks.policy.budget_rule import MOST_USD
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...settings import WorkerSettings
+from ..bucket_names import Bucket, bucket_names
 from ..budget_books import model_names_for, spent_by_the_books
 from ..listing import counted, listing
 from ..output import echo, json_option, out, print_json
 from ..redis_session import on_redis
 
-_COLUMNS = ("budget", "bucket", "period", "used", "spent", "held", "limit", "waiting", "resets (UTC)")
+_COLUMNS = ("budget", "bucket", "of", "period", "used", "spent", "held", "limit", "waiting", "resets (UTC)")
 
 
 @click.group()
@@ -31,7 +32,10 @@ def budgets() -> None:
 @budgets.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """The budgets of the periods under way, the fullest first."""
+    """The budgets of the periods under way, the fullest first.
+
+    The column "of" says whose a bucket is, to those who have the workers' sealing keys.
+    """
     _show(lambda row: not row.is_over, as_json=as_json)
 
 
@@ -116,19 +120,23 @@ def _amount(text: str) -> float:
 
 
 def _show(wanted: Callable[[BudgetRow], bool], *, as_json: bool, named: str | None = None) -> None:
-    async def read(redis: Redis, _: QueueSettings) -> list[BudgetRow]:
-        return await BudgetView(redis).rows()
+    async def read(redis: Redis, settings: QueueSettings) -> tuple[list[BudgetRow], dict[Bucket, str]]:
+        rows = await BudgetView(redis).rows()
+        buckets = ((row.name, row.bucket) for row in rows)
+        return rows, await bucket_names(redis, buckets, settings.key_ring().limit_key)
 
-    kept = on_redis(read, QueueSettings())
+    kept, names = on_redis(read, QueueSettings())
     if named is not None and named not in (known := {row.name for row in kept}):
         _unknown(named, sorted(known))
     rows = sorted(filter(wanted, kept), key=lambda row: (-row.used, row.name, row.period))
     if as_json:
-        print_json([{**asdict(row), "used": round(row.used, 4)} for row in rows])
+        of = {row.id: names.get((row.name, row.bucket)) for row in rows}
+        print_json([{**asdict(row), "used": round(row.used, 4), "of": of[row.id]} for row in rows])
         return
     shown = [
         (
-            row.name, row.bucket, row.period, f"{row.used:.0%}", _shown(row, row.spent),
+            row.name, row.bucket, names.get((row.name, row.bucket), ""), row.period,
+            f"{row.used:.0%}", _shown(row, row.spent),
             _shown(row, row.held), f"{_shown(row, row.limit)}{' (set)' if row.is_set else ''}",
             f"{row.waiting:,}", _end(row),
         )

@@ -13,6 +13,7 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...reuse.cache_admin import CacheStats, cache_stats, clear_cache
 from ...settings import WorkerSettings
+from ..listing import counted
 from ..output import cell, json_option, out, print_json
 from ..redis_session import on_redis
 
@@ -31,8 +32,8 @@ def stats(as_json: bool) -> None:
         print_json({**vars(found), "answered_today": cached, "saved_usd_today": f"{saved_usd:f}"})
         return
     cut = "at least " if found.cut_short else ""
-    out.print(f"{cut}{found.answers:,} answers are kept, in {found.scopes:,} scopes")
-    out.print(f"{cached:,} jobs needed no call of their own today (UTC), which saved {saved_usd:f} USD")
+    out.print(f"kept: {cut}{counted(found.answers, 'answer')}, in {counted(found.scopes, 'scope')}")
+    out.print(f"saved today (UTC): {counted(cached, 'call')}, {saved_usd.normalize():f} USD")
 
 
 @cache.command()

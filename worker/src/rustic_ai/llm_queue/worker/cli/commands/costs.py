@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 from redis.asyncio import Redis
+from rich.console import RenderableType
 from rich.table import Table
 
 from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
+from ..listing import fits, lines
 from ..output import cell, json_option, note_left_out, out, print_json
 from ..redis_session import on_redis
 
@@ -41,6 +43,9 @@ class _Sum:
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "cost_usd": f"{self.cost_usd:f}", "saved_usd": f"{self.saved_usd:f}"}
+
+
+_Sums = Sequence[tuple[tuple[Any, ...], _Sum]]
 
 
 def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -86,7 +91,7 @@ def costs(
         print_json({**span, "by": by, "rows": groups, "total": total.to_json()})
         return
     what = "Tokens at tenants' own endpoints" if own_endpoints else "Costs"
-    out.print(_table(by, sums, total, f"{what} from {first} to {last} (UTC)"))
+    out.print(_shown_sums(by, sums, total, f"{what} from {first} to {last} (UTC)"))
 
 
 async def _read(
@@ -101,7 +106,7 @@ async def _read(
     return first, last, rows, ledger.unreadable
 
 
-def _summed(rows: Iterable[CostRow], by: Sequence[str]) -> tuple[list[tuple[tuple[Any, ...], _Sum]], _Sum]:
+def _summed(rows: Iterable[CostRow], by: Sequence[str]) -> tuple[_Sums, _Sum]:
     sums: dict[tuple[Any, ...], _Sum] = {}
     total = _Sum()
     for row in rows:
@@ -112,16 +117,33 @@ def _summed(rows: Iterable[CostRow], by: Sequence[str]) -> tuple[list[tuple[tupl
     return ordered, total
 
 
-def _table(by: Sequence[str], sums: Iterable[tuple[tuple[Any, ...], _Sum]], total: _Sum, title: str) -> Table:
+def _shown_sums(by: Sequence[str], sums: _Sums, total: _Sum, title: str) -> RenderableType:
+    table = _table(by, sums, total, title)
+    if not fits(table):
+        # Lines take room, too.
+        table.box, table.pad_edge = None, False
+    if fits(table):
+        return table
+    cached = _cached(total)
+    columns = [*by, *(name.replace("\n", " ") for name in _shown(total, cached=cached))]
+    rows = [[*map(str, key), *_shown(one, cached=cached).values()] for key, one in sums]
+    whole = ["total", *[""] * (len(by) - 1), *_shown(total, cached=cached).values()]
+    return lines(title, columns, [*rows, whole], head=len(by))
+
+
+def _cached(total: _Sum) -> bool:
+    """Two columns less where nobody uses the cache."""
+    return total.cached > 0 or total.saved_usd > 0
+
+
+def _table(by: Sequence[str], sums: _Sums, total: _Sum, title: str) -> Table:
     table = Table(title=title, title_justify="left", show_footer=True)
     # Heads of two lines leave room for names.
     for at, name in enumerate(by):
         table.add_column(name, footer="" if at else "total", overflow="fold")
-    # Two columns less where nobody uses the cache.
-    cached = total.cached > 0 or total.saved_usd > 0
+    cached = _cached(total)
     for name, value in _shown(total, cached=cached).items():
-        whole = max(map(len, [*name.split("\n"), value]))
-        table.add_column(name, footer=value, justify="right", min_width=whole)
+        table.add_column(name, footer=value, justify="right")
     for key, one in sums:
         table.add_row(*(cell(part) for part in key), *_shown(one, cached=cached).values())
     return table

@@ -16,11 +16,23 @@ from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...provider.targets.litellm_config import read_litellm_config
 from ...settings import WorkerSettings
+from ..bucket_names import Bucket, bucket_names
 from ..listing import counted, listing
 from ..output import echo, json_option, out, print_json
 from ..redis_session import on_redis
 
-_COLUMNS = ("limit", "bucket", "running", "waiting", "oldest wait", "requests", "tokens", "closed", "why")
+_COLUMNS = (
+    "limit",
+    "bucket",
+    "of",
+    "running",
+    "waiting",
+    "oldest wait",
+    "requests",
+    "tokens",
+    "closed",
+    "why",
+)
 
 
 @click.command()
@@ -28,17 +40,20 @@ _COLUMNS = ("limit", "bucket", "running", "waiting", "oldest wait", "requests", 
 def limits(as_json: bool) -> None:
     """Limits in use: what runs within them, what waits for them, and what has closed them.
 
-    The columns "requests" and "tokens" are the seconds until that bucket is whole again.
+    The columns "requests" and "tokens" are the seconds until that bucket is whole again. "of" says whose a
+    bucket is, to those who have the workers' sealing keys.
     """
 
-    async def read(redis: Redis, _: QueueSettings) -> list[LimitRow]:
-        return await LimitView(redis).rows()
+    async def read(redis: Redis, settings: QueueSettings) -> tuple[list[LimitRow], dict[Bucket, str]]:
+        rows = await LimitView(redis).rows()
+        buckets = ((row.name, row.bucket) for row in rows)
+        return rows, await bucket_names(redis, buckets, settings.key_ring().limit_key)
 
-    rows = on_redis(read, QueueSettings())
+    rows, names = on_redis(read, QueueSettings())
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json([{**asdict(row), "of": names.get((row.name, row.bucket))} for row in rows])
     else:
-        out.print(_list(rows))
+        out.print(_list(rows, names))
 
 
 @click.command()
@@ -104,10 +119,11 @@ def _unknown(name: str, known: list[str]) -> None:
     sys.exit(ExitCode.FAILED)
 
 
-def _list(rows: list[LimitRow]) -> RenderableType:
+def _list(rows: list[LimitRow], names: dict[Bucket, str]) -> RenderableType:
     shown = [
         (
-            row.name, row.bucket, f"{row.running:,}", f"{row.waiting:,}",
+            row.name, row.bucket, names.get((row.name, row.bucket), ""),
+            f"{row.running:,}", f"{row.waiting:,}",
             f"{row.oldest_wait_s:.0f} s" if row.waiting else "", _seconds(row.requests_s),
             _seconds(max(row.tokens_s, row.output_s)), closed_for(row), row.why,
         )
