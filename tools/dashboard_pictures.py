@@ -49,9 +49,15 @@ CAPTION = (
     "each from Prometheus' answers to its own queries. Two workers, a provider simulator."
 )
 CONCURRENCY, SCRAPE_S, STEP_S = 10, 2, 2
+#: Not so narrow that they change what the other panels show.
+LIMITS = [{"name": "gpt-4o", "match": {"model": "gpt-4o"}, "rpm": 120, "max_parallel_requests": 6}]
+BUDGETS = [
+    {"name": name, "match": {"org": org}, "usd": usd, "period": "day", "on_exceeded": "warn"}
+    for name, org, usd in (("acme-daily", "acme", 8.0), ("globex-daily", "globex", 0.5))
+]
 LOAD_S, KILL_AFTER_S, TOP_AFTER_S = 160.0, 95.0, RUSH_AFTER_S + 1
 #: Of `top`'s terminal.
-TOP_COLUMNS, TOP_LINES = 104, 24
+TOP_COLUMNS, TOP_LINES = 104, 36
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ def scene() -> Iterator[Scene]:
             # Shorter than anybody's, so that a lost worker's jobs are taken over within the picture.
             "LLM_QUEUE_LEASE": "6s",
             "LLM_QUEUE_BEAT": "2s",
+            "LLM_QUEUE_LIMITS": json.dumps(LIMITS),
+            "LLM_QUEUE_BUDGETS": json.dumps(BUDGETS),
             **provider.env(),
         }
         workers = tuple(

@@ -79,7 +79,7 @@ def _calls(provider: ProviderStub) -> Iterator[tuple[str, JobHandle]]:
 
 def main() -> None:
     """Take the pictures. Raises `AssertionError` when a page or a button does not do what it should."""
-    with scene() as (flower, handles, provider, worker), Browser(width=1500, height=820) as browser:
+    with scene() as (flower, handles, provider, worker), Browser(width=1720, height=820) as browser:
         browser.sign_in(*flower.auth.split(":", 1))
         _terminate(browser, flower, handles["terminated"], provider)
         browser.open(f"{flower.url}/tasks")

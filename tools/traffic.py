@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import deque
 
-from rustic_ai.llm_queue.resolver import JobHandle, QueueError, QueueLLMResolver
+from rustic_ai.llm_queue.resolver import JobHandle, QueueEmbeddingsResolver, QueueError, QueueLLMResolver
 from support.callers.llm import ask
 from support.providers.provider import ProviderStub, Step
 
@@ -32,6 +33,12 @@ FATES = {
     "late": 1,
     "left": 2,
 }
+#: The guilds of another organisation; all others are acme's.
+GLOBEX = ("billing",)
+#: Of ten calls, how many ask one of so few questions that their answers are kept and shared.
+COMMON_OF_TEN, QUESTIONS = 2, 12
+#: Of ten calls, how many have some texts embedded beside.
+EMBEDDED_OF_TEN = 3
 EVERY_S, RUSH_AFTER_S, RUSH = 0.25, 42.0, 110
 
 
@@ -77,13 +84,20 @@ class Traffic:
     def _submit(self, fate: str, priority: int = 0) -> None:
         guild, agent, model, prompt, completion = self._chance.choice(CALLERS)
         tag = f"call{len(self._submitted)}"
+        common = fate == "ok" and self._chance.randrange(10) < COMMON_OF_TEN
+        if common:
+            tag = f"question{self._chance.randrange(QUESTIONS)}"
+        if self._chance.randrange(10) < EMBEDDED_OF_TEN:
+            threading.Thread(target=_embed, args=(len(self._submitted),), daemon=True).start()
         self._plan(tag, fate, model, prompt, completion)
         llm = QueueLLMResolver(
             model=model,
             priority=priority,
             timeout=4 if fate == "late" else 120,
             fallback_models=[SPARE] if fate == "fallback" else [],
-        ).resolve("acme", guild, agent)
+            single_flight=common,
+            cache_ttl_s=600 if common else 0,
+        ).resolve("globex" if guild in GLOBEX else "acme", guild, agent)
         handle = llm.submit(ask(f"Dear all #{tag}"), stream=fate == "streamed")
         self._submitted.append(handle)
         if fate == "left":
@@ -119,3 +133,8 @@ class Traffic:
                 self._provider.plan(tag, Step(hold=True))
             case _:
                 self._provider.plan(tag, answer)
+
+
+def _embed(number: int) -> None:
+    llm = QueueEmbeddingsResolver(model="openai/text-embedding-3-small").resolve("acme", "research", "reader")
+    llm.embed([f"page {number}, paragraph {paragraph}" for paragraph in range(1 + number % 5)])
