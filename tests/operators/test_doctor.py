@@ -125,6 +125,20 @@ def test_the_workers_own_user(
     assert "ZCARD llmq:dead" in verdicts(ran)["rights"][1]
 
 
+@pytest.mark.parametrize("user", ["flower", "agent"])
+def test_a_user_who_may_not_read_jobs_is_told_so_by_each_command(
+    restricted: ValkeyServer, llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for(user, PASSWORDS[user]))
+    found = {one["check"]: one for one in json.loads(llm_queue("doctor", "--json").out)}
+    assert found["rights"]["verdict"] == "failure"
+    if user == "flower":  # who may ask the workers
+        assert found["models"]["says"] == "those seen are not this user's to read"
+    ran = llm_queue("jobs")
+    assert ran.exit_code == 4
+    assert "run it as the worker's user of docker/redis/users.acl" in ran.err
+
+
 def test_agents_whose_rights_are_an_older_releases(
     llm_queue: LlmQueue, monkeypatch: pytest.MonkeyPatch, restricted: ValkeyServer
 ) -> None:

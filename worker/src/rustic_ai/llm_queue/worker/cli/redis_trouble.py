@@ -22,7 +22,10 @@ def redis_trouble(error: RedisError, url: str) -> str:
         case AuthenticationError():
             return f"Redis at {where} refuses the login: check user and password in LLM_QUEUE_REDIS_URL"
         case NoPermissionError():
-            return f"Redis at {where} does not let this user do that ({error}): give it the rights in its ACL"
+            return (
+                f"Redis at {where} does not let this user do that ({error}): run it as the worker's user of "
+                "docker/redis/users.acl, or give this one its rights"
+            )
         case InvalidResponse():
             return f"what answers at {where} is not Redis: check host and port in LLM_QUEUE_REDIS_URL"
         case TimeoutError():

@@ -57,17 +57,19 @@ def doctor(models: tuple[str, ...], as_json: bool) -> None:
 
 async def _look_at_redis(
     redis: Redis, settings: QueueSettings, *, models: tuple[str, ...]
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[Finding], list[str] | None]:
+    """What was found, and the models to ask about; None where those seen may not be read."""
     findings = await check_server(redis, settings)
     try:
         findings += await check_queue(redis, settings)
         return findings, list(models) or await seen_models(redis)
     except NoPermissionError:
         # What is missing is among the findings already.
-        return findings, list(models)
+        return findings, list(models) or None
 
 
-def _look_at_workers(settings: QueueSettings, models: list[str]) -> list[Finding]:
+def _look_at_workers(settings: QueueSettings, seen: list[str] | None) -> list[Finding]:
+    models = seen or []
     app = make_celery_app(settings)
     try:
         findings = check_workers(ask_workers(app, models), models, settings)
@@ -76,7 +78,11 @@ def _look_at_workers(settings: QueueSettings, models: list[str]) -> list[Finding
         return [doubtful("workers", f"they cannot be asked: {error}", mend)]
     finally:
         app.close()
-    if not models:
+    if seen is None:
+        findings.append(
+            doubtful("models", "those seen are not this user's to read", "name some with --model")
+        )
+    elif not models:
         findings.append(good("models", "none seen yet; name some with --model"))
     return findings
 
