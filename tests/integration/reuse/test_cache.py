@@ -12,7 +12,7 @@ from rustic_ai.llm_queue.resolver import (
     QueueChatCompletionRequest,
     QueueLLMResolver,
 )
-from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_PREFIX
+from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_GENERATION_PREFIX, CACHE_PREFIX
 from support.callers.llm import MakeLLM, ask
 from support.processes.command import LlmQueue
 from support.providers.provider import ProviderStub, Step
@@ -104,7 +104,9 @@ def test_a_tampered_entry_is_a_miss(llm: MakeLLM, provider: ProviderStub, valkey
     agent.completion(ask("#q"))
     with valkey.client() as redis:
         (name,) = redis.scan_iter(f"{CACHE_PREFIX}*")
-        redis.set(name, "0.0.0|plain:{}", px=60_000)
+        generation, _, sealed = redis.get(name).partition("|")
+        assert sealed
+        redis.set(name, f"{generation}|plain:{{}}", px=60_000)
     again = agent.completion(ask("#q"))
     assert (again.cached, again.choices[0].message.content) == (None, "true")
 
@@ -123,6 +125,36 @@ def test_cleared_answers_are_asked_for_anew(
     assert "saved today (UTC): 1 call, " in shown
     llm_queue("cache", "clear", *whose)
     assert agent.completion(ask("#q")).cached is None
+
+
+def test_guilds_that_share_go_on_sharing_when_one_of_them_was_cleared(
+    llm: MakeLLM, provider: ProviderStub, llm_queue: LlmQueue
+) -> None:
+    provider.plan("q", Step(times=None))
+    resolver = QueueLLMResolver(model="openai/gpt-4o-mini", cache_ttl_s=60, cache_scope="org")
+    one, other = (resolver.resolve("acme", guild, "helper") for guild in ("support", "sales"))
+    assert [agent.completion(ask("#q")).cached for agent in (one, other)] == [None, "hit"]
+    llm_queue("cache", "clear", "--org", "acme", "--guild", "support")
+    assert [agent.completion(ask("#q")).cached for agent in (other, one, other)] == [None, "hit", "hit"]
+
+
+def test_what_was_cleared_stays_so_when_redis_forgets_the_clearing(
+    llm: MakeLLM, provider: ProviderStub, valkey: ValkeyServer, llm_queue: LlmQueue
+) -> None:
+    provider.plan("q", Step(times=None))
+    agent = llm(cache_ttl_s=60)
+    agent.completion(ask("#q"))
+    with valkey.client() as redis:
+        # Of a Redis that may evict, any key may go.
+        for forgotten in list(redis.scan_iter(f"{CACHE_GENERATION_PREFIX}*")):
+            kept = {name: redis.get(name) for name in redis.scan_iter(f"{CACHE_PREFIX}*")}
+            assert kept
+            llm_queue("cache", "clear")
+            redis.delete(forgotten, CACHE_GENERATION_PREFIX)
+            assert agent.completion(ask("#q")).cached is None
+            for name, value in kept.items():
+                redis.set(name, value, px=60_000)
+            assert agent.completion(ask("#q")).cached is None
 
 
 def test_the_books_keep_paid_and_cached_apart(

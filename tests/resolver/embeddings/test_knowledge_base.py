@@ -157,7 +157,7 @@ async def test_a_configuration_names_it_by_its_public_name(queue: InMemoryQueue)
         "properties": {"model": "text-embedding-3-small"},
         "owner": {"org": "o", "guild": "g", "agent": "a"},
     }
-    embedder = build_plugin_map({"e": spec}, EmbedderPlugin)["e"]  # type: ignore[type-abstract]
+    embedder = build_plugin_map({"e": spec}, EmbedderPlugin)["e"]  # type: ignore[type-abstract]  # it asks for subclasses
     assert isinstance(embedder, QueueEmbedder)
     assert embedder.get_dimension() == 8
     assert await embedder.embed(a_chunk(1), fs=None) == derived_vector("chunk 1")

@@ -47,7 +47,7 @@ class AnswerCache:
         """
         name = ticket.name
         try:
-            ticket.generation, kept = await self._entries.get([name], owner)
+            ticket.generation, kept = await self._entries.get([name], scope, owner)
         except REDIS_FAILS as error:
             logger.warning("No answer is looked for in the cache: %s", type(error).__name__)
             return None
@@ -79,7 +79,7 @@ class AnswerCache:
             return False
         try:
             if ticket.generation is None:
-                ticket.generation = await self._entries.generation(owner)
+                ticket.generation = await self._entries.generation(scope, owner)
             await self._entries.put({ticket.name: sealed}, ticket.generation, scope, owner, ttl)
         except REDIS_FAILS as error:
             logger.warning("An answer is not kept in the cache: %s", type(error).__name__)

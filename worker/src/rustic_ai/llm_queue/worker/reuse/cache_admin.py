@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.ledger import keys
 
-from .entries import LISTED_FOR, generation_key
+from .entries import LISTED_FOR, cleared_by
 
 #: Answers looked at, and those in one command.
 _MOST_COUNTED, _AT_ONCE = 100_000, 1_000
@@ -47,7 +47,9 @@ async def cache_stats(redis: Redis) -> CacheStats:
 async def clear_cache(redis: Redis, *, org: str | None = None, guild: str | None = None) -> None:
     """Make every answer that was kept before now a miss: an organisation's, a guild's of it, or all.
 
-    An answer that guilds of an organisation share is cleared with the guild that kept it. Raises redis-py's
-    `RedisError`.
+    What guilds of an organisation share is cleared with each of them. Raises redis-py's `RedisError`.
     """
-    await redis.set(generation_key(org, guild), time.time_ns(), px=LISTED_FOR)
+    pipe = redis.pipeline()
+    for counter in cleared_by(org, guild):
+        pipe.set(counter, time.time_ns(), px=LISTED_FOR)
+    await pipe.execute()

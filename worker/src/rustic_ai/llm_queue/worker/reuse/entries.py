@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import batched, chain
-from typing import cast
+from typing import Literal, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,6 +16,8 @@ from rustic_ai.llm_queue.tasks.owner import Owner
 from rustic_ai.llm_queue.tasks.reuse.names import scope_name
 from rustic_ai.llm_queue.tasks.reuse.options import CacheScope
 
+#: What can be cleared by itself: an organisation, a guild, or what the guilds of an organisation share.
+_Part = Literal["org", "guild", "shared"]
 #: Longer than any entry is kept.
 LISTED_FOR = timedelta(days=31)
 REDIS_FAILS: tuple[type[Exception], ...] = (*OUTAGE_ERRORS, RedisError)
@@ -33,22 +35,29 @@ class CacheEntries:
         """`most` entries of a scope; beyond them those go that were not asked for the longest."""
         self._redis, self._most = redis, most
 
-    async def get(self, names: Sequence[str], owner: Owner) -> tuple[str, dict[str, str]]:
-        """The owner's generation, and the entries of it that are there, by name."""
+    async def get(self, names: Sequence[str], scope: CacheScope, owner: Owner) -> tuple[str, dict[str, str]]:
+        """The generation of the owner's scope, and the entries of it that are there, by name."""
         groups = [list(some) for some in batched(_entry_keys(names), _AT_ONCE, strict=False)]
-        generations, *kept = await self._texts([*_generation_keys(owner)], *groups)
-        generation = _generation(generations)
-        found = {}
+        generations, *kept = await self._texts([*_generation_keys(scope, owner)], *groups)
+        if None in generations:
+            # Forgotten, or evicted: nobody can say which of the entries are of before the last clearing.
+            return await self.generation(scope, owner), {}
+        generation, found = _generation(generations), {}
         for name, entry in zip(names, chain.from_iterable(kept), strict=True):
             written, _, sealed = (entry or "").partition("|")
             if sealed and written == generation:
                 found[name] = sealed
         return generation, found
 
-    async def generation(self, owner: Owner) -> str:
-        """What changes when an operator clears the owner's part of the cache."""
-        (generations,) = await self._texts([*_generation_keys(owner)])
-        return _generation(generations)
+    async def generation(self, scope: CacheScope, owner: Owner) -> str:
+        """What changes when an operator clears the owner's part of the cache, and when it is forgotten."""
+        counters = _generation_keys(scope, owner)
+        pipe = self._redis.pipeline(transaction=False)
+        for counter in counters:
+            pipe.set(counter, time.time_ns(), px=LISTED_FOR, nx=True)
+        pipe.mget(*counters)
+        *_, generations = await pipe.execute()
+        return _generation(cast("list[str | None]", generations))
 
     async def put(
         self, entries: Mapping[str, str], generation: str, scope: CacheScope, owner: Owner, ttl: timedelta
@@ -63,6 +72,8 @@ class CacheEntries:
             now_s = time.time()
             pipe.zadd(used_key, {name: now_s for name, _ in some})
             pipe.pexpire(used_key, LISTED_FOR)
+            for counter in _generation_keys(scope, owner):
+                pipe.pexpire(counter, LISTED_FOR)
             pipe.zcard(used_key)
             *_, known = await pipe.execute()
             if known == len(some):
@@ -100,24 +111,31 @@ class CacheEntries:
         return cast("list[list[str | None]]", await pipe.execute())
 
 
-def generation_key(org: str | None, guild: str | None) -> str:
-    """The counter that, raised, makes every answer of that organisation or guild, or all, a miss."""
+def cleared_by(org: str | None, guild: str | None) -> list[str]:
+    """The counters that, changed, make every answer of that organisation or guild, or all, a miss.
+
+    What guilds of an organisation share goes with each of them: it may be of any.
+    """
     if org is None:
-        return keys.CACHE_GENERATION_PREFIX
+        return [keys.CACHE_GENERATION_PREFIX]
     owner = Owner(org=org, guild=guild or "-", agent="-")
-    return keys.CACHE_GENERATION_PREFIX + _hashed(scope_name("guild" if guild else "org", owner))
+    if guild is None:
+        return [_counter("org", owner)]
+    return [_counter("guild", owner), _counter("shared", owner)]
 
 
 def _entry_keys(names: Sequence[str]) -> list[str]:
     return [keys.cache_key(name) for name in names]
 
 
-def _generation_keys(owner: Owner) -> tuple[str, str, str]:
-    return (
-        keys.CACHE_GENERATION_PREFIX,
-        keys.CACHE_GENERATION_PREFIX + _hashed(scope_name("org", owner)),
-        keys.CACHE_GENERATION_PREFIX + _hashed(scope_name("guild", owner)),
-    )
+def _generation_keys(scope: CacheScope, owner: Owner) -> tuple[str, str, str]:
+    narrow: _Part = "shared" if scope == "org" else "guild"
+    return keys.CACHE_GENERATION_PREFIX, _counter("org", owner), _counter(narrow, owner)
+
+
+def _counter(part: _Part, owner: Owner) -> str:
+    scope = scope_name("guild" if part == "guild" else "org", owner)
+    return keys.CACHE_GENERATION_PREFIX + _hashed(f"{part} {scope}")
 
 
 def _generation(counters: list[str | None]) -> str:

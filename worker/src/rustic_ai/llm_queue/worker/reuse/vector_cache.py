@@ -36,7 +36,7 @@ class VectorCache:
     ) -> tuple[str | None, dict[str, CachedVector]]:
         """The cache's generation, None where it cannot be asked, and the vectors there are, by name."""
         try:
-            generation, kept = await self._entries.get(list(dict.fromkeys(names)), owner)
+            generation, kept = await self._entries.get(list(dict.fromkeys(names)), scope, owner)
         except REDIS_FAILS as error:
             logger.warning("No vector is looked for in the cache: %s", type(error).__name__)
             return None, {}
@@ -67,7 +67,7 @@ class VectorCache:
         )
         try:
             if generation is None:
-                generation = await self._entries.generation(owner)
+                generation = await self._entries.generation(scope, owner)
             await self._entries.put(sealed, generation, scope, owner, ttl)
         except REDIS_FAILS as error:
             logger.warning("Vectors are not kept in the cache: %s", type(error).__name__)
