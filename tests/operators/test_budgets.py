@@ -119,6 +119,11 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
 
     raised = llm_queue("budgets", "set", "acme", "0.05")
     assert (raised.exit_code, "acme is 0.05" in raised.out) == (0, True)
+    nowhere = llm_queue("budgets", "set", "acme", "0.05", "--bucket", "x")
+    assert (nowhere.exit_code, f"'x' is no bucket of 'acme'; there are {row['bucket']}" in nowhere.err) == (
+        1,
+        True,
+    )
     budgeted_llm.completion(ask("#q"))
     assert "$0.0500 (set)" in llm_queue("budgets", "list").out
     llm_queue("budgets", "set", "acme", "policy")

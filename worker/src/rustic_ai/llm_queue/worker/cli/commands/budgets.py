@@ -60,20 +60,25 @@ def set_(name: str, amount: str, bucket: str | None, as_json: bool) -> None:
     """
     value = None if amount == "policy" else _amount(amount)
 
-    async def work(redis: Redis, _: QueueSettings) -> tuple[int, list[str]]:
+    async def work(redis: Redis, _: QueueSettings) -> tuple[int, list[BudgetRow]]:
         rows = [row for row in await BudgetView(redis).rows() if not row.is_over]
         named = [row for row in rows if row.name == name and bucket in (None, row.bucket)]
         cap = None if value is None or not named else round(value * named[0].scale)
         count = await LimitLedger(redis).set_budgets([row.id for row in named], cap)
-        return count, sorted({row.name for row in rows})
+        return count, rows
 
-    count, known = on_redis(work, QueueSettings())
+    count, rows = on_redis(work, QueueSettings())
+    buckets = sorted(row.bucket for row in rows if row.name == name)
+    if not count and buckets:
+        echo(f"llm-queue: {bucket!r} is no bucket of {name!r}; there are {', '.join(buckets)}", err=True)
+        sys.exit(ExitCode.FAILED)
     if not count:
-        _unknown(name, known)
+        _unknown(name, sorted({row.name for row in rows}))
     if as_json:
         print_json({"budget": name, "set": count, "amount": value})
     else:
-        echo(f"{name} is {"the policy's" if value is None else f'{value:g}'} ({count} of it)")
+        amount_set = "the policy's" if value is None else f"{value:g}"
+        echo(f"{name} is {amount_set}, in {counted(count, 'bucket')}")
 
 
 @budgets.command()
@@ -105,7 +110,7 @@ def rebuild(name: str, as_json: bool) -> None:
     if as_json:
         print_json({"budget": name, "rebuilt": count})
     else:
-        echo(f"{count} of {name} are counted anew")
+        echo(f"{counted(count, 'bucket')} of {name} counted anew")
 
 
 def _amount(text: str) -> float:
