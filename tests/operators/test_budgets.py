@@ -141,6 +141,7 @@ def test_a_budget_is_shown_raised_counted_anew_and_its_alert_goes_out_once(
     body, signature = POSTED.get(timeout=15)
     told = json.loads(body)
     assert (told["budget"], told["percent"], told["spent"], told["limit"]) == ("acme", 50, 0.02, 0.035)
+    assert told["of"] == "all"
     at, _, digest = signature.removeprefix("t=").partition(",v1=")
     key = KeyRing.parse(KEY).alert_key
     assert digest == hmac.new(key, f"{at}.".encode() + body, hashlib.sha256).hexdigest()

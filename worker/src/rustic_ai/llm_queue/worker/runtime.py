@@ -150,6 +150,7 @@ class Runtime:
             self._redis.listening,
             url=settings.alert_url,
             secret=settings.key_ring().alert_key,
+            key=settings.key_ring().limit_key,
             registry=self._metrics.registry if self._metrics else None,
             send_event=send_event,
         )

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from rustic_ai.llm_queue.tasks.connection.redis_client import OUTAGE_ERRORS
 from rustic_ai.llm_queue.tasks.ledger import keys
+from rustic_ai.llm_queue.tasks.ledger.views.bucket_names import UNSPLIT, bucket_names
 from rustic_ai.llm_queue.tasks.policy.budget_rule import NANO
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class BudgetAlerts:
         *,
         url: str | None,
         secret: bytes,
+        key: bytes,
         registry: CollectorRegistry | None,
         send_event: SendEvent | None = None,
     ) -> None:
@@ -80,8 +82,10 @@ class BudgetAlerts:
         Args:
             redis: a connection of its own, on which it waits.
             secret: signs the POSTs; empty for none.
+            key: tells whose a bucket is, as `bucket_names` has it.
         """
         self._redis, self._url, self._secret, self._send_event = redis, url, secret, send_event
+        self._key = key
         self._count = (
             Counter(
                 "llm_queue_budget_alerts",
@@ -111,9 +115,12 @@ class BudgetAlerts:
             logger.warning("An alert of a budget that makes no sense was dropped")
             return
         told = alert.told()
+        told["of"] = await self._whose(told["budget"], told["bucket"])
+        whose = f" of {told['of']}" if told["of"] not in (None, UNSPLIT) else ""
         logger.warning(
-            "The budget %s (%s) has spent %s of %s %s, %s %% or more",
-            told["budget"], told["period"], told["spent"], told["limit"], told["unit"], told["percent"],
+            "The budget %s%s (%s) has spent %s of %s %s, %s %% or more",
+            told["budget"], whose, told["period"],
+            told["spent"], told["limit"], told["unit"], told["percent"],
             extra={"budget": told},
         )  # fmt: skip
         if self._count is not None:
@@ -122,6 +129,13 @@ class BudgetAlerts:
             await asyncio.to_thread(self._send_event, "budget-alert", told)
         if self._url:
             await self._post(self._url, json.dumps(told).encode())
+
+    async def _whose(self, budget: str, bucket: str) -> str | None:
+        try:
+            names = await bucket_names(self._redis, [(budget, bucket)], self._key)
+        except OUTAGE_ERRORS:
+            return None  # an alert without it is better than none
+        return names.get((budget, bucket))
 
     async def _post(self, url: str, body: bytes) -> None:
         for attempt in range(_TRIES):

@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.limits.budget_view import BudgetRow, BudgetView
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_ledger import LimitLedger
+from rustic_ai.llm_queue.tasks.ledger.views.bucket_names import Bucket, bucket_names
 from rustic_ai.llm_queue.tasks.policy.budget_rule import MOST_USD
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...settings import WorkerSettings
-from ..bucket_names import Bucket, bucket_names
 from ..budget_books import model_names_for, spent_by_the_books
 from ..listing import counted, listing
 from ..output import echo, json_option, out, print_json

@@ -12,11 +12,11 @@ from rustic_ai.llm_queue.tasks.duration import parse_duration
 from rustic_ai.llm_queue.tasks.exit_code import ExitCode
 from rustic_ai.llm_queue.tasks.ledger.ledger import Ledger
 from rustic_ai.llm_queue.tasks.ledger.limits.limit_view import LimitRow, LimitView
+from rustic_ai.llm_queue.tasks.ledger.views.bucket_names import Bucket, bucket_names
 from rustic_ai.llm_queue.tasks.settings import QueueSettings
 
 from ...provider.targets.litellm_config import read_litellm_config
 from ...settings import WorkerSettings
-from ..bucket_names import Bucket, bucket_names
 from ..listing import counted, listing
 from ..output import echo, json_option, out, print_json
 from ..redis_session import on_redis

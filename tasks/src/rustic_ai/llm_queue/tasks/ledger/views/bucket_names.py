@@ -8,8 +8,8 @@ from itertools import permutations
 
 from redis.asyncio import Redis
 
-from rustic_ai.llm_queue.tasks.ledger import keys
-from rustic_ai.llm_queue.tasks.ledger.books import Books, CostRow
+from .. import keys
+from ..books import Books, CostRow
 
 #: For as long as budgets of ended periods are kept.
 _KEPT = timedelta(days=35)
@@ -18,6 +18,8 @@ _OWNER = ("org", "guild", "agent")
 _SPLITS = [split for count in range(len(_OWNER) + 1) for split in permutations(_OWNER, count)]
 
 Bucket = tuple[str, str]
+#: What the only bucket of one that is not split is called.
+UNSPLIT = "all"
 
 
 async def bucket_names(redis: Redis, buckets: Iterable[Bucket], key: bytes) -> dict[Bucket, str]:
@@ -50,4 +52,4 @@ def _owners(rows: Iterable[CostRow]) -> Iterator[tuple[str, list[str]]]:
     seen = {tuple(getattr(row, one) for one in split) for row in rows for split in _SPLITS} | {()}
     for values in sorted(seen):
         # The last value is a key of the job's own: calls with one are in no budget, and limits' are left out.
-        yield "/".join(values) or "all", [*values, ""]
+        yield "/".join(values) or UNSPLIT, [*values, ""]
