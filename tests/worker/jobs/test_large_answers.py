@@ -1,6 +1,8 @@
 """Answers of many megabytes, whose reading, sealing and opening holds up no other call."""
 
 import asyncio
+import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from rustic_ai.llm_queue.tasks.json_weight import weighs_more
 from rustic_ai.llm_queue.tasks.outcome import Answered, Outcome
 from rustic_ai.llm_queue.tasks.reuse.options import ReuseOptions
 from support.providers.provider import Step
-from support.providers.raw_answers import whole
+from support.providers.raw_answers import chunk, stream, whole
+from support.workers.attempt_kit import MODELS
 from support.workers.job_kit import OWNER, JobKit
 from support.workers.loop_watchdog import loop_watchdog
 from worker.jobs.conftest import MakeKit
@@ -42,6 +45,40 @@ async def test_an_answer_of_15_mb_holds_up_nobody(kit: JobKit, case: str) -> Non
         read = await outcomes.now(job.id, OWNER)
     assert content(read) == got
     assert len(kit.stub.requests("big")) == 1
+
+
+def of_gemini(*parts: dict[str, Any], **fields: Any) -> str:
+    candidate = {"content": {"role": "model", "parts": parts}, "index": 0, **fields}
+    return json.dumps({"candidates": [candidate], "usageMetadata": {"promptTokenCount": 1}})
+
+
+END = chunk({}, "stop")
+CALL = {"functionCall": {"name": "f", "args": {}}}
+STREAMS = {
+    "many events": (MODELS["openai"], stream(*[chunk({"content": "x"})] * 20_000, END)),
+    "many events by LiteLLM": (MODELS["huggingface"], stream(*[chunk({"content": "x"})] * 8_000, END)),
+    "many values": (MODELS["openai"], stream(chunk({"content": "x", "odd": [0] * 160_000}), END)),
+    "many values by LiteLLM": (
+        MODELS["huggingface"],
+        stream(chunk({"content": "x", "odd": [0] * 160_000}), END),
+    ),
+    "many calls": (
+        MODELS["gemini"],
+        stream(of_gemini({"text": "x"}, *[CALL] * 4_000), of_gemini({"text": "x"}, finishReason="STOP")),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STREAMS)
+async def test_a_stream_that_comes_all_at_once_holds_up_nobody(kit: JobKit, case: str) -> None:
+    model, raw = STREAMS[case]
+    kit.stub.plan("big", Step(raw=raw, times=None))
+    await kit.run(await kit.submit("why #big", stream=True, model=model))
+    job = await kit.submit("why #big", stream=True, model=model)
+    async with loop_watchdog():
+        outcome = await kit.run(job)
+    assert content(outcome).startswith("x")
+    assert len(kit.stub.requests("big")) == 2
 
 
 @pytest.mark.parametrize("largest", [256_000, 20_000_000])

@@ -47,8 +47,13 @@ class ProviderStream:
         reader = ChunkReader(self._target.model)
         try:
             items = aiter(self._source)
+            count = 0
             while (item := await self._next(items)) is not _END:
                 self._begun = True
+                count += 1
+                if not count % _MOST_AT_ONCE:
+                    # What has come already is read without waiting, and all other calls wait meanwhile.
+                    await asyncio.sleep(0)
                 chunk = None if item is None else reader.read(item)
                 if chunk is None:
                     continue
@@ -77,4 +82,6 @@ class ProviderStream:
             raise
 
 
+#: Chunks read before other calls have their turn: a tenth of a millisecond each.
+_MOST_AT_ONCE = 50
 _END: Any = object()

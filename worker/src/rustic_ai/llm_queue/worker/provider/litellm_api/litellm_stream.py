@@ -6,10 +6,12 @@ from typing import Any
 from litellm import CustomStreamWrapper
 from openai.types.chat import ChatCompletionChunk
 
+from ...pool.inline_executor import in_thread_if
 from ..answers.gemini_form import plain_gemini_chunk
 from ..answers.json_value import Cleaner
 from ..answers.openai_form import mend_openai_form
 from ..failures.kinds import MalformedAnswer
+from ..wire.exchange import answer_is_large
 from ..wire.guarded_body import events_of
 from . import seam
 
@@ -40,11 +42,11 @@ class LiteLLMStream:
             of_gemini = type(source) is seam.GEMINI_STREAM and source._output_cap is None
             async for event in events:
                 plain = plain_gemini_chunk(event) if of_gemini else None
-                yield plain or self._read(source.chunk_parser(event))
+                yield plain or await self._done(lambda event: self._read(source.chunk_parser(event)), event)
             # What LiteLLM does at the end of a stream is left to it.
             source.streaming_response = _nothing()
         async for item in source:
-            yield self._read(item)
+            yield await self._done(self._read, item)
         # LiteLLM waits for the rest of a broken chunk until the stream is over.
         if type(source) in seam.EVENT_STREAMS and source._json_buffer:
             raise MalformedAnswer("the provider's stream holds a chunk that is not JSON")
@@ -53,6 +55,10 @@ class LiteLLMStream:
         """Close the provider's connection."""
         close: Callable[[], Awaitable[None]] = self._wrapper.aclose
         await close()
+
+    async def _done[T](self, read: Callable[[Any], T], item: Any) -> T:
+        # In a stream with a large event more are to be expected.
+        return await in_thread_if(answer_is_large(), lambda: read(item))
 
     def _events(self, source: Any) -> AsyncIterator[dict[str, Any]] | None:
         name = seam.EVENT_STREAMS.get(type(source)) if self._reads_events else None

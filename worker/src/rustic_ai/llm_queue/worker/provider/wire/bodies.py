@@ -27,9 +27,12 @@ _MOST_VALUES = 500_000
 class Body(Protocol):
     """Takes a body in as it comes and gives it on."""
 
+    def large_with(self, piece: bytes) -> bool:
+        """Whether to feed `piece`, or to come to the end without one, is a step for a thread."""
+
     @property
-    def large(self) -> bool:
-        """What is kept makes the next step one for a thread."""
+    def had_large(self) -> bool:
+        """What was given on is, at least in part, for a thread to read."""
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """What can be given on after one more piece. Raises `AnswerTooLarge`, or another `ProviderFault`."""
@@ -47,8 +50,11 @@ class WholeBody:
         self._size = self._values = 0
 
     @property
-    def large(self) -> bool:
+    def had_large(self) -> bool:
         return is_large(self._size, self._values)
+
+    def large_with(self, piece: bytes) -> bool:
+        return not piece and self.had_large
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         self._size += len(piece)
@@ -65,7 +71,7 @@ class WholeBody:
 class ErrorBody:
     """An error's body, cut before anybody looks for words in it."""
 
-    large = False
+    had_large = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -77,6 +83,9 @@ class ErrorBody:
         check_size(self._size, self._limit)
         self._kept += piece[: _ERROR_BYTES - len(self._kept)]
         return iter(())
+
+    def large_with(self, piece: bytes) -> bool:
+        return False
 
     def end(self) -> Iterator[bytes]:
         yield mended_error(bytes(self._kept))
@@ -90,8 +99,11 @@ class LineBody:
         self._cleaner = Cleaner(streamed=True)
 
     @property
-    def large(self) -> bool:
-        return self._lines.large
+    def had_large(self) -> bool:
+        return self._lines.had_large
+
+    def large_with(self, piece: bytes) -> bool:
+        return self._lines.large_with(piece)
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         for line in self._lines.feed(piece):
@@ -105,7 +117,10 @@ class LineBody:
 class OpaqueBody:
     """A stream that is neither lines nor text: it is given on as it comes."""
 
-    large = False
+    had_large = False
+
+    def large_with(self, piece: bytes) -> bool:
+        return False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         yield piece

@@ -32,9 +32,13 @@ class Events:
         self.done = False
 
     @property
-    def large(self) -> bool:
-        """What is kept makes the next step one for a thread."""
-        return self._lines.large or self._begun_bytes > LARGE_BYTES
+    def had_large(self) -> bool:
+        """One of the events so far was one for a thread."""
+        return self._lines.had_large or self._begun_bytes > LARGE_BYTES
+
+    def large_with(self, piece: bytes) -> bool:
+        """Whether to feed `piece`, or to come to the end without one, is a step for a thread."""
+        return self._begun_bytes > LARGE_BYTES or self._lines.large_with(piece)
 
     def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
         """The events that one more piece completes.

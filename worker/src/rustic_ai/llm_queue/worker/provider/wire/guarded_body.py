@@ -60,11 +60,13 @@ async def _events(
     with noting_faults(exchange, ProviderFault):
         async for piece in stream:
             for plain in inflater.feed(piece):
-                for event in await _done(events.large, partial(events.feed, plain)):
+                found = await _done(events.large_with(plain), partial(events.feed, plain))
+                exchange.large = exchange.large or events.had_large
+                for event in found:
                     yield event
             if events.done:
                 return
-        for event in await _done(events.large, events.end):
+        for event in await _done(events.large_with(b""), events.end):
             yield event
 
 
@@ -93,10 +95,12 @@ class _AsyncGuarded(httpx.AsyncByteStream):
         with noting_faults(self._exchange, ProviderFault):
             async for piece in self._stream:
                 for plain in self._inflater.feed(piece):
-                    for ready in await _done(self._body.large, partial(self._body.feed, plain)):
+                    large = self._body.large_with(plain)
+                    found = await _done(large, partial(self._body.feed, plain))
+                    self._exchange.large = self._exchange.large or self._body.had_large
+                    for ready in found:
                         yield ready
-            self._exchange.large = self._body.large
-            for rest in await _done(self._body.large, self._body.end):
+            for rest in await _done(self._body.large_with(b""), self._body.end):
                 yield rest
 
     async def aclose(self) -> None:

@@ -19,11 +19,12 @@ class Lines:
         self._limit = limit
         self._tail: list[bytes] = []
         self._size = self._values = 0
+        #: One of the lines so far was one for a thread.
+        self.had_large = False
 
-    @property
-    def large(self) -> bool:
-        """Whether the line under way is already one for a thread."""
-        return is_large(self._size, self._values)
+    def large_with(self, piece: bytes) -> bool:
+        """Whether the line under way, or one in `piece`, may be one for a thread."""
+        return is_large(self._size + len(piece), self._values + separators(piece))
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The lines that one more piece completes. Raises `AnswerTooLarge`."""
@@ -49,6 +50,7 @@ class Lines:
 
     def _take(self) -> bytes:
         line = b"".join(self._tail)
+        self.had_large = self.had_large or is_large(self._size, self._values)
         self._tail, self._size, self._values = [], 0, 0
         return line
 
