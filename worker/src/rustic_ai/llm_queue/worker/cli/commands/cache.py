@@ -41,7 +41,10 @@ def stats(as_json: bool) -> None:
 @click.option("--guild", help="Only this guild's, of the organisation in --org.")
 @json_option
 def clear(org: str | None, guild: str | None, as_json: bool) -> None:
-    """Reuse no answer that was kept before now. It is one step, however many there are."""
+    """Reuse no answer that was kept before now. It is one step, however many there are.
+
+    They stay in Redis, and in `stats`, until their time is over.
+    """
     if guild is not None and org is None:
         raise click.UsageError("--guild needs --org: guilds of two organisations may have the same name")
     on_redis(
