@@ -253,3 +253,16 @@ async def test_no_job_ever_gets_anothers_vector(bench: Bench) -> None:
             assert not any("#bad" in text for text in texts)
 
     await asyncio.gather(*(one(job) for job in range(200)))
+
+
+async def test_a_text_that_a_server_fails_on_fails_its_own_job(bench: Bench) -> None:
+    # Some servers answer 500 to a text that is too long for them.
+    bench.stub.plan("bad", Step(status=500, message="too large to process", times=None))
+    calls = [a_call(bench, text).model_copy(update={"max_retries": 1}) for text in ("a", "b", "#bad", "c")]
+    ended = await asyncio.gather(*(attempted(bench, call) for call in calls), return_exceptions=True)
+    failed = [at for at, one in enumerate(ended) if isinstance(one, BaseException)]
+    assert failed == [2]
+    error = ended[2]
+    assert isinstance(error, AttemptsFailed)
+    assert error.envelope.kind is ErrorKind.INTERNAL_SERVER
+    assert len(bench.stub.requests()) == 5, "one that they shared, and then one each"

@@ -201,7 +201,8 @@ class _Run:
     def _post(self, target: Target) -> Awaitable[Completion]:
         self._log.call_under_way = True
         if self._sink is None or not isinstance(self._call, CompletionCall):
-            return self._provider.complete(self._call, target, org=self._org)
+            alone = self._log.may_be_its_own_fault(target.model, self._call.max_retries)
+            return self._provider.complete(self._call, target, org=self._org, alone=alone)
         return self._post_for_stream(self._call, target, self._sink)
 
     async def _post_for_stream(self, call: CompletionCall, target: Target, sink: ChunkSink) -> Completion:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..provider.targets.credentials import Target
 
 _BYTES_PER_TOKEN = 4
+_FAULT = 500
 
 
 class AttemptLog:
@@ -60,6 +61,14 @@ class AttemptLog:
         """Put an attempt's end on record."""
         self.ended_ns[record.number] = time.time_ns()
         self._records.append(record)
+
+    def may_be_its_own_fault(self, model: str, max_retries: int) -> bool:
+        """Whether the next try is the last for `model`, and the one before failed as by a bad request.
+
+        Some servers answer 500 to a text they do not like: a call that others share would fail for all.
+        """
+        failed = [record for record in self.records if record.model == model and record.status == "failed"]
+        return len(failed) >= max(max_retries, 1) and failed[-1].provider_status == _FAULT
 
     def replace_last(self, record: AttemptRecord) -> None:
         """Put the latest record right, once it is known what follows it."""

@@ -125,17 +125,18 @@ class Provider:
         )
         return envelope.model_copy(update={"message": message})
 
-    async def complete(self, call: Call, target: Target, *, org: str) -> Completion:
+    async def complete(self, call: Call, target: Target, *, org: str, alone: bool = False) -> Completion:
         """One call, answered whole. Raises what `failure` explains.
 
         Args:
             org: whose job it is: no provider call is shared between two.
+            alone: share the provider call with no other job.
         """
         match call:
             case CompletionCall():
                 return await self._complete_chat(call, target)
             case EmbeddingCall():
-                return await self._embedder.complete(call, target, org=org)
+                return await self._embedder.complete(call, target, org=org, alone=alone)
 
     async def _complete_chat(self, call: CompletionCall, target: Target) -> Completion:
         arguments = self._arguments(call, target)

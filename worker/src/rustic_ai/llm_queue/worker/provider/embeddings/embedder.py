@@ -54,7 +54,9 @@ class Embedder:
         self._rules = rules
         self._gathering = Gathering(refused=_refused, jobs_on_their_way=jobs_on_their_way, on_call=on_call)
 
-    async def complete(self, call: EmbeddingCall, target: Target, *, org: str) -> Completion:
+    async def complete(
+        self, call: EmbeddingCall, target: Target, *, org: str, alone: bool = False
+    ) -> Completion:
         """The vectors of one job's texts. Raises what `Provider.failure` explains."""
         params = {name: value for name, value in call.params.items() if value is not None}
         name = str(target.options.get("model", target.model))
@@ -62,7 +64,7 @@ class Embedder:
             call.texts, most_tokens(name, target.provider), truncate=bool(params.pop("truncate", False))
         )
         share = await self._gathering.embed(
-            _key(org, target, params),
+            object() if alone else _key(org, target, params),
             texts,
             limits=limits_of(name),
             post=partial(self._post, target, params),
