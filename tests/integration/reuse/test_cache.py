@@ -1,5 +1,6 @@
 """Answers kept for equal calls."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,12 @@ from rustic_ai.llm_queue.resolver import (
     QueueChatCompletionRequest,
     QueueLLMResolver,
 )
+from rustic_ai.llm_queue.tasks.contract import ContractViolation
 from rustic_ai.llm_queue.tasks.ledger.keys import CACHE_GENERATION_PREFIX, CACHE_PREFIX
+from rustic_ai.llm_queue.tasks.owner import Owner
+from rustic_ai.llm_queue.tasks.privacy.seal import KeyRing, Sealer
+from rustic_ai.llm_queue.tasks.reuse.cached_answer import CachedAnswer, bound_to
+from rustic_ai.llm_queue.tasks.reuse.cached_vector import CachedVector
 from support.callers.llm import MakeLLM, ask
 from support.processes.command import LlmQueue
 from support.providers.provider import ProviderStub, Step
@@ -109,6 +115,20 @@ def test_a_tampered_entry_is_a_miss(llm: MakeLLM, provider: ProviderStub, valkey
         redis.set(name, f"{generation}|plain:{{}}", px=60_000)
     again = agent.completion(ask("#q"))
     assert (again.cached, again.choices[0].message.content) == (None, "true")
+
+
+@pytest.mark.parametrize("kept", [CachedAnswer, CachedVector])
+@pytest.mark.parametrize("made_ms", [-1, 10**400], ids=["negative", "too large"])
+def test_an_entry_of_an_impossible_time_does_not_open(
+    kept: type[CachedAnswer | CachedVector], made_ms: int
+) -> None:
+    # Without sealing whoever writes to Redis may write it.
+    entry = {"made_ms": made_ms, "model": "m", "response": {}, "usage": {}, "vector": "AACAPw=="}
+    fields = {name: value for name, value in entry.items() if name in kept.model_fields}
+    sealer, owner = Sealer(KeyRing({})), Owner(org="o", guild="g", agent="a")
+    text = sealer.seal(json.dumps(fields), **bound_to("name", "guild", owner))
+    with pytest.raises(ContractViolation, match="does not validate"):
+        kept.open(text, sealer, name="name", scope="guild", owner=owner)
 
 
 @pytest.mark.parametrize("whose", [[], ["--org", "acme"], ["--org", "acme", "--guild", "support"]])

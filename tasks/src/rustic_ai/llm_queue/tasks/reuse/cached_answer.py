@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from ..contract import WIRE_VERSION, Contract, ContractViolation, check_version
+from ..contract import WIRE_VERSION, Contract, ContractViolation, Whole, check_version
 from ..outcome import Account, Answered
 from ..owner import Owner
 from ..privacy.seal import Purpose, Sealer
@@ -21,7 +21,7 @@ class CachedAnswer(Contract):
 
     v: int = WIRE_VERSION
     #: When the provider gave it, in Unix milliseconds by its worker's clock.
-    made_ms: int = Field(ge=0)
+    made_ms: Whole
     model: str
     #: OpenAI's `chat.completion` JSON.
     response: dict[str, Any] = Field(repr=False)

@@ -5,7 +5,7 @@ import binascii
 
 from pydantic import Field, ValidationError
 
-from ..contract import WIRE_VERSION, Contract, ContractViolation, check_version
+from ..contract import WIRE_VERSION, Contract, ContractViolation, Whole, check_version
 from ..owner import Owner
 from ..privacy.seal import Sealer
 from ..usage import UsDollars
@@ -20,7 +20,7 @@ class CachedVector(Contract):
 
     v: int = WIRE_VERSION
     #: When the provider gave it, in Unix milliseconds by its worker's clock.
-    made_ms: int = Field(ge=0)
+    made_ms: Whole
     #: The model in the provider's own words.
     model: str
     #: Little-endian float32, in base64.
