@@ -9,6 +9,7 @@ import pytest
 
 from rustic_ai.llm_queue.worker.provider import provider as worker_provider
 from rustic_ai.llm_queue.worker.provider.litellm_api import fast_path, handler_call
+from rustic_ai.llm_queue.worker.provider.litellm_api.litellm_stream import LiteLLMStream
 from support.providers.provider import Step, ToolCall
 from support.providers.provider_plan import Fault
 from support.workers.attempt_kit import Bench, NotedSink
@@ -132,6 +133,7 @@ async def both_ends(
         if ends:
             monkeypatch.setattr(worker_provider, "fits", lambda *_: False)
             monkeypatch.setattr(worker_provider, "handler_fits", lambda *_: False)
+            monkeypatch.setattr(worker_provider, "LiteLLMStream", lambda wrapper, **_: LiteLLMStream(wrapper))
         before = len(bench.stub.requests())
         sink = NotedSink() if streamed else None
         try:

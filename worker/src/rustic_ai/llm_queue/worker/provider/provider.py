@@ -184,7 +184,7 @@ class Provider:
                     wrapper = await litellm.acompletion(
                         **arguments, stream=True, stream_options=STREAM_OPTIONS
                     )
-                source = LiteLLMStream(wrapper)
+                source = LiteLLMStream(wrapper, reads_events=self._settings.fast_path)
             mocked = bool(call.params.get("mock_response"))
             stream = ProviderStream(source, target, self._settings, mocked=mocked)
             try:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Protocol
 
 from rustic_ai.llm_queue.tasks.answer_assembly import AnswerAssembler
 
+from ..pool.inline_executor import in_thread_if
 from ..settings import WorkerSettings
 from .answers.stream_chunks import ChunkReader
 from .failures.classify import ProviderFault, StreamIdle, StreamTooLarge
 from .failures.litellm_error import named_error
 from .targets.credentials import Target
+from .wire.exchange import answer_is_large
 
 
 class ChunkSource(Protocol):
@@ -54,10 +57,9 @@ class ProviderStream:
                 if not count % _MOST_AT_ONCE:
                     # What has come already is read without waiting, and all other calls wait meanwhile.
                     await asyncio.sleep(0)
-                chunk = None if item is None else reader.read(item)
+                chunk = await in_thread_if(answer_is_large(), partial(self._take, reader, item))
                 if chunk is None:
                     continue
-                self.assembler.add(chunk)
                 if self.assembler.text_bytes > self._max_bytes:
                     raise StreamTooLarge(f"the provider's stream is longer than {self._max_bytes} bytes")
                 yield chunk
@@ -70,6 +72,12 @@ class ProviderStream:
         except Exception as error:
             provider = self._target.provider or self._source.provider
             raise named_error(error, model=self._target.model, provider=provider) from error
+
+    def _take(self, reader: ChunkReader, item: dict[str, Any] | None) -> dict[str, Any] | None:
+        chunk = None if item is None else reader.read(item)
+        if chunk is not None:
+            self.assembler.add(chunk)
+        return chunk
 
     async def _next(self, items: AsyncIterator[Any]) -> Any:
         try:

@@ -13,7 +13,7 @@ from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.tasks.vectors import pack_vectors
 
-from ...pool.inline_executor import in_thread
+from ...pool.inline_executor import in_thread, in_thread_if
 from ..completion import Completion
 from ..cost import cost_usd
 from ..failures.classify import classify
@@ -29,6 +29,8 @@ from .text_length import fitting_texts
 
 #: Room for one vector as JSON, beyond what any answer may have: a call may ask for thousands.
 _VECTOR_BYTES = 100_000
+#: Packing more of them takes milliseconds.
+_MANY_NUMBERS = 100_000
 #: What a provider answers when it does not like one of a call's texts.
 _REFUSALS = frozenset(
     {ErrorKind.BAD_REQUEST, ErrorKind.UNPROCESSABLE, ErrorKind.CONTEXT_WINDOW, ErrorKind.CONTENT_POLICY}
@@ -69,7 +71,9 @@ class Embedder:
             limits=limits_of(name),
             post=partial(self._post, target, params),
         )
-        return Completion(_response(call, share), _usage(share))
+        many = sum(map(len, share.vectors)) > _MANY_NUMBERS
+        response = await in_thread_if(many, partial(_response, call, share))
+        return Completion(response, _usage(share))
 
     async def _post(self, target: Target, params: dict[str, Any], texts: Sequence[str]) -> Answer:
         room = self._rules.max_answer_bytes + len(texts) * _VECTOR_BYTES

@@ -61,8 +61,18 @@ class LiteLLMStream:
         return await in_thread_if(answer_is_large(), lambda: read(item))
 
     def _events(self, source: Any) -> AsyncIterator[dict[str, Any]] | None:
-        name = seam.EVENT_STREAMS.get(type(source)) if self._reads_events else None
-        response = None if name is None else getattr(source, name)
+        """The provider's events, where each is given to the parser of `source` as it is."""
+        if not self._reads_events:
+            return None
+        if isinstance(source, seam.BaseModelResponseIterator):
+            reads_lines = all(
+                getattr(type(source), name) is getattr(seam.BaseModelResponseIterator, name)
+                for name in ("__anext__", "_handle_string_chunk")
+            )
+            response = source.http_response if reads_lines else None
+        else:
+            name = seam.EVENT_STREAMS.get(type(source))
+            response = None if name is None else getattr(source, name)
         return None if response is None else events_of(response)
 
     def _read(self, item: Any) -> dict[str, Any] | None:

@@ -175,7 +175,8 @@ CustomStreamWrapper: Any = _names.instances_have(
     "aclose",
 )
 BaseModelResponseIterator: Any = _names.instances_have(
-    "litellm.llms.base_llm.base_model_iterator:BaseModelResponseIterator", "chunk_parser"
+    "litellm.llms.base_llm.base_model_iterator:BaseModelResponseIterator",
+    *("chunk_parser", "http_response", "streaming_response"),
 )
 #: The streams that read a provider's own events and keep half an event back, and where each has its answer.
 ANTHROPIC_STREAM: Any = _names.instances_have(
