@@ -24,7 +24,8 @@ async def _no_second_post_after_a_422(bench: Bench) -> bool:
 
 async def _a_broken_chunk_is_no_chunk(bench: Bench) -> bool:
     bench.stub.plan("broken", Step(fault="bad_json"))
-    answer = await bench.run("hello #broken", MODELS["huggingface"], MODELS["cohere"], sink=NotedSink())
+    by_litellm = Bench.over(bench.stub, fast_path="off")
+    answer = await by_litellm.run("hello #broken", MODELS["huggingface"], MODELS["cohere"], sink=NotedSink())
     return kinds(answer) == ["response_processing", "ok"]
 
 

@@ -42,12 +42,7 @@ def _of_anthropic() -> str:
     events = [
         {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {
-            "type": "content_block_delta",
-            "index": 0,
-            "delta": {"type": "text_delta", "text": "42"},
-            "x": quoted,
-        },
+        {"type": "content_block_delta", "index": 0, "delta": said, "citations": quoted},
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
         {"type": "message_stop"},

@@ -64,7 +64,7 @@ async def test_so_is_one_where_litellm_was_replaced(
 async def test_a_bug_before_the_post_is_no_failure_of_the_providers(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seam, "get_optional_params", _planted)
+    monkeypatch.setattr(seam, "validate_and_fix_openai_messages", _planted)
     envelope = await bench.failure("hello #early")
     assert envelope.kind is ErrorKind.WORKER_FAULT
     assert bench.stub.requests("early") == []
