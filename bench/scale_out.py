@@ -19,7 +19,8 @@ from bench.measures.shares import held
 from bench.report.figures import Meter
 
 _SHARE, _TURN_S = 1 / 8, 0.1
-_IN_FLIGHT_EACH, _CALLS_EACH = 32, 40
+#: Twice as many jobs as there are places: whoever runs finds work, and takes none from those who stand still.
+_PLACES, _IN_FLIGHT_EACH, _CALLS_EACH = 32, 64, 80
 
 
 class EightWorkers(Queue):
@@ -27,6 +28,9 @@ class EightWorkers(Queue):
 
     name = "llm-queue, 8 workers"
     worker_count = 8
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {"LLM_QUEUE_CONCURRENCY": str(_PLACES)}
 
 
 @dataclass(frozen=True)
