@@ -19,7 +19,7 @@ from bench.measures.shares import held
 from bench.report.figures import Meter
 
 _SHARE, _TURN_S = 1 / 8, 0.1
-#: Twice as many jobs as there are places: whoever runs finds work, and takes none from those who stand still.
+#: Twice as many jobs as places: a worker always finds one when it runs, and cannot fill more than its places.
 _PLACES, _IN_FLIGHT_EACH, _CALLS_EACH = 32, 64, 80
 
 

@@ -132,7 +132,7 @@ def test_a_user_who_may_not_read_jobs_is_told_so_by_each_command(
     monkeypatch.setenv("LLM_QUEUE_REDIS_URL", restricted.url_for(user, PASSWORDS[user]))
     found = {one["check"]: one for one in json.loads(llm_queue("doctor", "--json").out)}
     assert found["rights"]["verdict"] == "failure"
-    if user == "flower":  # who may ask the workers
+    if user == "flower":  # the one user of these who may send commands to workers
         assert found["models"]["says"] == "those seen are not this user's to read"
     ran = llm_queue("jobs")
     assert ran.exit_code == 4

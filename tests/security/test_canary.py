@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -153,6 +153,30 @@ def _work(llm: MakeLLM, fortress: Fortress) -> tuple[str, list[Exception]]:
     return handle.id, errors
 
 
+def _look_at_all(
+    seen: Seen,
+    fortress: Fortress,
+    events: Sequence[Mapping[str, Any]],
+    heard: Sequence[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Note what Redis, its channels and files, the worker and the agent hold and tell."""
+    seen.places["Celery's events"] = repr(events)
+    seen.places["what was published"] = "\n".join(heard)
+    with fortress.server.client() as client:
+        seen.places["Redis"] = _everything_in(client)
+    for file in fortress.server.directory.rglob("*.aof"):
+        seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
+    seen.places["the worker's log"] = fortress.worker.logs()
+    seen.places["the agent's log"] = "\n".join(
+        f"{one.name} {one.getMessage()} {one.exc_text}"
+        for one in caplog.records
+        # The test's own, by which it reads Flower and instructs the provider.
+        if not one.name.startswith(("httpx", "httpcore"))
+    )
+    seen.places["the worker's metrics"] = httpx.get(fortress.metrics_url).text
+
+
 def test_nothing_private_is_readable_anywhere(
     fortress: Fortress, llm: MakeLLM, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,20 +207,7 @@ def test_nothing_private_is_readable_anywhere(
     assert "task-succeeded" in {one["type"] for one in events}
     assert any("celery-task-meta-" in one for one in heard)
     assert any("llmq:frames:" in one for one in heard)
-    seen.places["Celery's events"] = repr(events)
-    seen.places["what was published"] = "\n".join(heard)
-    with fortress.server.client() as client:
-        seen.places["Redis"] = _everything_in(client)
-    for file in fortress.server.directory.rglob("*.aof"):
-        seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
-    seen.places["the worker's log"] = fortress.worker.logs()
-    seen.places["the agent's log"] = "\n".join(
-        f"{one.name} {one.getMessage()} {one.exc_text}"
-        for one in caplog.records
-        # The test's own, by which it reads Flower and instructs the provider.
-        if not one.name.startswith(("httpx", "httpcore"))
-    )
-    seen.places["the worker's metrics"] = httpx.get(fortress.metrics_url).text
+    _look_at_all(seen, fortress, events, heard, caplog)
     for error in errors:
         shown = f"{error} {error!r} {vars(error)}" + "".join(traceback.format_exception(error))
         seen.places[f"a {type(error).__name__}"] = shown
@@ -260,19 +271,7 @@ def test_texts_vectors_and_failures_of_equal_calls_are_readable_to_nobody(
         wait_until(
             lambda: sum(one["type"] == "task-failed" for one in events) >= 2, 10, "the failures' events"
         )
-    seen.places["Celery's events"] = repr(events)
-    seen.places["what was published"] = "\n".join(heard)
-    with fortress.server.client() as client:
-        seen.places["Redis"] = _everything_in(client)
-    for file in fortress.server.directory.rglob("*.aof"):
-        seen.places[f"Redis' file {file.name}"] = file.read_bytes().decode("utf-8", "replace")
-    seen.places["the worker's log"] = fortress.worker.logs()
-    seen.places["the worker's metrics"] = httpx.get(fortress.metrics_url).text
-    seen.places["the agent's log"] = "\n".join(
-        f"{one.name} {one.getMessage()} {one.exc_text}"
-        for one in caplog.records
-        if not one.name.startswith(("httpx", "httpcore"))
-    )
+    _look_at_all(seen, fortress, events, heard, caplog)
     seen.assert_private(sealing_key=fortress.sealing_key)
     vector = base64.b64encode(float32_bytes(derived_vector(texts[0]))).decode()[:-4]
     shown = [place for place, text in seen.places.items() if vector in text]

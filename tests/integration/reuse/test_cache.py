@@ -122,7 +122,7 @@ def test_a_tampered_entry_is_a_miss(llm: MakeLLM, provider: ProviderStub, valkey
 def test_an_entry_of_an_impossible_time_does_not_open(
     kept: type[CachedAnswer | CachedVector], made_ms: int
 ) -> None:
-    # Without sealing whoever writes to Redis may write it.
+    # Nothing is sealed here: whoever may write to Redis may put an entry of any form there.
     entry = {"made_ms": made_ms, "model": "m", "response": {}, "usage": {}, "vector": "AACAPw=="}
     fields = {name: value for name, value in entry.items() if name in kept.model_fields}
     sealer, owner = Sealer(KeyRing({})), Owner(org="o", guild="g", agent="a")

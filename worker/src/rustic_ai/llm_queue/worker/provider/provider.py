@@ -16,7 +16,7 @@ from rustic_ai.llm_queue.tasks.policy.limits import bounded
 from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 
-from ..pool.inline_executor import in_place, in_thread
+from ..pool.inline_executor import in_place, in_thread_if
 from ..settings import WorkerSettings
 from .answers.answer_form import plain_response
 from .completion import Completion as Completion
@@ -157,7 +157,7 @@ class Provider:
                     litellm.acompletion(**arguments), again, at_once=_never_blocks(target)
                 )
         large = answer_is_large()
-        plain = await in_thread(lambda: plain_response(response)) if large else plain_response(response)
+        plain = await in_thread_if(large, lambda: plain_response(response))
         if (short is not None or large) and self._router is not None:
             await self._router.count(target, plain.get("usage"), response)
         return self._completion(plain, target)

@@ -15,7 +15,6 @@ _CONTENT = frozenset({"parts", "role"})
 _PART = frozenset({"text"})
 _COUNTS = frozenset({"candidatesTokenCount", "promptTokenCount", "thoughtsTokenCount", "totalTokenCount"})
 _USAGE = _COUNTS | {"promptTokensDetails"}
-_DETAIL = frozenset({"modality", "tokenCount"})
 
 
 def plain_gemini_chunk(event: Mapping[str, Any]) -> dict[str, Any] | None:

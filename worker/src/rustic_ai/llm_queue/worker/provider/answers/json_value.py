@@ -13,8 +13,8 @@ from pydantic_core import from_json, to_json
 from rustic_ai.llm_queue.tasks.contract import MAX_NESTING
 from rustic_ai.llm_queue.tasks.json_weight import weighs_more
 
-#: In JSON text that holds none of these, and few brackets, nothing is left to clean: half a character, a
-#: number that may be too large, and one that is none or infinite.
+#: What a `Cleaner` may have to change, as JSON writes it: half a character, a number of 19 digits or of an
+#: exponent of three, NaN, infinity.
 _ODD = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{19}|[0-9][eE]\+?[0-9]{3}|NaN|Infinity")
 #: A glance at more takes longer than a millisecond.
 _GLANCE_BYTES = 20_000

@@ -13,7 +13,7 @@ from rustic_ai.llm_queue.tasks.privacy.scrub import Scrubber
 from rustic_ai.llm_queue.tasks.usage import Usage
 from rustic_ai.llm_queue.tasks.vectors import pack_vectors
 
-from ...pool.inline_executor import in_thread, in_thread_if
+from ...pool.inline_executor import in_thread_if
 from ..completion import Completion
 from ..cost import cost_usd
 from ..failures.classify import classify
@@ -82,7 +82,7 @@ class Embedder:
                 target, texts, params, timeout_s=self._timeout_s, fast_path=self._fast_path
             )
         read = partial(read_vectors, body, count=len(texts), dimensions=params.get("dimensions"))
-        vectors = await in_thread(read) if answer_is_large() else read()
+        vectors = await in_thread_if(answer_is_large(), read)
         return Answer(vectors, _cost_usd(vectors, target))
 
 

@@ -16,7 +16,7 @@ import litellm
 import openai
 from litellm import LlmProviders
 
-from ...pool.inline_executor import in_thread
+from ...pool.inline_executor import in_thread_if
 from ..wire.exchange import answer_is_large
 from . import seam
 from .event_stream import EventStream
@@ -71,7 +71,7 @@ async def azure_answer(url: str, context: Any) -> object:
         convert_tool_call_to_json_mode=context.optional_params.get("json_mode", False),
         _response_headers=headers,
     )
-    return await in_thread(translate) if answer_is_large() else translate()
+    return await in_thread_if(answer_is_large(), translate)
 
 
 async def azure_events(url: str, context: Any) -> EventStream:
@@ -113,8 +113,7 @@ async def _posted(url: str, context: Any, body: dict[str, Any]) -> tuple[dict[st
         if not leaves_no_room(error):
             raise
         return await cut_short(error, body)
-    read = in_thread(lambda: _read(response)) if answer_is_large() else None
-    return dict(response.headers), _read(response) if read is None else await read
+    return dict(response.headers), await in_thread_if(answer_is_large(), lambda: _read(response))
 
 
 @contextmanager

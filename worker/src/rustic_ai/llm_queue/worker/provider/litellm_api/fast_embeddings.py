@@ -7,7 +7,7 @@ from typing import Any
 
 from litellm import LlmProviders, get_llm_provider
 
-from ...pool.inline_executor import in_thread
+from ...pool.inline_executor import in_thread_if
 from ..failures.classify import MalformedAnswer
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
@@ -67,7 +67,7 @@ async def fast_embeddings(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider="openai") from error
     try:
-        body = await in_thread(response.json) if answer_is_large() else response.json()
+        body = await in_thread_if(answer_is_large(), response.json)
     except ValueError:
         raise MalformedAnswer("the provider's answer is not JSON") from None
     if not isinstance(body, dict):

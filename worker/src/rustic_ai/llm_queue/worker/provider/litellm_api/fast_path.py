@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from ...pool.inline_executor import in_thread
+from ...pool.inline_executor import in_thread_if
 from ..failures.litellm_error import named_error
 from ..targets.credentials import Target
 from ..wire.exchange import answer_is_large
@@ -72,9 +72,7 @@ async def lean_completion(provider: str, arguments: Mapping[str, Any]) -> object
             return seam.convert_to_model_response_object(
                 response_object=answer, model_response_object=seam.ModelResponse()
             )
-        if answer_is_large():
-            return await in_thread(lambda: _read(request, response))
-        return _read(request, response)
+        return await in_thread_if(answer_is_large(), lambda: _read(request, response))
     except Exception as error:
         raise named_error(error, model=arguments["model"], provider=provider) from error
 

@@ -90,7 +90,7 @@ class Exchange:
     limit_headers: Mapping[str, str] = field(default_factory=dict)
     #: Its whole answer is too long, or has too many values, to be read on the event loop.
     large: bool = False
-    #: Who makes the call reads a large answer in a thread: `read_aside`.
+    #: A large answer ends the call on the event loop, and is read again in a thread (`read_aside`).
     reads_aside: bool = False
     #: The answers to its requests so far; where they are to be read again, nothing is sent any more.
     answers: list[httpx.Response] = field(default_factory=list)
